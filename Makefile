@@ -1,0 +1,42 @@
+# Every target makes its own environment on first use; a second call does no work.
+PYTHON := .venv/bin/python
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint fmt bench lock crash-matrix fault-storm soak skill clean
+
+help:  ## Lists the targets.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(STAMP): requirements.lock pyproject.toml
+	@sh deploy/environment.sh
+	@touch $@
+
+demo: $(STAMP)  ## Runs everything embedded and trades on paper; ARGS passes options on.
+	@$(BIN)/neurotrade demo $(ARGS)
+
+test: $(STAMP)  ## Runs every test that can run on this machine.
+	@$(BIN)/pytest $(ARGS)
+
+lint: $(STAMP)  ## Format, lint, types, import contracts.
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+check: lint test  ## What CI runs.
+
+fmt: $(STAMP)  ## Formats and applies safe fixes.
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(STAMP)  ## Benchmarks as ratios against peers; ARGS="--json FILE".
+	@$(PYTHON) -m tests.bench $(ARGS)
+
+crash-matrix: $(STAMP)  ## Kills every process at seeded moments under trading.
+	@$(PYTHON) -m tests.crash_matrix $(ARGS)
+
+lock: $(STAMP)  ## Pins the dependencies anew; needs uv.
+	@uv pip compile -q --python-version 3.12 --generate-hashes --no-emit-index-url --no-emit-find-links --extra local --extra dev pyproject.toml -o requirements.lock --custom-compile-command "make lock"
+	@uv pip compile -q --python-version 3.12 --generate-hashes --no-emit-index-url --no-emit-find-links pyproject.toml -o deploy/requirements.lock --custom-compile-command "make lock"
