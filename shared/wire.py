@@ -1,0 +1,84 @@
+"""How a value crosses HTTP: JSON in snake case, every Decimal a string in plain notation, times in ISO 8601 UTC.
+
+msgspec would write a small Decimal as "1E-7" and read "NaN" and "1_000"; the contract allows neither.
+"""
+
+import re
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+TRACE_HEADER: Final = "X-Trace-Id"
+"""Carries one id from the scan to the fill, over the bridge and back."""
+
+_PLAIN: Final = re.compile(r"-?\d+(\.\d+)?\Z", re.ASCII)
+
+
+def plain(value: Decimal) -> str:
+    """A finite Decimal without exponent: "0.0000001", never "1E-7".
+
+    Raises:
+        ValueError: The value is NaN or infinite.
+    """
+    if not value.is_finite():
+        raise ValueError("a number on the wire must be finite")
+    return format(value, "f")
+
+
+def parse_plain(text: str | int | float) -> Decimal:
+    """A Decimal from what a client sent: a plain decimal string or a JSON number.
+
+    Raises:
+        ValueError: It is NaN, infinite, or a string with an exponent, underscore, sign "+" or white space.
+    """
+    if isinstance(text, bool):
+        raise ValueError("must be a decimal number")
+    if isinstance(text, str):
+        if not _PLAIN.match(text):
+            raise ValueError("must be a decimal number in plain notation")
+        return Decimal(text)
+    value = Decimal(repr(text))
+    if not value.is_finite():
+        raise ValueError("must be a finite number")
+    return value
+
+
+def require_finite(*values: Decimal | None) -> None:
+    """Refuses NaN and infinity, which msgspec lets through.
+
+    Raises:
+        ValueError: One of the values is not finite.
+    """
+    if any(value is not None and not value.is_finite() for value in values):
+        raise ValueError("numbers must be finite")
+
+
+def encode(value: object) -> bytes:
+    """JSON bytes of a wire value."""
+    return msgspec.json.encode(to_builtins(value))
+
+
+def to_builtins(value: object) -> Any:
+    """A wire value as JSON-ready dicts, lists, strings and numbers."""
+    return _plain_all(msgspec.to_builtins(value, builtin_types=(Decimal,)))
+
+
+def decode[T](body: bytes | str, kind: type[T]) -> T:
+    """A wire value from JSON, its type, bounds and field names checked.
+
+    Raises:
+        msgspec.ValidationError: The body does not fit the type.
+        msgspec.DecodeError: The body is not JSON.
+    """
+    return msgspec.json.decode(body, type=kind)
+
+
+def _plain_all(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return plain(value)
+    if isinstance(value, dict):
+        return {(plain(key) if isinstance(key, Decimal) else key): _plain_all(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_all(item) for item in value]
+    return value
