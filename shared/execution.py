@@ -13,13 +13,12 @@ from msgspec import Meta
 from shared.analysis import At, Symbol
 from shared.enums import BracketsSource, ExecutionStatus, OrderLookup, Side, TriggerKind
 from shared.problem import Problem
-from shared.wire import require_finite
+from shared.wire import require_finite, require_leverage
 
 CLIENT_ORDER_ID = r"^[\.A-Z\:/a-z0-9_-]{1,36}$"
 """Binance's pattern for client ids. Source: USDⓈ-M "New Algo Order" and "New Order" (2026-05)."""
 
 type ClientOrderId = Annotated[str, Meta(pattern=CLIENT_ORDER_ID)]
-type Leverage = Annotated[int, Meta(ge=1, le=150)]
 
 
 class SealedCredentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,13 +46,14 @@ class PaperPosition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     side: Side
     quantity: Decimal
     entry_price: Decimal
-    leverage: Leverage
+    leverage: Decimal
     margin: Decimal
     stop_loss: Decimal | None = None
     take_profit: Decimal | None = None
 
     def __post_init__(self) -> None:
         require_finite(self.quantity, self.entry_price, self.margin, self.stop_loss, self.take_profit)
+        require_leverage(self.leverage)
 
 
 class PaperBook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -123,13 +123,14 @@ class EntryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     symbol: Symbol
     side: Side
     amount_usdt: Decimal
-    leverage: Leverage
+    leverage: Decimal
     stop_loss: Decimal
     take_profit: Decimal
     signal_price: Decimal
 
     def __post_init__(self) -> None:
         require_finite(self.amount_usdt, self.stop_loss, self.take_profit, self.signal_price)
+        require_leverage(self.leverage)
 
 
 class CloseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -162,7 +163,7 @@ class ExecutionReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     side: Side
     order_side: OrderSide
     reduce_only: bool
-    leverage: int | None = None
+    leverage: Decimal | None = None
     requested_quantity: Decimal
     filled_quantity: Decimal
     average_price: Decimal | None = None
@@ -211,7 +212,7 @@ class VenuePosition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     quantity: Decimal
     entry_price: Decimal
     mark_price: Decimal | None
-    leverage: int
+    leverage: Decimal
     margin: Decimal
     unrealized_pnl: Decimal | None
     liquidation_price: Decimal | None

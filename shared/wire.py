@@ -54,6 +54,16 @@ def require_finite(*values: Decimal | None) -> None:
         raise ValueError("numbers must be finite")
 
 
+def require_leverage(value: Decimal | None) -> None:
+    """Refuses a leverage that is not a whole number from 1 up.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if value is not None and not (value.is_finite() and value >= 1 and value == value.to_integral_value()):
+        raise ValueError("leverage must be a whole number, 1 or more")
+
+
 def encode(value: object) -> bytes:
     """JSON bytes of a wire value."""
     return msgspec.json.encode(to_builtins(value))
@@ -72,6 +82,34 @@ def decode[T](body: bytes | str, kind: type[T]) -> T:
         msgspec.DecodeError: The body is not JSON.
     """
     return msgspec.json.decode(body, type=kind)
+
+
+def decode_strict[T](body: bytes | str, kind: type[T]) -> T:
+    """As `decode`, for bodies from outside: a Decimal written with an exponent, a sign "+" or underscores is refused too.
+
+    Raises:
+        msgspec.ValidationError: The body does not fit the type, or a number is not in plain notation.
+        msgspec.DecodeError: The body is not JSON.
+    """
+    value = decode(body, kind)
+    _require_plain(msgspec.json.decode(body), value, "$")
+    return value
+
+
+def _require_plain(raw: Any, value: object, path: str) -> None:
+    if isinstance(value, Decimal):
+        if isinstance(raw, str) and not _PLAIN.match(raw):
+            raise msgspec.ValidationError(f"must be a decimal number in plain notation - at `{path}`")
+    elif isinstance(value, msgspec.Struct):
+        for field in msgspec.structs.fields(value):
+            if field.encode_name in raw:
+                _require_plain(raw[field.encode_name], getattr(value, field.name), f"{path}.{field.encode_name}")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _require_plain(raw[str(key)], item, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for position, item in enumerate(value):
+            _require_plain(raw[position], item, f"{path}[{position}]")
 
 
 def _plain_all(value: Any) -> Any:
