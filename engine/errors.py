@@ -1,0 +1,65 @@
+"""The engine's broken promises. A "no" of the market is a value (`shared.analysis.Rejection`), never one of these.
+
+EngineError
+├── SettingsError            a setting is missing or malformed; the start stops with its name
+├── ClockUnavailable         the market clock did not answer within its bound
+├── SnapshotsUnavailable     Redis does not answer
+└── ExchangeError            public data did not come
+    ├── ExchangeUnreachable  no connection, a time-out, or 5xx
+    ├── ExchangeThrottled    429, 418, or our own weight budget is spent
+    ├── ExchangeRefused      the exchange answered with an error code
+    ├── ReplyMalformed       the reply does not fit the documented form
+    └── UnknownSymbol        the exchange lists no such symbol
+"""
+
+
+class EngineError(Exception):
+    """Everything below is one of these."""
+
+
+class SettingsError(EngineError):
+    """A setting is missing or malformed."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+
+
+class ClockUnavailable(EngineError):
+    """The market clock did not answer within its bound."""
+
+
+class SnapshotsUnavailable(EngineError):
+    """Redis does not answer."""
+
+
+class ExchangeError(EngineError):
+    """Public data of the exchange did not come."""
+
+
+class ExchangeUnreachable(ExchangeError):
+    """No connection, a time-out, or a server error."""
+
+
+class ExchangeThrottled(ExchangeError):
+    """The exchange told us to slow down, or our own budget is spent."""
+
+    def __init__(self, message: str, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ExchangeRefused(ExchangeError):
+    """The exchange answered with an error code of its own."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+
+
+class ReplyMalformed(ExchangeError):
+    """A reply does not fit the documented form."""
+
+
+class UnknownSymbol(ExchangeError):
+    """The exchange lists no such symbol."""

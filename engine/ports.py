@@ -1,0 +1,127 @@
+"""What the use cases need from outside, as protocols; adapters stand above and are handed in where the process is composed."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from engine.core.instrument import InstrumentRules
+from engine.core.market import Book, Candles, ForcedOrder, Funding, Mark, MarkBar, Positioning, Ticker, Timeframe, Trade
+from engine.core.verdict import AnalystFailure, Case, Verdict
+from shared.enums import AnalystKind
+
+# --- the market side -------------------------------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """Both times: `now` is the market's, `wall` the machine's; aware UTC datetimes, and milliseconds of each."""
+
+    def now(self) -> datetime:
+        """Market time."""
+        ...
+
+    def wall(self) -> datetime:
+        """Wall time."""
+        ...
+
+    def now_ms(self) -> int:
+        """Market time as an exchange integer."""
+        ...
+
+    def wall_ms(self) -> int:
+        """Wall time in milliseconds."""
+        ...
+
+
+class MarketData(Protocol):
+    """Public data of the exchange by request. Every method raises an `ExchangeError` where the data did not come."""
+
+    async def instruments(self) -> Mapping[str, InstrumentRules]:
+        """The rules of every listed symbol, cached for an hour; those that do not trade are in it with their status."""
+        ...
+
+    async def instrument(self, symbol: str) -> InstrumentRules:
+        """One symbol's rules; raises UnknownSymbol."""
+        ...
+
+    async def tickers(self) -> Mapping[str, Ticker]:
+        """The rolling 24 h of all symbols."""
+        ...
+
+    async def candles(self, symbol: str, timeframe: Timeframe) -> Candles:
+        """Up to 499 closed candles, cached until the next close."""
+        ...
+
+    async def book(self, symbol: str) -> Book:
+        """The 20 best levels of each side, fresh."""
+        ...
+
+    async def mark(self, symbol: str) -> Mark:
+        """The mark price, fresh."""
+        ...
+
+    async def marks(self) -> Mapping[str, Mark]:
+        """All mark prices in one call."""
+        ...
+
+    async def trades(self, symbol: str) -> Sequence[Trade]:
+        """The last 100 trades."""
+        ...
+
+    async def positioning(self, symbol: str) -> Positioning:
+        """Funding, long/short ratio and open interest; each may be missing."""
+        ...
+
+    async def mark_bars(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[MarkBar]:
+        """1m mark-price candles that open in [since, until], oldest first, the open one included, paged as needed."""
+        ...
+
+    async def fundings(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[Funding]:
+        """Funding settlements in (since, until], oldest first."""
+        ...
+
+
+class FeedState(msgspec.Struct, frozen=True, kw_only=True):
+    """How fresh the feed is, wall milliseconds at the last message of each stream; None before the first."""
+
+    beat_ms: int
+    tickers_ms: int | None = None
+    marks_ms: int | None = None
+    liquidations_ms: int | None = None
+    connected: bool = False
+    reconnects: int = 0
+
+
+class Snapshots(Protocol):
+    """What the feed process keeps in Redis. Every method raises SnapshotsUnavailable where Redis does not answer."""
+
+    async def tickers(self) -> Mapping[str, Ticker]:
+        """Latest tickers; empty when the feed never wrote."""
+        ...
+
+    async def marks(self) -> Mapping[str, Mark]:
+        """Latest marks; empty when the feed never wrote."""
+        ...
+
+    async def liquidations(self) -> Sequence[ForcedOrder]:
+        """The forced orders of the window, oldest first."""
+        ...
+
+    async def state(self) -> FeedState | None:
+        """The feed's own account of itself; None when it never wrote."""
+        ...
+
+
+class Analyst(Protocol):
+    """Who argues a trade. A failure is a value and means: no trade."""
+
+    kind: AnalystKind
+    model: str
+
+    async def argue(self, case: Case) -> Verdict | AnalystFailure:
+        """Judges one candidate; never raises for what a model or a network does."""
+        ...
+
+
+# --- the execution side (Venue, ReportStore, …: see engine/execution) -----------------------------------------------------

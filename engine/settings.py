@@ -1,0 +1,116 @@
+"""The engine's settings, read once from the environment where a process is composed; adapters receive values, not settings."""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from engine.errors import SettingsError
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What both engine processes are told. An empty `ai_api_key` means the rule-based analyst, an empty clock URL the wall."""
+
+    engine_token: str
+    redis_url: str
+    binance_rest_url: str = "https://fapi.binance.com"
+    binance_ws_url: str = "wss://fstream.binance.com"
+    binance_dry_run: bool = True
+    binance_api_key: str = ""
+    binance_api_secret: str = ""
+    ai_base_url: str = "https://api.deepseek.com"
+    ai_api_key: str = ""
+    ai_model: str = "deepseek-flash"
+    ai_timeout_seconds: float = 30.0
+    top_coins_limit: int = 10
+    min_volume_usdt: float = 3e7
+    min_volatility_24h: float = 1.5
+    min_confidence: int = 75
+    request_weight_limit: int = 2400
+    market_clock_url: str = ""
+    log_format: str = "json"
+    engine_host: str = "127.0.0.1"
+    engine_port: int = 8000
+    environment: str = "production"
+
+    def __repr__(self) -> str:
+        return "EngineSettings(***)"
+
+
+def read_settings(env: Mapping[str, str]) -> EngineSettings:
+    """The settings from an environment mapping.
+
+    Raises:
+        SettingsError: One is missing or malformed; it names the setting.
+    """
+    defaults = EngineSettings(engine_token="-", redis_url="-")  # noqa: S106 - replaced below, never used
+    return EngineSettings(
+        engine_token=_required(env, "ENGINE_TOKEN"),
+        redis_url=_required(env, "REDIS_URL"),
+        binance_rest_url=_url(env, "BINANCE_REST_URL", defaults.binance_rest_url, ("http://", "https://")),
+        binance_ws_url=_url(env, "BINANCE_WS_URL", defaults.binance_ws_url, ("ws://", "wss://")),
+        binance_dry_run=_flag(env, "BINANCE_DRY_RUN", defaults.binance_dry_run),
+        binance_api_key=env.get("BINANCE_API_KEY", "").strip(),
+        binance_api_secret=env.get("BINANCE_API_SECRET", "").strip(),
+        ai_base_url=_url(env, "AI_BASE_URL", defaults.ai_base_url, ("http://", "https://")),
+        ai_api_key=(env.get("AI_API_KEY") or env.get("DEEPSEEK_API_KEY") or "").strip(),
+        ai_model=env.get("AI_MODEL", "").strip() or defaults.ai_model,
+        ai_timeout_seconds=_number(env, "AI_TIMEOUT_SECONDS", defaults.ai_timeout_seconds, float, 1, 300),
+        top_coins_limit=_number(env, "TOP_COINS_LIMIT", defaults.top_coins_limit, int, 1, 60),
+        min_volume_usdt=_number(env, "MIN_VOLUME_USDT", defaults.min_volume_usdt, float, 0, 1e12),
+        min_volatility_24h=_number(env, "MIN_VOLATILITY_24H", defaults.min_volatility_24h, float, 0, 1000),
+        min_confidence=_number(env, "MIN_CONFIDENCE", defaults.min_confidence, int, 0, 100),
+        request_weight_limit=_number(env, "REQUEST_WEIGHT_LIMIT", defaults.request_weight_limit, int, 50, 1_000_000),
+        market_clock_url=_url(env, "MARKET_CLOCK_URL", "", ("http://", "https://")),
+        log_format=_choice(env, "LOG_FORMAT", defaults.log_format, ("text", "json")),
+        engine_host=env.get("ENGINE_HOST", "").strip() or defaults.engine_host,
+        engine_port=_number(env, "ENGINE_PORT", defaults.engine_port, int, 1, 65535),
+        environment=env.get("ENVIRONMENT", "").strip() or defaults.environment,
+    )
+
+
+def _required(env: Mapping[str, str], name: str) -> str:
+    value = env.get(name, "").strip()
+    if not value:
+        raise SettingsError(name, "is required")
+    return value
+
+
+def _number[N: (int, float)](
+    env: Mapping[str, str], name: str, default: N, kind: Callable[[str], N], low: float, high: float
+) -> N:
+    text = env.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        value = kind(text)
+    except ValueError as error:
+        raise SettingsError(name, "must be a number") from error
+    if not low <= value <= high:
+        raise SettingsError(name, f"must lie between {low:g} and {high:g}")
+    return value
+
+
+def _flag(env: Mapping[str, str], name: str, default: bool) -> bool:
+    text = env.get(name, "").strip().lower()
+    if not text:
+        return default
+    if text not in _TRUE | _FALSE:
+        raise SettingsError(name, "must be true or false")
+    return text in _TRUE
+
+
+def _choice(env: Mapping[str, str], name: str, default: str, allowed: tuple[str, ...]) -> str:
+    text = env.get(name, "").strip() or default
+    if text not in allowed:
+        raise SettingsError(name, f"must be one of {', '.join(allowed)}")
+    return text
+
+
+def _url(env: Mapping[str, str], name: str, default: str, schemes: tuple[str, ...]) -> str:
+    text = env.get(name, "").strip() or default
+    if text and not text.startswith(schemes):
+        raise SettingsError(name, f"must start with {' or '.join(schemes)}")
+    return text.rstrip("/")
