@@ -23,7 +23,7 @@ MAKER_FEE_RATIO = Decimal("0.0002")
 """VIP 0 maker fee. Source: Binance fee schedule; commissionRate "0.000200"."""
 
 
-class Bracket(msgspec.Struct, frozen=True, kw_only=True):
+class Bracket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One notional tier of a symbol, as `GET /fapi/v1/leverageBracket` gives it.
 
     `floor` is exclusive and `cap` inclusive, in USDT; `cum` is the maintenance amount that makes the tiers join without a step.
