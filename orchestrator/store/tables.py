@@ -32,7 +32,7 @@ PRICE = Numeric(28, 12)
 class Base(DeclarativeBase):
     """Every table; aware datetimes, UUID keys given by the application."""
 
-    type_annotation_map = {datetime: DateTime(timezone=True), dict[str, Any]: JSONB, Decimal: MONEY, list[Any]: JSONB}  # noqa: RUF012
+    type_annotation_map = {datetime: DateTime(timezone=True), dict[str, Any]: JSONB, Decimal: MONEY, list[Any]: JSONB}
 
 
 class User(Base):
