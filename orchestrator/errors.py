@@ -4,6 +4,7 @@ OrchestratorError
 ├── SettingsError           a setting is missing or malformed
 ├── EngineUnavailable       the engine did not answer or not in the wire's form; nothing is known of what it did
 │   └── EngineRefused       it answered with a problem: it did nothing
+├── ClockUnavailable        the sandbox's clock did not answer at the start
 ├── LeaseLost               a lock expired while its work went on
 ├── StoreUnavailable        PostgreSQL or Redis did not answer
 └── Conflict                a row changed under a compare-and-set
@@ -35,6 +36,10 @@ class EngineRefused(EngineUnavailable):
         self.code = code
         self.detail = detail
         self.status = status
+
+
+class ClockUnavailable(OrchestratorError):
+    """The market clock named by the settings did not answer."""
 
 
 class LeaseLost(OrchestratorError):

@@ -1,0 +1,111 @@
+"""The door to PostgreSQL: one engine and one pool a process, short statements, UTC, and the migrations at start.
+
+A statement or a lock that waits too long fails here rather than holding money's rows.
+"""
+
+from pathlib import Path
+
+import alembic.command
+import alembic.config
+import sqlalchemy
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+STATEMENT_TIMEOUT_MS = 5_000
+"""No statement of ours needs a tenth of it; a page asks for 20 kB of rows at most."""
+
+LOCK_TIMEOUT_MS = 4_000
+"""Waiting longer for a user's row means that its holder is stuck: fail and let the caller come again."""
+
+IDLE_IN_TRANSACTION_MS = 15_000
+"""A process that died with a transaction open must not hold a row for longer."""
+
+CONNECT_TIMEOUT_SECONDS = 5
+POOL_TIMEOUT_SECONDS = 5
+MIGRATION_LOCK = 0x4E54_0001
+"""An advisory lock of our own: two processes that start together migrate once."""
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Database:
+    """A pool of connections and the sessions made from it."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self.sessions = async_sessionmaker(engine, expire_on_commit=False, autoflush=False)
+
+    def session(self) -> AsyncSession:
+        """A new session; use it in `async with`, and `begin()` for a transaction."""
+        return self.sessions()
+
+    async def ping(self) -> None:
+        """Asks the server for one row.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: It did not answer.
+        """
+        async with self.engine.connect() as connection:
+            await connection.execute(sqlalchemy.text("SELECT 1"))
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self.engine.dispose()
+
+
+def open_database(database_url: str, *, pool_size: int = 10) -> Database:
+    """A database by its address; connects at first use.
+
+    Args:
+        database_url: postgresql://…; the driver's name may be left out.
+        pool_size: Connections kept; as many again may be opened for a moment.
+    """
+    engine = create_async_engine(
+        driver_url(database_url),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=POOL_TIMEOUT_SECONDS,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "options": _options()},
+    )
+    return Database(engine)
+
+
+def driver_url(database_url: str) -> sqlalchemy.URL:
+    """The same address with psycopg named as its driver."""
+    return sqlalchemy.make_url(database_url.replace("postgres://", "postgresql://", 1)).set(drivername="postgresql+psycopg")
+
+
+def migrate(database_url: str) -> None:
+    """Brings the tables up to the newest revision, once, however many processes start together. Blocks; run it in a thread.
+
+    Raises:
+        sqlalchemy.exc.OperationalError: The server cannot be reached.
+    """
+    engine = sqlalchemy.create_engine(
+        driver_url(database_url), poolclass=sqlalchemy.NullPool, connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS}
+    )
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+        connection.commit()
+        alembic.command.upgrade(_config(connection), "head")
+        connection.commit()
+        connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
+        connection.commit()
+
+
+def _config(connection: sqlalchemy.Connection) -> alembic.config.Config:
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def _options() -> str:
+    limits = {
+        "statement_timeout": STATEMENT_TIMEOUT_MS,
+        "lock_timeout": LOCK_TIMEOUT_MS,
+        "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_MS,
+        "timezone": "UTC",
+    }
+    return " ".join(f"-c {name}={value}" for name, value in limits.items())
