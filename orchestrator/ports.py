@@ -4,6 +4,7 @@ Sections: the desk (what a user can have done), then the ports of trading (engin
 read models of the pages. Adapters stand beside this module, never below it.
 """
 
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -164,4 +165,474 @@ class Clock(Protocol):
 
     def wall(self) -> datetime:
         """Wall time, aware UTC."""
+        ...
+
+
+# --- Logins: who somebody is ---------------------------------------------------------------------------------------------------
+
+
+class NewUser(msgspec.Struct, frozen=True, kw_only=True):
+    """A person who registers; the wallet is booked as one opening deposit."""
+
+    id: UUID
+    username: str
+    password_hash: str
+    role: str = "USER"
+    paper_balance: Decimal = Decimal(10_000)
+    fixed_order_size: Decimal = Decimal(100)
+    leverage: Decimal = Decimal(10)
+    auto_trade_enabled: bool = False
+    max_daily_loss: Decimal = Decimal(500)
+    max_positions: int = 10
+    max_exposure: Decimal = Decimal(20_000)
+    created_at: datetime
+
+    def __repr__(self) -> str:
+        return f"NewUser({self.username!r})"
+
+
+class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+    """What a password is checked against."""
+
+    user_id: UUID
+    username: str
+    password_hash: str
+    role: str
+    mode: str
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.username!r})"
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """A login that is neither revoked nor over, with whom it belongs to. Times are wall time."""
+
+    login_id: UUID
+    user_id: UUID
+    username: str
+    role: str
+    mode: str
+    ends_at: datetime
+
+
+class Logins(Protocol):
+    """People and their logins; revocation is a row, so that it holds in every process."""
+
+    async def add_user(self, user: NewUser) -> bool:
+        """Book a person with their opening deposit; False when the name (in any spelling of case) is taken."""
+        ...
+
+    async def credentials(self, username: str) -> Credentials | None:
+        """What to check a password against."""
+        ...
+
+    async def replace_hash(self, user_id: UUID, password_hash: str) -> None:
+        """Store a hash made with today's parameters."""
+        ...
+
+    async def open(self, login_id: UUID, user_id: UUID, at: datetime, ends_at: datetime) -> None:
+        """Begin a login."""
+        ...
+
+    async def find(self, login_id: UUID, at: datetime) -> Session | None:
+        """The login, if it still counts at that wall time."""
+        ...
+
+    async def touch(self, login_id: UUID, at: datetime) -> None:
+        """Note that a login is in use."""
+        ...
+
+    async def revoke(self, login_id: UUID, at: datetime) -> bool:
+        """End a login; False when it had ended."""
+        ...
+
+
+class Throttle(Protocol):
+    """Counts attempts and failures; answers with how long to wait, never for good."""
+
+    async def wait_seconds(self, name: str, address: str) -> float:
+        """How long this name from this address must wait before its next attempt; 0 means go on."""
+        ...
+
+    async def failed(self, name: str, address: str) -> None:
+        """Note a failure: the next delay of this name and address is longer."""
+        ...
+
+    async def passed(self, name: str, address: str) -> None:
+        """Forget the failures of this name and address."""
+        ...
+
+    async def spend(self, what: str, address: str, limit: int) -> float:
+        """Take one of `limit` attempts a minute of an address; the seconds to wait when none is left, else 0."""
+        ...
+
+
+class SettingsChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user wants changed; None means unchanged. Bounds were checked at the door."""
+
+    fixed_order_size: Decimal | None = None
+    leverage: Decimal | None = None
+    auto_trade_enabled: bool | None = None
+    max_daily_loss: Decimal | None = None
+    max_positions: int | None = None
+    max_exposure: Decimal | None = None
+
+
+class Preferences(Protocol):
+    """A user's settings, changed under the lock of their row, each change kept."""
+
+    async def change(self, user_id: UUID, changes: SettingsChanges, at: datetime, version: int | None) -> "UserRow | None":
+        """Apply changes; None when `version` is given and the row has moved on since."""
+        ...
+
+
+# --- Reads: what pages and the REST API show -----------------------------------------------------------------------------------
+
+
+class UserRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A user as the pages see them; no secret is in it."""
+
+    id: UUID
+    username: str
+    role: str
+    mode: str
+    paper_balance: Decimal
+    real_balance_cache: Decimal | None
+    real_balance_at: datetime | None
+    fixed_order_size: Decimal
+    leverage: Decimal
+    auto_trade_enabled: bool
+    max_daily_loss: Decimal
+    max_positions: int
+    max_exposure: Decimal
+    settings_version: int
+    created_at: datetime
+
+
+class PositionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A position with what it would need to be priced now. `size` is what is left, `opened_size` what was opened."""
+
+    id: UUID
+    signal_id: UUID | None
+    symbol: str
+    side: str
+    mode: str
+    dry_run: bool
+    status: str
+    size: Decimal
+    opened_size: Decimal
+    entry_price: Decimal
+    exit_price: Decimal | None
+    stop_loss: Decimal | None
+    take_profit: Decimal | None
+    trailing_ratio: Decimal | None
+    leverage: Decimal
+    margin: Decimal
+    liquidation_price: Decimal | None
+    tick_size: Decimal
+    step_size: Decimal
+    realized_pnl: Decimal
+    fees: Decimal
+    funding: Decimal
+    pnl: Decimal | None
+    close_reason: str | None
+    unprotected_seconds: float | None
+    opened_at: datetime
+    closed_at: datetime | None
+    version: int
+
+
+class FillRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One fill of a position."""
+
+    trade_id: str
+    opens: bool
+    price: Decimal
+    quantity: Decimal
+    fee: Decimal
+    realized_pnl: Decimal
+    liquidation_fee: Decimal
+    at: datetime
+    trace_id: str
+
+
+class SignalRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A signal with what the decision saw, and which barrier came first where that is known."""
+
+    id: UUID
+    symbol: str
+    side: str
+    confidence: int
+    signal_price: Decimal
+    stop_loss: Decimal
+    take_profit: Decimal
+    reward_risk: float
+    reasoning: str
+    analyst: str
+    model: str
+    features: dict[str, Any]
+    whale: dict[str, Any] | None
+    tick_size: Decimal
+    candle_close: datetime
+    created_at: datetime
+    outcome: str | None
+    outcome_at: datetime | None
+    trace_id: str
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a signal for one user: traded, waiting, refused or none; `reason` and `detail` say why not."""
+
+    kind: str
+    position_id: UUID | None = None
+    order_id: UUID | None = None
+    reason: str | None = None
+    detail: str | None = None
+
+
+class SignalView(msgspec.Struct, frozen=True, kw_only=True):
+    """A signal and what was done with it for the user who asks."""
+
+    signal: SignalRow
+    decision: Decision
+
+
+class ApprovalRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry that waits for its user; `id` is the order's. `expires_at` is wall time."""
+
+    id: UUID
+    symbol: str
+    side: str
+    margin: Decimal
+    notional: Decimal
+    leverage: Decimal
+    expires_at: datetime
+    created_at: datetime
+    signal: SignalRow
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """A mode's wallet in USDT: its balance, margins in use and claimed, and how many positions and entries hold them."""
+
+    balance: Decimal
+    margin_used: Decimal
+    margin_claimed: Decimal
+    open_positions: int
+    waiting: int
+
+    @property
+    def free(self) -> Decimal:
+        """What a new entry may use before unrealised profit or loss."""
+        return self.balance - self.margin_used - self.margin_claimed
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """Closed trades of a mode, net of fees and funding; `today_*` since the UTC market day began."""
+
+    trades: int
+    wins: int
+    losses: int
+    net_pnl: Decimal
+    gross_pnl: Decimal
+    fees: Decimal
+    funding: Decimal
+    best: Decimal | None
+    worst: Decimal | None
+    today_trades: int
+    today_pnl: Decimal
+    today_booked: Decimal
+
+    @property
+    def win_rate(self) -> float | None:
+        """Wins per closed trade, 0 to 1; None before the first."""
+        return self.wins / self.trades if self.trades else None
+
+
+class EquityPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """The booked balance at a moment of market time."""
+
+    at: datetime
+    value: Decimal
+
+
+class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of the wallet."""
+
+    id: int
+    at: datetime
+    kind: str
+    amount: Decimal
+    position_id: UUID | None
+    balance_after: Decimal
+
+
+class LedgerPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of the ledger, newest first, with the sum of the whole ledger of that mode."""
+
+    entries: list[LedgerRow]
+    total: int
+    balance: Decimal
+
+
+class ScanRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One scan for everyone."""
+
+    id: UUID
+    candle_close: datetime
+    as_of: datetime
+    universe: int
+    screened: int
+    candidates: list[Any]
+    signals: int
+    rejections: dict[str, Any]
+    timings_ms: dict[str, Any]
+    wall_ms: float
+    analyst: str
+    trace_id: str
+
+
+class ReceiptRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A panic's proof as it stands."""
+
+    id: UUID
+    started_at: datetime
+    finished_at: datetime | None
+    phase: str
+    results: list[Any]
+    open_positions: int | None
+    open_orders: int | None
+
+
+class AdminUserRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A user as an admin sees them: no balance."""
+
+    id: UUID
+    username: str
+    role: str
+    mode: str
+    auto_trade_enabled: bool
+    open_positions: int
+    created_at: datetime
+
+
+class Statistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts over everyone, for admins."""
+
+    users: int
+    scans: int
+    signals: int
+    orders: int
+    open_positions: int
+    closed_wins: int
+    closed_losses: int
+    refusals: dict[str, int]
+
+
+class Reads(Protocol):
+    """What pages and the REST API read. Every method that names a user shows that user's rows only."""
+
+    async def user(self, user_id: UUID) -> UserRow | None:
+        """One user by primary key."""
+        ...
+
+    async def account(self, user_id: UUID, mode: str) -> Account:
+        """The wallet of a mode."""
+        ...
+
+    async def positions(
+        self, user_id: UUID, *, statuses: Sequence[str], mode: str | None = None, limit: int = 200, offset: int = 0
+    ) -> list[PositionRow]:
+        """Positions in these states, the newest first."""
+        ...
+
+    async def position(self, user_id: UUID, position_id: UUID) -> PositionRow | None:
+        """One position of this user."""
+        ...
+
+    async def fills(self, user_id: UUID, position_id: UUID) -> list[FillRow]:
+        """A position's fills, oldest first."""
+        ...
+
+    async def history(self, user_id: UUID, mode: str, *, limit: int, offset: int) -> list[PositionRow]:
+        """Closed positions, the last closed first."""
+        ...
+
+    async def stats(self, user_id: UUID, mode: str, day_start: datetime) -> Stats:
+        """Totals of closed positions, by SQL."""
+        ...
+
+    async def equity(self, user_id: UUID, mode: str, since: datetime | None, points: int = 200) -> list[EquityPoint]:
+        """The booked balance over time, oldest first, thinned to about `points` by SQL; it starts with the balance at `since`."""
+        ...
+
+    async def ledger(self, user_id: UUID, mode: str, *, limit: int, offset: int) -> LedgerPage:
+        """The wallet's changes, newest first."""
+        ...
+
+    async def approvals(self, user_id: UUID, at: datetime) -> list[ApprovalRow]:
+        """Entries that wait and have not expired at that wall time, the first to expire first."""
+        ...
+
+    async def signals(self, user_id: UUID, *, limit: int, offset: int = 0, symbol: str | None = None) -> list[SignalView]:
+        """The newest signals with what was done for this user."""
+        ...
+
+    async def signal(self, user_id: UUID, signal_id: UUID) -> SignalView | None:
+        """One signal with what was done for this user."""
+        ...
+
+    async def receipt(self, user_id: UUID, receipt_id: UUID | None = None) -> ReceiptRow | None:
+        """A panic's receipt of this user; the newest without an id."""
+        ...
+
+    async def scans(self, limit: int = 20) -> list[ScanRow]:
+        """The newest scans."""
+        ...
+
+    async def admin_users(self, *, limit: int, offset: int) -> list[AdminUserRow]:
+        """Everyone, for admins."""
+        ...
+
+    async def statistics(self) -> Statistics:
+        """Counts over everyone, for admins."""
+        ...
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
+    """A mark price and the wall moment at which it was the newest."""
+
+    price: Decimal
+    at: datetime
+
+
+class Prices(Protocol):
+    """The newest mark prices known; a symbol without one is absent, never zero."""
+
+    async def marks(self, symbols: Collection[str]) -> dict[str, Mark]:
+        """Marks not older than a few seconds."""
+        ...
+
+
+class LiveMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """One message of the bus. `rev` counts structural ones up, over all users; ticks have none. user_id None is for everyone."""
+
+    user_id: UUID | None
+    event: str
+    data: dict[str, Any]
+    rev: int | None = None
+
+
+class LiveLog(Protocol):
+    """The other end of the bus: what live pages listen to, and what they missed."""
+
+    def listen(self) -> AsyncIterator[LiveMessage]:
+        """Every message from now on, over reconnects, until the caller stops."""
+        ...
+
+    async def boot(self) -> str:
+        """Names the log's life: revs of another boot mean nothing."""
+        ...
+
+    async def recent(self, user_id: UUID) -> list[LiveMessage]:
+        """The structural messages still kept for a user and for everyone, oldest first; at most 256 of each."""
         ...
