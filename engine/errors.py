@@ -4,6 +4,8 @@ EngineError
 ├── SettingsError            a setting is missing or malformed; the start stops with its name
 ├── ClockUnavailable         the market clock did not answer within its bound
 ├── SnapshotsUnavailable     Redis does not answer
+├── ReportStoreUnavailable   Redis does not answer for a report: whether it was kept is unknown
+├── ClientOrderIdReused      an id came again with another order behind it
 └── ExchangeError            public data did not come
     ├── ExchangeUnreachable  no connection, a time-out, or 5xx
     ├── ExchangeThrottled    429, 418, or our own weight budget is spent
@@ -31,6 +33,18 @@ class ClockUnavailable(EngineError):
 
 class SnapshotsUnavailable(EngineError):
     """Redis does not answer."""
+
+
+class ReportStoreUnavailable(EngineError):
+    """Redis does not answer for a report."""
+
+
+class ClientOrderIdReused(EngineError):
+    """An id came again with another order behind it; nothing was done."""
+
+    def __init__(self, client_order_id: str) -> None:
+        super().__init__(f"{client_order_id} already names another order")
+        self.client_order_id = client_order_id
 
 
 class ExchangeError(EngineError):

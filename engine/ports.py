@@ -2,14 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Protocol
 
 import msgspec
 
 from engine.core.instrument import InstrumentRules
 from engine.core.market import Book, Candles, ForcedOrder, Funding, Mark, MarkBar, Positioning, Ticker, Timeframe, Trade
+from engine.core.order import EntryPlan, Wallet
 from engine.core.verdict import AnalystFailure, Case, Verdict
-from shared.enums import AnalystKind
+from shared.enums import AnalystKind, Side
+from shared.execution import ExecutionReport, Fill, PaperPosition, Protection, Trigger, VenueState
+from shared.problem import Problem
 
 # --- the market side -------------------------------------------------------------------------------------------------------
 
@@ -124,4 +128,92 @@ class Analyst(Protocol):
         ...
 
 
-# --- the execution side (Venue, ReportStore, …: see engine/execution) -----------------------------------------------------
+# --- the execution side ----------------------------------------------------------------------------------------------------
+
+
+class Holdings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a venue says is open. With state UNKNOWN the list proves nothing: unknown is not flat."""
+
+    state: VenueState
+    positions: tuple[PaperPosition, ...] = ()
+
+
+class Closing(msgspec.Struct, frozen=True, kw_only=True):
+    """A reduce-only order that passed. `position` is None where the venue cannot see it (dry run)."""
+
+    client_order_id: str
+    symbol: str
+    side: Side
+    quantity: Decimal
+    position: PaperPosition | None
+    trigger: Trigger | None
+
+
+class Executed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a venue did: its trades, oldest first, and what a liquidation cost besides (USDT)."""
+
+    fills: list[Fill]
+    liquidation_fee: Decimal = Decimal(0)
+
+
+class Venue(Protocol):
+    """Where orders go for one account. A venue's "no" is a Problem, and then nothing happened."""
+
+    name: str
+    executor: str
+    dry_run: bool
+    unchecked: tuple[str, ...]
+
+    async def wallet(self) -> Wallet | None | Problem:
+        """The account's USDT; None where only a signed call could say."""
+        ...
+
+    async def holdings(self) -> Holdings | Problem:
+        """The account's open positions."""
+        ...
+
+    async def enter(self, plan: EntryPlan) -> Executed | Problem:
+        """Opens a position by a market order."""
+        ...
+
+    async def close(self, closing: Closing) -> Executed | Problem:
+        """Reduces a position by a market order, never more than it holds."""
+        ...
+
+    async def protect(self, symbol: str, side: Side, stop_loss: Decimal, take_profit: Decimal | None) -> Protection | Problem:
+        """Lets stop and target rest, in place of those that do."""
+        ...
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+    """The caller alone may work on an id, until the claim expires."""
+
+    token: str
+
+
+class InFlight(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody else works on the id now."""
+
+
+class Reports(Protocol):
+    """Execution reports by client order id, shared by all replicas. Every method raises ReportStoreUnavailable.
+
+    A claim that expires without a report means that its worker died: for PAPER nothing happened then, since `keep` refuses a report
+    whose claim is gone.
+    """
+
+    async def claim(self, client_order_id: str, digest: str) -> Claimed | InFlight | ExecutionReport:
+        """Takes the id, or says who has it, or what became of it; raises ClientOrderIdReused where the digest differs."""
+        ...
+
+    async def keep(self, client_order_id: str, digest: str, claim: Claimed, report: ExecutionReport) -> bool:
+        """Stores the report for a day in place of the claim; False where the claim had expired, and nothing is stored."""
+        ...
+
+    async def release(self, client_order_id: str, claim: Claimed) -> None:
+        """Gives the id back: nothing happened, it may come again."""
+        ...
+
+    async def find(self, client_order_id: str) -> ExecutionReport | InFlight | None:
+        """What is known of an id; None proves that no claim lives and no report is kept."""
+        ...

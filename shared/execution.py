@@ -104,12 +104,12 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Trigger(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The resting condition that closes a paper position: booked at `at`, at the worse of `price` and `bar_open`."""
+    """The resting condition that closes a paper position: booked at `at`, at the worse of `price` and `bar_open` where it is given."""
 
     kind: TriggerKind
     price: Decimal
     at: At
-    bar_open: Decimal
+    bar_open: Decimal | None = None
 
     def __post_init__(self) -> None:
         require_finite(self.price, self.bar_open)
