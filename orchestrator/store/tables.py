@@ -143,10 +143,19 @@ class Signal(Base):
 
 
 class Refusal(Base):
-    """Why a signal was not traded for a user; user_id is null where the defence refused it for everyone."""
+    """Why a signal was not traded for a user; user_id is null where the defence refused it for everyone, signal_id for a duplicate."""
 
     __tablename__ = "refusals"
-    __table_args__ = (UniqueConstraint("user_id", "signal_id", name="refusals_once", postgresql_nulls_not_distinct=True),)
+    __table_args__ = (
+        Index(
+            "refusals_once",
+            "user_id",
+            "signal_id",
+            unique=True,
+            postgresql_nulls_not_distinct=True,
+            postgresql_where=text("signal_id IS NOT NULL"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
@@ -174,7 +183,10 @@ class Claim(Base):
 
 
 class Order(Base):
-    """An intent to trade, committed before anything leaves. `request` is what was sent, so that it can be settled after a crash."""
+    """An intent to trade, committed before anything leaves. `request` is what was sent, so that it can be settled after a crash.
+
+    `carried_until` (wall time) is when whoever carries it is presumed dead, and another may settle it.
+    """
 
     __tablename__ = "orders"
     __table_args__ = (
@@ -213,11 +225,15 @@ class Order(Base):
     sent_at: Mapped[datetime | None]
     settled_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
+    carried_until: Mapped[datetime | None]
     signal_to_fill_ms: Mapped[float | None]
 
 
 class Position(Base):
-    """What a fill opened. `size` is what is left in base asset; `pnl` is net of fees and funding; mode and dry_run never change."""
+    """What a fill opened. `size` is what is left in base asset; `pnl` is net of fees and funding; mode and dry_run never change.
+
+    `margin` is what the user put up for what is left, `isolated_margin` the same with the funding settled against it.
+    """
 
     __tablename__ = "positions"
     __table_args__ = (
@@ -253,6 +269,7 @@ class Position(Base):
     trailing_best: Mapped[Decimal | None] = mapped_column(PRICE)
     leverage: Mapped[Decimal]
     margin: Mapped[Decimal]
+    isolated_margin: Mapped[Decimal] = mapped_column(server_default="0")
     maintenance_ratio: Mapped[Decimal] = mapped_column(Numeric(12, 8))
     maintenance_amount: Mapped[Decimal]
     liquidation_fee_ratio: Mapped[Decimal] = mapped_column(Numeric(12, 8))

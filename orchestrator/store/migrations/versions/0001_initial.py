@@ -147,6 +147,7 @@ def upgrade() -> None:
         sa.Column("trailing_best", sa.Numeric(precision=28, scale=12), nullable=True),
         sa.Column("leverage", sa.Numeric(precision=28, scale=8), nullable=False),
         sa.Column("margin", sa.Numeric(precision=28, scale=8), nullable=False),
+        sa.Column("isolated_margin", sa.Numeric(precision=28, scale=8), server_default="0", nullable=False),
         sa.Column("maintenance_ratio", sa.Numeric(precision=12, scale=8), nullable=False),
         sa.Column("maintenance_amount", sa.Numeric(precision=28, scale=8), nullable=False),
         sa.Column("liquidation_fee_ratio", sa.Numeric(precision=12, scale=8), nullable=False),
@@ -199,7 +200,14 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("user_id", "signal_id", name="refusals_once", postgresql_nulls_not_distinct=True),
+    )
+    op.create_index(
+        "refusals_once",
+        "refusals",
+        ["user_id", "signal_id"],
+        unique=True,
+        postgresql_nulls_not_distinct=True,
+        postgresql_where=sa.text("signal_id IS NOT NULL"),
     )
     op.create_index(op.f("ix_refusals_at"), "refusals", ["at"], unique=False)
     op.create_index(op.f("ix_refusals_signal_id"), "refusals", ["signal_id"], unique=False)
@@ -273,6 +281,7 @@ def upgrade() -> None:
         sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("settled_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("carried_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("signal_to_fill_ms", sa.Double(), nullable=True),
         sa.CheckConstraint("purpose IN ('ENTRY', 'CLOSE')", name="orders_purpose"),
         sa.ForeignKeyConstraint(
@@ -366,6 +375,7 @@ def downgrade() -> None:
     op.drop_table("funding_payments")
     op.drop_index(op.f("ix_refusals_signal_id"), table_name="refusals")
     op.drop_index(op.f("ix_refusals_at"), table_name="refusals")
+    op.drop_index("refusals_once", table_name="refusals", postgresql_where=sa.text("signal_id IS NOT NULL"))
     op.drop_table("refusals")
     op.drop_index("positions_one_live", table_name="positions", postgresql_where=sa.text("status IN ('OPEN', 'CLOSING')"))
     op.drop_index("positions_of_user", table_name="positions")
