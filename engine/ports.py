@@ -74,7 +74,7 @@ class MarketData(Protocol):
         ...
 
     async def positioning(self, symbol: str) -> Positioning:
-        """Funding, long/short ratio and open interest; each may be missing."""
+        """Funding and the top traders' long/short ratio; each may be missing."""
         ...
 
     async def mark_bars(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[MarkBar]:
@@ -164,7 +164,7 @@ class Venue(Protocol):
     dry_run: bool
     unchecked: tuple[str, ...]
 
-    async def wallet(self) -> Wallet | None | Problem:
+    async def wallet(self) -> Wallet | Problem | None:
         """The account's USDT; None where only a signed call could say."""
         ...
 
@@ -210,7 +210,7 @@ class Reports(Protocol):
         """Stores the report for a day in place of the claim; False where the claim had expired, and nothing is stored."""
         ...
 
-    async def release(self, client_order_id: str, claim: Claimed) -> None:
+    async def release(self, client_order_id: str, digest: str, claim: Claimed) -> None:
         """Gives the id back: nothing happened, it may come again."""
         ...
 

@@ -89,10 +89,10 @@ class Once(msgspec.Struct, frozen=True, kw_only=True):
             detail = "the market did not answer in time; nothing was done"
             report = blank(ExecutionStatus.REFUSED, no(OrderRefusal.MARKET_DATA_UNAVAILABLE, detail))
         except BaseException:
-            await self._release(client_order_id, claim)
+            await self._release(client_order_id, digest, claim)
             raise
         if report.status is ExecutionStatus.REFUSED and not keep_refusals:
-            await self._release(client_order_id, claim)
+            await self._release(client_order_id, digest, claim)
             return report
         return await self._keep(client_order_id, digest, claim, report, blank)
 
@@ -107,8 +107,8 @@ class Once(msgspec.Struct, frozen=True, kw_only=True):
             return blank(ExecutionStatus.UNKNOWN, no(OrderRefusal.OUTCOME_UNKNOWN, "the order took longer than its claim lived"))
         return report
 
-    async def _release(self, client_order_id: str, claim: Claimed) -> None:
+    async def _release(self, client_order_id: str, digest: str, claim: Claimed) -> None:
         try:
-            await self.reports.release(client_order_id, claim)
+            await self.reports.release(client_order_id, digest, claim)
         except ReportStoreUnavailable:
             return  # The claim expires by itself.

@@ -1,0 +1,40 @@
+"""POST /execute/flatten: closes everything at once and says honestly whether it is flat. The panic button stands on it."""
+
+import asyncio
+
+from engine.core.order import OrderRefusal, no
+from engine.execution.close import close
+from engine.execution.desk import Desk
+from shared.enums import ExecutionStatus
+from shared.execution import CloseRequest, ExecutionReport, FlattenReply, FlattenRequest, PaperPosition, VenueState
+from shared.problem import Problem
+
+
+async def flatten(desk: Desk, request: FlattenRequest) -> FlattenReply | Problem:
+    """A report per position, in the venue's order; flat only where each of them was filled whole.
+
+    Raises:
+        ClientOrderIdReused: An id stands for another order: a new attempt needs a new prefix.
+    """
+    holdings = await desk.venues.of(request.account).holdings()
+    if isinstance(holdings, Problem):
+        return holdings
+    if holdings.state is VenueState.UNKNOWN:
+        return no(OrderRefusal.REAL_NOT_AVAILABLE, "a dry run cannot see what is open: close each position by itself")
+    closes = (close(desk, _close_of(request, number, held)) for number, held in enumerate(holdings.positions, start=1))
+    reports = await asyncio.gather(*closes)
+    left = sum(not _closed(report, held) for report, held in zip(reports, holdings.positions, strict=True))
+    return FlattenReply(reports=list(reports), open_positions=left, open_orders=0, flat=left == 0, as_of=desk.clock.now())
+
+
+def _close_of(request: FlattenRequest, number: int, held: PaperPosition) -> CloseRequest:
+    return CloseRequest(
+        account=request.account,
+        client_order_id=f"{request.client_order_prefix}-{number}",
+        symbol=held.symbol,
+        side=held.side,
+    )
+
+
+def _closed(report: ExecutionReport, held: PaperPosition) -> bool:
+    return report.status is ExecutionStatus.FILLED and report.filled_quantity == held.quantity

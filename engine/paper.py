@@ -1,0 +1,127 @@
+"""The venues that fill at the real market without touching it: paper accounts, and the dry run of a REAL one.
+
+Adapters of the Venue port. Both book what `core.fills` reads from a live book or a trigger; neither holds, or could make, a client
+that signs. They keep nothing: a paper book comes with each request.
+"""
+
+import asyncio
+from decimal import Decimal
+
+from engine.core import fills
+from engine.core.order import MAX_PRICE_AGE_MS, EntryPlan, OrderRefusal, Wallet, no
+from engine.errors import ExchangeError, UnknownSymbol
+from engine.ports import Clock, Closing, Executed, Holdings, MarketData
+from shared.enums import Side, TriggerKind
+from shared.execution import PaperBook, PaperPosition, Protection, Trigger, VenueState
+from shared.problem import Problem
+
+ZERO = Decimal(0)
+
+DEFAULT_LIQUIDATION_FEE_RATIO = Decimal("0.015")
+"""Where a delisted symbol has no rules any more. Source: exchangeInfo `liquidationFee`, the value of most symbols (2026-09)."""
+
+UNLISTED_TICK = Decimal("0.00000001")
+
+
+class MarketFills:
+    """Fills orders at the live book, or at a trigger."""
+
+    def __init__(self, market: MarketData, clock: Clock) -> None:
+        self._market = market
+        self._clock = clock
+
+    async def enter(self, plan: EntryPlan) -> Executed | Problem:
+        """At the levels that the checks saw: what was judged is what is booked."""
+        return Executed(fills=fills.fills_of(plan.client_order_id, plan.expected.levels, plan.order_side, self._clock.now()))
+
+    async def close(self, closing: Closing) -> Executed | Problem:
+        """At the book as it is now, whole; with a trigger, at its moment."""
+        if closing.trigger is None:
+            return await self._at_market(closing)
+        try:
+            rules = await self._market.instrument(closing.symbol)
+        except UnknownSymbol:
+            return _at_trigger(closing, closing.trigger, UNLISTED_TICK, DEFAULT_LIQUIDATION_FEE_RATIO)
+        except ExchangeError as error:
+            return _unavailable(closing.symbol, error)
+        return _at_trigger(closing, closing.trigger, rules.tick_size, rules.liquidation_fee_ratio)
+
+    async def protect(self, symbol: str, side: Side, stop_loss: Decimal, take_profit: Decimal | None) -> Protection | Problem:
+        """Nothing rests anywhere: the orchestrator keeps stop and target and judges them on the marks."""
+        del symbol, side
+        return Protection(stop_loss=stop_loss, take_profit=take_profit, confirmed_at=self._clock.now())
+
+    async def _at_market(self, closing: Closing) -> Executed | Problem:
+        try:
+            rules, book = await asyncio.gather(self._market.instrument(closing.symbol), self._market.book(closing.symbol))
+        except ExchangeError as error:
+            return _unavailable(closing.symbol, error)
+        age_ms = self._clock.wall_ms() - book.received_ms
+        if age_ms > MAX_PRICE_AGE_MS:
+            return no(OrderRefusal.STALE_PRICE, f"the book of {closing.symbol} is {age_ms} ms old")
+        order_side = fills.order_side_of(closing.side, reduce_only=True)
+        levels = fills.levels_for(book, order_side)
+        if not levels:
+            return no(OrderRefusal.THIN_BOOK, f"nobody takes {closing.symbol} now")
+        taken = fills.walk_to_the_end(levels, closing.quantity, order_side, rules.tick_size)
+        return Executed(fills=fills.fills_of(closing.client_order_id, taken.levels, order_side, self._clock.now()))
+
+
+def _unavailable(symbol: str, error: ExchangeError) -> Problem:
+    return no(OrderRefusal.MARKET_DATA_UNAVAILABLE, f"the exchange did not answer for {symbol}: {error}")
+
+
+def _at_trigger(closing: Closing, trigger: Trigger, tick: Decimal, fee_ratio: Decimal) -> Executed:
+    order_side = fills.order_side_of(closing.side, reduce_only=True)
+    if trigger.kind is TriggerKind.LIQUIDATION and closing.position is not None:
+        return _liquidation(closing, closing.position, trigger, fee_ratio)
+    price = fills.trigger_price(closing.side, trigger, tick)
+    return Executed(fills=fills.fills_of(closing.client_order_id, [(price, closing.quantity)], order_side, trigger.at))
+
+
+def _liquidation(closing: Closing, position: PaperPosition, trigger: Trigger, fee_ratio: Decimal) -> Executed:
+    margin = position.margin * closing.quantity / position.quantity
+    price, fee = fills.liquidated(closing.side, closing.quantity, position.entry_price, margin, trigger, fee_ratio)
+    order_side = fills.order_side_of(closing.side, reduce_only=True)
+    booked = fills.fills_of(closing.client_order_id, [(price, closing.quantity)], order_side, trigger.at, fee_ratio=ZERO)
+    return Executed(fills=booked, liquidation_fee=fee)
+
+
+class PaperVenue(MarketFills):
+    """A paper account, whole, as it came with the request."""
+
+    name = "paper"
+    executor = "PaperExecutor"
+    dry_run = False
+    unchecked: tuple[str, ...] = ()
+
+    def __init__(self, market: MarketData, clock: Clock, book: PaperBook) -> None:
+        super().__init__(market, clock)
+        self._book = book
+
+    async def wallet(self) -> Wallet | Problem | None:
+        """Balance, and what the isolated margins in use leave of it."""
+        used = sum((position.margin for position in self._book.positions), ZERO)
+        return Wallet(total=self._book.balance, free=max(self._book.balance - used, ZERO))
+
+    async def holdings(self) -> Holdings | Problem:
+        """The book's positions; a position of no quantity is none."""
+        held = tuple(position for position in self._book.positions if position.quantity > 0)
+        return Holdings(state=VenueState.OPEN if held else VenueState.FLAT, positions=held)
+
+
+class DryRunVenue(MarketFills):
+    """A REAL account whose orders are not sent: checks what public data allows and names what it could not."""
+
+    name = "binance"
+    executor = "BinanceExecutor DRY_RUN"
+    dry_run = True
+    unchecked: tuple[str, ...] = ("free_margin", "open_position", "account_brackets", "margin_type", "position_mode")
+
+    async def wallet(self) -> Wallet | Problem | None:
+        """Only a signed call could say."""
+        return None
+
+    async def holdings(self) -> Holdings | Problem:
+        """A dry-run position is not at the exchange, and the account's own ones need a signed call."""
+        return Holdings(state=VenueState.UNKNOWN)
