@@ -31,9 +31,9 @@ def _catalog(connection: sqlalchemy.Connection, schema: str) -> dict[str, list[A
     }
 
 
-def test_a_migrated_database_has_exactly_the_tables_of_the_code(database_url: str) -> None:
-    migrate(database_url)
-    engine = sqlalchemy.create_engine(driver_url(database_url), poolclass=sqlalchemy.NullPool)
+def test_a_migrated_database_has_exactly_the_tables_of_the_code(empty_database_url: str) -> None:
+    migrate(empty_database_url)
+    engine = sqlalchemy.create_engine(driver_url(empty_database_url), poolclass=sqlalchemy.NullPool)
     with engine.connect() as connection:
         migrated = _catalog(connection, "public")
         connection.execute(sqlalchemy.text("CREATE SCHEMA drawn"))
@@ -45,9 +45,9 @@ def test_a_migrated_database_has_exactly_the_tables_of_the_code(database_url: st
     assert migrated == drawn
 
 
-async def test_processes_that_start_together_migrate_once(database_url: str) -> None:
-    await asyncio.gather(*(asyncio.to_thread(migrate, database_url) for _ in range(4)))
-    engine = sqlalchemy.create_engine(driver_url(database_url), poolclass=sqlalchemy.NullPool)
+async def test_processes_that_start_together_migrate_once(empty_database_url: str) -> None:
+    await asyncio.gather(*(asyncio.to_thread(migrate, empty_database_url) for _ in range(4)))
+    engine = sqlalchemy.create_engine(driver_url(empty_database_url), poolclass=sqlalchemy.NullPool)
     with engine.connect() as connection:
         revisions = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).all()
     assert len(revisions) == 1

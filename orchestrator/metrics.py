@@ -1,0 +1,59 @@
+"""What the orchestrator counts for Prometheus, on a registry of its own.
+
+The worker serves it on a port of its own where one is set; the web app may add its own series to the same registry.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+
+
+class Metrics:
+    """Every series of one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.scans = Counter("neurotrade_scans", "Scans by how they ended", ["result"], registry=self.registry)
+        self.scan_seconds = Histogram(
+            "neurotrade_scan_seconds", "Wall time of a scan, entries included", buckets=_SECONDS, registry=self.registry
+        )
+        self.loop_runs = Counter("neurotrade_loop_runs", "Rounds of the worker's loops", ["loop"], registry=self.registry)
+        self.loop_failures = Counter(
+            "neurotrade_loop_failures", "Rounds that a missing source ended", ["loop"], registry=self.registry
+        )
+        self.loop_seconds = Histogram(
+            "neurotrade_loop_seconds", "Wall time of one round", ["loop"], buckets=_SECONDS, registry=self.registry
+        )
+        self.last_round = Gauge(
+            "neurotrade_loop_last_success_timestamp_seconds",
+            "Wall time of the last whole round",
+            ["loop"],
+            registry=self.registry,
+        )
+
+    def text(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+def serve_metrics(metrics: Metrics, host: str, port: int) -> Callable[[], None]:
+    """Serves /metrics from a thread; the answer stops it.
+
+    Args:
+        metrics: What to serve.
+        host: Address to bind.
+        port: A free port.
+    """
+    server, thread = start_http_server(port, addr=host, registry=metrics.registry)
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join(timeout=2)
+
+    return stop
