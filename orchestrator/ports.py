@@ -1,58 +1,40 @@
 """What the orchestrator needs from outside, as protocols; and what the pages may ask of trading.
 
-Sections: the desk (what a user can have done), then the ports of trading (engine, unit of work, mutex, bus, clock), then the
-read models of the pages. Adapters stand beside this module, never below it.
+Sections: the desk (what a user can have done), bus and clock, then the ports of trading (records, unit of
+work, engine, mutex, …), then logins, then the read models of the pages. Adapters stand beside this module, never below it.
 """
 
 from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 from uuid import UUID
 
 import msgspec
 
+from orchestrator.core.ledger import EntryKind
+from orchestrator.core.order import OrderPurpose, OrderStatus
+from orchestrator.core.order import Refusal as Refusal
+from orchestrator.core.order import RefusalReason as RefusalReason
+from orchestrator.core.position import CloseReason, Position
+from orchestrator.core.user import UserSettings
+from shared import execution as wire
+from shared.analysis import AnalyzeReply, AnalyzeRequest, Instrument, MarksReply, MarksRequest
+from shared.enums import Mode, Side
+from shared.execution import (
+    BalanceReply,
+    CloseRequest,
+    EntryRequest,
+    ExecutionReport,
+    OrderReply,
+    PositionsReply,
+    ProtectReport,
+    ProtectRequest,
+)
 
-class RefusalReason(StrEnum):
-    """Why an entry or a request was not carried out: the word a user can look up."""
-
-    # the three layers
-    SCAN_RUNNING = "scan_running"
-    DUPLICATE_IN_BATCH = "duplicate_in_batch"
-    RECENT_SIGNAL = "recent_signal"
-    POSITION_HELD = "position_held"
-    ENTRY_UNDER_WAY = "entry_under_way"
-    # risk
-    NOT_ENOUGH_MARGIN = "not_enough_margin"
-    TOO_MANY_POSITIONS = "too_many_positions"
-    TOO_MUCH_EXPOSURE = "too_much_exposure"
-    DAILY_LOSS_REACHED = "daily_loss_reached"
-    STOP_BEYOND_LIQUIDATION = "stop_beyond_liquidation"
-    LEVERAGE_ABOVE_BRACKET = "leverage_above_bracket"
-    BELOW_MIN_NOTIONAL = "below_min_notional"
-    BALANCE_UNKNOWN = "balance_unknown"
-    BALANCE_STALE = "balance_stale"
-    SIGNAL_STALE = "signal_stale"
-    # approvals and requests
-    APPROVAL_EXPIRED = "approval_expired"
-    DECLINED = "declined"
-    NOT_FOUND = "not_found"
-    NOT_OPEN = "not_open"
-    BAD_QUANTITY = "bad_quantity"
-    BAD_PRICE = "bad_price"
-    STOPPED = "stopped"
-    # the venue
-    VENUE_REFUSED = "venue_refused"
-    ENGINE_UNAVAILABLE = "engine_unavailable"
-    OUTCOME_UNKNOWN = "outcome_unknown"
-
-
-class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """A "no" with the reason and a sentence that a user can read."""
-
-    reason: RefusalReason
-    detail: str
+from shared.analysis import MarksReply, MarksRequest, WhalesReply
 
 
 class Closed(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,6 +147,513 @@ class Clock(Protocol):
 
     def wall(self) -> datetime:
         """Wall time, aware UTC."""
+        ...
+
+
+# --- Trading: what the use cases need ------------------------------------------------------------------------------------------
+
+
+class Trader(UserSettings, frozen=True, kw_only=True):
+    """A user as trading sees them: their settings and their wallets. Read under the row's lock wherever money is decided."""
+
+    id: UUID
+    paper_balance: Decimal
+    real_balance_cache: Decimal | None = None
+    real_balance_at: datetime | None = None
+    settings_version: int = 1
+
+
+class ScanRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One scan; field for column of `scans`."""
+
+    id: UUID
+    candle_close: datetime
+    as_of: datetime
+    universe: int
+    screened: int
+    candidates: list[Any]
+    signals: int
+    rejections: dict[str, int]
+    timings_ms: dict[str, float]
+    wall_ms: float
+    analyst: str
+    trace_id: str
+
+
+class SignalRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A signal for everyone; field for column of `signals`. `instrument` is `shared.analysis.Instrument` in JSON."""
+
+    id: UUID
+    scan_id: UUID
+    symbol: str
+    side: Side
+    confidence: int
+    signal_price: Decimal
+    stop_loss: Decimal
+    take_profit: Decimal
+    reward_risk: float
+    reasoning: str
+    analyst: str
+    model: str = ""
+    features: dict[str, Any]
+    whale: dict[str, Any] | None
+    instrument: Instrument
+    candle_close: datetime
+    created_at: datetime
+    trace_id: str
+    outcome: str | None = None
+    outcome_at: datetime | None = None
+    reviewed_until: datetime | None = None
+
+
+class RefusalRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A "no" that is kept. user_id None: for everyone; signal_id None: the signal itself was a duplicate and is not kept."""
+
+    user_id: UUID | None
+    signal_id: UUID | None
+    symbol: str
+    reason: RefusalReason
+    detail: str
+    at: datetime
+    trace_id: str
+
+
+class ClaimRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A reservation of one symbol and its margin; it lives from the entry's first row until the position is closed."""
+
+    user_id: UUID
+    symbol: str
+    mode: Mode
+    order_id: UUID
+    margin: Decimal
+    notional: Decimal
+    created_at: datetime
+
+
+class OrderRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An intent to trade; field for column of `orders`. `expires_at` and `carried_until` are wall time, the others market time."""
+
+    id: UUID
+    client_order_id: str
+    user_id: UUID
+    signal_id: UUID | None
+    position_id: UUID | None = None
+    purpose: OrderPurpose
+    status: OrderStatus
+    symbol: str
+    side: Side
+    mode: Mode
+    dry_run: bool
+    margin: Decimal
+    notional: Decimal
+    leverage: Decimal
+    quantity: Decimal | None = None
+    signal_price: Decimal | None = None
+    stop_loss: Decimal | None = None
+    take_profit: Decimal | None = None
+    close_reason: CloseReason | None = None
+    request: dict[str, Any] | None = None
+    reason: str | None = None
+    detail: str | None = None
+    trace_id: str
+    version: int = 1
+    created_at: datetime
+    sent_at: datetime | None = None
+    settled_at: datetime | None = None
+    expires_at: datetime | None = None
+    carried_until: datetime | None = None
+    signal_to_fill_ms: float | None = None
+
+
+class PositionRecord(Position, frozen=True, kw_only=True):
+    """A position with whose it is; field for column of `positions`."""
+
+    id: UUID
+    user_id: UUID
+    signal_id: UUID | None
+    version: int = 1
+
+
+class FillRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One trade of an order; field for column of `fills`."""
+
+    order_id: UUID
+    position_id: UUID
+    user_id: UUID
+    trade_id: str
+    mode: Mode
+    opens: bool
+    price: Decimal
+    quantity: Decimal
+    fee: Decimal
+    realized_pnl: Decimal
+    liquidation_fee: Decimal
+    at: datetime
+    trace_id: str
+
+
+class FundingRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One funding settlement of a position; field for column of `funding_payments`."""
+
+    position_id: UUID
+    at: datetime
+    user_id: UUID
+    mode: Mode
+    rate: Decimal
+    mark_price: Decimal
+    quantity: Decimal
+    amount: Decimal
+
+
+class LedgerRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of a wallet; field for column of `ledger_entries`."""
+
+    user_id: UUID
+    mode: Mode
+    at: datetime
+    kind: EntryKind
+    amount: Decimal
+    balance_after: Decimal
+    source: str
+    position_id: UUID | None
+
+
+class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A panic's receipt; field for column of `panic_receipts`, times are wall time."""
+
+    id: UUID
+    user_id: UUID
+    started_at: datetime
+    finished_at: datetime | None = None
+    phase: str
+    results: list[SymbolResult]
+    open_positions: int | None = None
+    open_orders: int | None = None
+
+
+class Traders(Protocol):
+    """Users, as trading sees them."""
+
+    async def lock(self, user_id: UUID) -> Trader | None:
+        """The row, locked until the transaction ends: SELECT … FOR UPDATE."""
+        ...
+
+    async def all(self) -> list[Trader]:
+        """Everyone, unlocked, oldest first."""
+        ...
+
+    async def set_paper_balance(self, user_id: UUID, balance: Decimal) -> None:
+        """The paper wallet, always in the transaction that books the ledger entry."""
+        ...
+
+    async def switch_auto_trade_off(self, user_id: UUID, at: datetime) -> bool:
+        """Off, with a new settings_version and a row in settings_history; False when it was off already."""
+        ...
+
+
+class Scans(Protocol):
+    """Scans that ran."""
+
+    async def add(self, scan: ScanRecord) -> None:
+        """Keep one."""
+        ...
+
+
+class Signals(Protocol):
+    """Signals for everyone."""
+
+    async def add(self, signal: SignalRecord) -> bool:
+        """Keep one; False, and the transaction goes on, when its symbol and candle_close are kept already."""
+        ...
+
+    async def get(self, signal_id: UUID) -> SignalRecord | None:
+        """One by primary key."""
+        ...
+
+    async def recent(self, since: datetime) -> list[SignalRecord]:
+        """Created at or after `since`, without those that a refusal with user_id null names."""
+        ...
+
+    async def unreviewed(self, until: datetime, limit: int) -> list[SignalRecord]:
+        """Without outcome, and coalesce(reviewed_until, created_at) <= until; the longest unseen first."""
+        ...
+
+    async def review(
+        self, signal: SignalRecord, *, outcome: str | None, outcome_at: datetime | None, reviewed_until: datetime
+    ) -> bool:
+        """Set the three columns where outcome is null and reviewed_until is still as in `signal`; False when it is not."""
+        ...
+
+
+class Refusals(Protocol):
+    """Every "no"."""
+
+    async def add(self, refusal: RefusalRecord) -> bool:
+        """Keep one; False, and the transaction goes on, when that user and signal have one."""
+        ...
+
+
+class Claims(Protocol):
+    """The last word of the defence."""
+
+    async def add(self, claim: ClaimRecord) -> bool:
+        """Claim; False, and the transaction goes on, when user, symbol and mode are claimed."""
+        ...
+
+    async def of_user(self, user_id: UUID, mode: Mode) -> list[ClaimRecord]:
+        """All of a user in a mode, those of open positions included."""
+        ...
+
+    async def release(self, user_id: UUID, symbol: str, mode: Mode) -> None:
+        """Free it; nothing when there is none."""
+        ...
+
+
+class Orders(Protocol):
+    """Intents to trade."""
+
+    async def add(self, order: OrderRecord) -> None:
+        """Keep a new one."""
+        ...
+
+    async def get(self, order_id: UUID) -> OrderRecord | None:
+        """One by primary key, as committed or as this transaction left it."""
+        ...
+
+    async def advance(self, order: OrderRecord, status: OrderStatus, **changes: Any) -> OrderRecord | None:
+        """Move on by compare-and-set on id, status and version as in `order`, version + 1; None when the row has moved.
+
+        `changes` are fields of OrderRecord with their new values. The new row is answered.
+        """
+        ...
+
+    async def under_way(self, carried_before: datetime, limit: int) -> list[OrderRecord]:
+        """CLAIMED, SENT or UNKNOWN and carried_until <= carried_before (wall) or null, oldest first."""
+        ...
+
+    async def live_of_user(self, user_id: UUID) -> list[OrderRecord]:
+        """A user's orders that are AWAITING_APPROVAL, CLAIMED, SENT or UNKNOWN, both purposes, oldest first."""
+        ...
+
+    async def expired(self, at: datetime, limit: int) -> list[OrderRecord]:
+        """AWAITING_APPROVAL with expires_at <= at (wall)."""
+        ...
+
+
+class Positions(Protocol):
+    """What fills opened."""
+
+    async def add(self, position: PositionRecord) -> None:
+        """Keep a new one; raises Conflict when user, symbol and mode have a live one."""
+        ...
+
+    async def get(self, position_id: UUID) -> PositionRecord | None:
+        """One by primary key, as committed or as this transaction left it."""
+        ...
+
+    async def live_of_user(self, user_id: UUID, mode: Mode | None = None) -> list[PositionRecord]:
+        """A user's OPEN and CLOSING ones, oldest first."""
+        ...
+
+    async def open_everywhere(self) -> list[PositionRecord]:
+        """Everyone's OPEN ones that we judge ourselves: PAPER, or a dry run."""
+        ...
+
+    async def change(self, position: PositionRecord, **changes: Any) -> PositionRecord | None:
+        """Change by compare-and-set on id, status and version as in `position`, version + 1; None when the row has moved."""
+        ...
+
+    async def judged(self, looks: Sequence[tuple[PositionRecord, datetime]]) -> None:
+        """Advance judged_until of many in one statement, where id, status OPEN and version are as given; version stays."""
+        ...
+
+
+class Fills(Protocol):
+    """What happened."""
+
+    async def add(self, fill: FillRecord) -> bool:
+        """Keep one; False, and the transaction goes on, when its order and trade id are kept already."""
+        ...
+
+    async def of_position(self, position_id: UUID) -> list[FillRecord]:
+        """All of a position, both opening and closing."""
+        ...
+
+
+class Ledger(Protocol):
+    """The wallets' changes."""
+
+    async def add(self, entry: LedgerRecord) -> bool:
+        """Keep one; False, and the transaction goes on, when user, mode and source are kept already."""
+        ...
+
+    async def total(self, user_id: UUID, mode: Mode) -> Decimal:
+        """The sum of all amounts: the balance."""
+        ...
+
+    async def net_since(self, user_id: UUID, mode: Mode, since: datetime) -> Decimal:
+        """The sum of all amounts at or after `since` without deposits: what was won or lost."""
+        ...
+
+
+class Fundings(Protocol):
+    """Funding settlements."""
+
+    async def add(self, payment: FundingRecord) -> bool:
+        """Keep one; False, and the transaction goes on, when that position and moment have one."""
+        ...
+
+
+class Receipts(Protocol):
+    """Receipts of panics."""
+
+    async def running(self, user_id: UUID) -> ReceiptRecord | None:
+        """The user's newest receipt that is not finished."""
+        ...
+
+    async def unfinished(self, started_before: datetime) -> list[ReceiptRecord]:
+        """Everyone's receipts that are not finished and were started before a wall moment."""
+        ...
+
+    async def add(self, receipt: ReceiptRecord) -> None:
+        """Keep a new one."""
+        ...
+
+    async def save(self, receipt: ReceiptRecord) -> None:
+        """Write phase, results, counts and times of one."""
+        ...
+
+
+class UnitOfWork(Protocol):
+    """One short transaction: `async with transactions() as unit: …; await unit.commit()`. Without commit it rolls back.
+
+    Nothing awaits the engine inside one. Whoever decides about a user's money takes that user's row first.
+    """
+
+    @property
+    def traders(self) -> Traders: ...
+    @property
+    def scans(self) -> Scans: ...
+    @property
+    def signals(self) -> Signals: ...
+    @property
+    def refusals(self) -> Refusals: ...
+    @property
+    def claims(self) -> Claims: ...
+    @property
+    def orders(self) -> Orders: ...
+    @property
+    def positions(self) -> Positions: ...
+    @property
+    def fills(self) -> Fills: ...
+    @property
+    def ledger(self) -> Ledger: ...
+    @property
+    def fundings(self) -> Fundings: ...
+    @property
+    def receipts(self) -> Receipts: ...
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    async def commit(self) -> None:
+        """Make it so."""
+        ...
+
+
+class Transactions(Protocol):
+    """Begins units of work."""
+
+    def __call__(self) -> UnitOfWork:
+        """A new one, not yet begun."""
+        ...
+
+
+class Engine(Protocol):
+    """The other service. Every call raises EngineUnavailable where its outcome is unknown, EngineRefused where it did nothing.
+
+    `trace_id` travels in X-Trace-Id.
+    """
+
+    async def analyze(self, request: AnalyzeRequest, *, trace_id: str) -> AnalyzeReply:
+        """POST /analyze."""
+        ...
+
+    async def marks(self, request: MarksRequest) -> MarksReply:
+        """POST /marks; it may be asked again."""
+        ...
+
+    async def enter(self, request: EntryRequest, *, trace_id: str) -> ExecutionReport:
+        """POST /execute/entry, sent once."""
+        ...
+
+    async def close(self, request: CloseRequest, *, trace_id: str) -> ExecutionReport:
+        """POST /execute/close, sent once."""
+        ...
+
+    async def protect(self, request: ProtectRequest, *, trace_id: str) -> ProtectReport:
+        """POST /execute/protect, sent once."""
+        ...
+
+    async def order(self, client_order_id: str, account: wire.Account, *, trace_id: str) -> OrderReply:
+        """POST /execute/orders/{client_order_id}; it may be asked again."""
+        ...
+
+    async def balance(self, account: wire.Account) -> BalanceReply:
+        """POST /execute/balance."""
+        ...
+
+    async def positions(self, account: wire.Account) -> PositionsReply:
+        """POST /execute/positions."""
+        ...
+
+
+class Lease(Protocol):
+    """A lock that ends by itself."""
+
+    async def extend(self) -> None:
+        """Hold it for its full time from now; raises LeaseLost when it had expired or was taken."""
+        ...
+
+
+class Mutex(Protocol):
+    """Locks over all processes."""
+
+    def hold(self, name: str, seconds: float) -> AbstractAsyncContextManager[Lease | None]:
+        """A lease of that many wall seconds, released at the end by its token; None when another holds it."""
+        ...
+
+
+class Wallet(msgspec.Struct, frozen=True, kw_only=True):
+    """A wallet's balance in USDT; None where nobody knows it. `fresh` is False when it is too old to decide on."""
+
+    balance: Decimal | None
+    fresh: bool
+
+
+class Balances(Protocol):
+    """What a user's wallet holds in a mode, from what is known already: no call leaves."""
+
+    def of(self, trader: Trader, mode: Mode) -> Wallet:
+        """PAPER: the locked row's. REAL: the last balance heard, with its age."""
+        ...
+
+
+class Ids(Protocol):
+    """New ids."""
+
+    def new(self) -> UUID:
+        """One that nobody has."""
+        ...
+
+
+class Jobs(Protocol):
+    """The queue of the worker."""
+
+    async def enqueue_scan(self) -> str:
+        """Queue a scan now; the job's id."""
         ...
 
 
@@ -622,6 +1111,14 @@ class LiveMessage(msgspec.Struct, frozen=True, kw_only=True):
     rev: int | None = None
 
 
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What the bus still holds for a user: structural messages, oldest first. Those at or below `floor` may be gone."""
+
+    messages: list[LiveMessage]
+    floor: int
+    newest: int
+
+
 class LiveLog(Protocol):
     """The other end of the bus: what live pages listen to, and what they missed."""
 
@@ -633,6 +1130,26 @@ class LiveLog(Protocol):
         """Names the log's life: revs of another boot mean nothing."""
         ...
 
-    async def recent(self, user_id: UUID) -> list[LiveMessage]:
-        """The structural messages still kept for a user and for everyone, oldest first; at most 256 of each."""
+    async def kept(self, user_id: UUID) -> Kept:
+        """The structural messages still kept for a user and for everyone."""
+        ...
+
+
+class MarketSource(Protocol):
+    """The engine as the pages ask it about the market."""
+
+    async def marks(self, request: MarksRequest) -> MarksReply:
+        """Mark prices now.
+
+        Raises:
+            EngineUnavailable: It did not answer.
+        """
+        ...
+
+    async def whales(self) -> WhalesReply:
+        """The liquidation window now.
+
+        Raises:
+            EngineUnavailable: It did not answer.
+        """
         ...

@@ -1,0 +1,39 @@
+"""What the routes reach: one object in the application's state, composed in `app`."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from litestar import Request
+from litestar.datastructures import State
+
+from orchestrator.ports import Bus, Clock, Desk, Logins, Preferences, Reads
+from orchestrator.web.auth import Auth, Viewer
+from orchestrator.web.health import Health
+from orchestrator.web.hub import Hub
+from orchestrator.web.market import Market
+
+type Asked = Request[Viewer, Any, State]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doors:
+    """Everything behind the routes. `secure` says whether cookies are for https only."""
+
+    auth: Auth
+    logins: Logins
+    reads: Reads
+    preferences: Preferences
+    desk: Desk
+    bus: Bus
+    clock: Clock
+    market: Market
+    hub: Hub
+    health: Health
+    secure: bool = True
+    extras: dict[str, Any] = field(default_factory=dict)
+
+
+def doors_of(request: Request[Any, Any, Any]) -> Doors:
+    """The doors of the application that answers this request."""
+    doors: Doors = request.app.state.doors
+    return doors

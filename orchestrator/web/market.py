@@ -1,0 +1,92 @@
+"""The newest mark prices that this process knows: from the worker's broadcast, else asked of the engine.
+
+What is shown may be some seconds old and says so; nothing is decided on it here. A symbol without a price is absent, never zero.
+"""
+
+import time
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from orchestrator.errors import EngineUnavailable
+from orchestrator.log import logger
+from orchestrator.ports import Clock, Mark, MarketSource
+from shared.analysis import MarksRequest, WhalesReply
+from shared.wire import parse_plain
+
+LOST_AFTER = timedelta(seconds=30)
+"""Older than that a price is unknown. Source: dashboard design, "States"."""
+
+ASK_AFTER = timedelta(seconds=4)
+"""The broadcast comes each second; when it stays out, the engine is asked."""
+
+ASK_EVERY_SECONDS = 1.0
+WHALES_SECONDS = 2.0
+
+
+class Market:
+    """Implements the port Prices; also the whale feed, kept for a moment."""
+
+    def __init__(self, source: MarketSource, clock: Clock) -> None:
+        self._source = source
+        self._clock = clock
+        self._marks: dict[str, Mark] = {}
+        self._asked = -ASK_EVERY_SECONDS
+        self._whales: WhalesReply | None = None
+        self._whales_asked = -WHALES_SECONDS
+
+    def observe(self, marks: dict[str, Any]) -> None:
+        """Take over a broadcast: {symbol: {"mark_price", "age_ms"}}; a malformed price is skipped."""
+        now = self._clock.wall()
+        for symbol, found in marks.items():
+            try:
+                price = parse_plain(found["mark_price"])
+                self._keep(symbol, price, now - timedelta(milliseconds=float(found.get("age_ms", 0))))
+            except (ValueError, KeyError, TypeError):
+                logger().warning("a broadcast mark could not be read", symbol=symbol)
+
+    async def marks(self, symbols: Collection[str]) -> dict[str, Mark]:
+        """Marks of these symbols, none older than LOST_AFTER; the engine is asked for those the broadcast does not give."""
+        old = [symbol for symbol in symbols if not self._younger(symbol, ASK_AFTER)]
+        if old and time.monotonic() - self._asked >= ASK_EVERY_SECONDS:
+            self._asked = time.monotonic()
+            await self._ask(old)
+        return {symbol: self._marks[symbol] for symbol in symbols if self._younger(symbol, LOST_AFTER)}
+
+    def known(self, symbols: Collection[str]) -> dict[str, Mark]:
+        """As `marks`, without asking anybody."""
+        return {symbol: self._marks[symbol] for symbol in symbols if self._younger(symbol, LOST_AFTER)}
+
+    async def whales(self) -> WhalesReply | None:
+        """The whale feed, at most WHALES_SECONDS old; None when the engine does not answer."""
+        if time.monotonic() - self._whales_asked >= WHALES_SECONDS:
+            self._whales_asked = time.monotonic()
+            try:
+                self._whales = await self._source.whales()
+            except (EngineUnavailable, msgspec.MsgspecError) as error:
+                logger().info("the whale feed is not there", error=str(error))
+                self._whales = None
+        return self._whales
+
+    async def _ask(self, symbols: list[str]) -> None:
+        now = self._clock.now()
+        try:
+            reply = await self._source.marks(MarksRequest(since=dict.fromkeys(symbols, now)))
+        except (EngineUnavailable, msgspec.MsgspecError) as error:
+            logger().info("the engine gave no marks", error=str(error))
+            return
+        wall = self._clock.wall()
+        for symbol, mark in reply.marks.items():
+            self._keep(symbol, mark.mark, wall - timedelta(milliseconds=mark.age_ms))
+
+    def _keep(self, symbol: str, price: Decimal, at: datetime) -> None:
+        before = self._marks.get(symbol)
+        if before is None or before.at <= at:
+            self._marks[symbol] = Mark(price=price, at=at)
+
+    def _younger(self, symbol: str, age: timedelta) -> bool:
+        mark = self._marks.get(symbol)
+        return mark is not None and self._clock.wall() - mark.at <= age
