@@ -21,7 +21,7 @@ from orchestrator.core.order import RefusalReason as RefusalReason
 from orchestrator.core.position import CloseReason, Position
 from orchestrator.core.user import UserSettings
 from shared import execution as wire
-from shared.analysis import AnalyzeReply, AnalyzeRequest, Instrument, MarksReply, MarksRequest
+from shared.analysis import AnalyzeReply, AnalyzeRequest, Instrument, MarksReply, MarksRequest, WhalesReply
 from shared.enums import Mode, Side
 from shared.execution import (
     BalanceReply,
@@ -33,8 +33,6 @@ from shared.execution import (
     ProtectReport,
     ProtectRequest,
 )
-
-from shared.analysis import MarksReply, MarksRequest, WhalesReply
 
 
 class Closed(msgspec.Struct, frozen=True, kw_only=True):
@@ -527,31 +525,21 @@ class Receipts(Protocol):
 class UnitOfWork(Protocol):
     """One short transaction: `async with transactions() as unit: …; await unit.commit()`. Without commit it rolls back.
 
-    Nothing awaits the engine inside one. Whoever decides about a user's money takes that user's row first.
+    Nothing awaits the engine inside one. Whoever decides about a user's money takes that user's row first. An adapter annotates
+    these attributes with the protocols' names.
     """
 
-    @property
-    def traders(self) -> Traders: ...
-    @property
-    def scans(self) -> Scans: ...
-    @property
-    def signals(self) -> Signals: ...
-    @property
-    def refusals(self) -> Refusals: ...
-    @property
-    def claims(self) -> Claims: ...
-    @property
-    def orders(self) -> Orders: ...
-    @property
-    def positions(self) -> Positions: ...
-    @property
-    def fills(self) -> Fills: ...
-    @property
-    def ledger(self) -> Ledger: ...
-    @property
-    def fundings(self) -> Fundings: ...
-    @property
-    def receipts(self) -> Receipts: ...
+    traders: Traders
+    scans: Scans
+    signals: Signals
+    refusals: Refusals
+    claims: Claims
+    orders: Orders
+    positions: Positions
+    fills: Fills
+    ledger: Ledger
+    fundings: Fundings
+    receipts: Receipts
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(
