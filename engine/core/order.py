@@ -69,6 +69,7 @@ class OrderRefusal(StrEnum):
     NOTHING_TO_AMEND = "nothing_to_amend"
     REPORT_STORE_UNAVAILABLE = "report_store_unavailable"
     OUTCOME_UNKNOWN = "outcome_unknown"
+    CLIENT_ORDER_ID_REUSED = "client_order_id_reused"
     REAL_NOT_AVAILABLE = "real_not_available"
 
 

@@ -3,7 +3,8 @@
 import asyncio
 
 from engine.core.order import OrderRefusal, no
-from engine.execution.close import close
+from engine.errors import ClientOrderIdReused
+from engine.execution.close import close, refused
 from engine.execution.desk import Desk
 from shared.enums import ExecutionStatus
 from shared.execution import CloseRequest, ExecutionReport, FlattenReply, FlattenRequest, PaperPosition, VenueState
@@ -13,18 +14,24 @@ from shared.problem import Problem
 async def flatten(desk: Desk, request: FlattenRequest) -> FlattenReply | Problem:
     """A report per position, in the venue's order; flat only where each of them was filled whole.
 
-    Raises:
-        ClientOrderIdReused: An id stands for another order: a new attempt needs a new prefix.
+    One position's refusal never stops another's close. A new attempt over a changed book needs a new prefix.
     """
     holdings = await desk.venues.of(request.account).holdings()
     if isinstance(holdings, Problem):
         return holdings
     if holdings.state is VenueState.UNKNOWN:
         return no(OrderRefusal.REAL_NOT_AVAILABLE, "a dry run cannot see what is open: close each position by itself")
-    closes = (close(desk, _close_of(request, number, held)) for number, held in enumerate(holdings.positions, start=1))
+    closes = (_close(desk, _close_of(request, number, held)) for number, held in enumerate(holdings.positions, start=1))
     reports = await asyncio.gather(*closes)
     left = sum(not _closed(report, held) for report, held in zip(reports, holdings.positions, strict=True))
     return FlattenReply(reports=list(reports), open_positions=left, open_orders=0, flat=left == 0, as_of=desk.clock.now())
+
+
+async def _close(desk: Desk, request: CloseRequest) -> ExecutionReport:
+    try:
+        return await close(desk, request)
+    except ClientOrderIdReused as error:
+        return refused(desk, request, no(OrderRefusal.CLIENT_ORDER_ID_REUSED, str(error)))
 
 
 def _close_of(request: FlattenRequest, number: int, held: PaperPosition) -> CloseRequest:
