@@ -201,7 +201,8 @@ def macd_histogram(close: Floats, first: Integers, fast: int, slow: int, signal:
     average = np.full(close.shape, np.nan)
     for row in range(close.shape[0]):
         _ema_from(line, row, first[row] + slow + signal - 2, signal, average)
-    return line - average
+    histogram: Floats = line - average
+    return histogram
 
 
 @_kernel
@@ -320,7 +321,7 @@ def _features(quarter: Panel, four_hour: Panel) -> Features:
 
 def warm_up() -> None:
     """Loads or compiles every kernel, so that the first scan does not pay for it."""
-    rising = np.linspace(1.0, 250.0, 250).reshape(1, 250)
+    rising = np.array([[float(step) for step in range(1, 251)]], np.float64)
     panel = Panel(
         symbols=("WARM",), first=np.zeros(1, np.int64), open=rising, high=rising + 1, low=rising - 1, close=rising, volume=rising
     )

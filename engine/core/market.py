@@ -128,7 +128,6 @@ class Positioning(msgspec.Struct, frozen=True, kw_only=True):
 
     funding_ratio: float | None = None
     long_short_ratio: float | None = None
-    open_interest: float | None = None
 
 
 class MarkBar(msgspec.Struct, frozen=True, kw_only=True):

@@ -88,7 +88,7 @@ def test_a_market_that_does_not_move_has_figures_and_no_nan_where_history_is_eno
 
 
 def test_efficiency_ratio_is_one_on_a_straight_way_and_small_on_a_zigzag() -> None:
-    straight = np.linspace(1.0, 40.0, 40).reshape(1, 40)
+    straight = np.array([[float(step) for step in range(40)]], np.float64)
     zigzag = np.array([[1.0, 2.0] * 20])
     first = np.zeros(1, np.int64)
     assert features.efficiency_ratio(straight, first, 10)[0, -1] == pytest.approx(1.0)

@@ -1,0 +1,261 @@
+"""The scan behind POST /analyze; it reads top to bottom like the arrow: universe, tickers, candles, features, screen, whales, analyst, verdict."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from engine.analysis.sources import Sources, Widen, liquidations_of, tickers_of
+from engine.core.features import features_of, panel_of
+from engine.core.instrument import InstrumentRules
+from engine.core.market import Candles, ForcedOrder, Timeframe, at
+from engine.core.screen import ScreenBounds, Screened, preselect, screen, weigh_whales
+from engine.core.verdict import AnalystFailure, Case, Ground, LivePrice, judge
+from engine.core.whales import Traces, detect, flow_of
+from engine.errors import ExchangeError
+from engine.ports import Analyst
+from shared.analysis import AnalyzeReply, AnalyzeRequest, Candidate, Rejection, RejectionReason, Signal, WhaleView
+from shared.brackets import brackets_of
+
+ANALYST_CONCURRENCY: Final = 4
+"""Models answer in seconds and bill by the token; four at once keep a scan inside its candle."""
+
+PRICE_KEPT_MS: Final = 250
+"""Wall age up to which the price that the analyst saw also judges its verdict; past it the book is read again."""
+
+
+class ScanPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What the settings say of a scan."""
+
+    bounds: ScreenBounds
+    min_confidence: int
+
+
+class _Scan:
+    """One scan's notes: what fell and why, what came from elsewhere, how long each stage took."""
+
+    def __init__(self) -> None:
+        self.rejections: list[Rejection] = []
+        self.fallbacks: list[str] = []
+        self.timings: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self.timings[name] = round((time.perf_counter() - begun) * 1000, 3)
+
+    @contextmanager
+    def added(self, name: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self.timings[name] = round(self.timings.get(name, 0.0) + (time.perf_counter() - begun) * 1000, 3)
+
+    def drop(self, symbol: str, reason: RejectionReason, detail: str) -> None:
+        self.rejections.append(Rejection(symbol=symbol, reason=reason, detail=detail))
+
+    def keep(self, screened: Screened) -> tuple[Candidate, ...]:
+        self.rejections += screened.rejections
+        return screened.candidates
+
+
+async def scan(request: AnalyzeRequest, plan: ScanPlan, sources: Sources, analyst: Analyst, widen: Widen) -> AnalyzeReply:
+    """Looks at the whole market once.
+
+    Args:
+        request: Absent fields take the plan's; `symbols` skips the choice of the most moved, not the screener.
+        plan: Bounds from the settings.
+        sources: Exchange, feed and clock.
+        analyst: Who argues the candidates.
+        widen: The wider indicators of a shortlisted symbol.
+
+    Raises:
+        ExchangeError: Symbol rules or tickers did not come: without them there is no scan.
+    """
+    run = _Scan()
+    bounds = msgspec.structs.replace(plan.bounds, top_n=request.top_n or plan.bounds.top_n)
+    confidence = plan.min_confidence if request.min_confidence is None else request.min_confidence
+    with run.stage("total"):
+        with run.stage("universe"):
+            rules = await sources.market.instruments()
+            universe = _universe(rules, request.symbols, run)
+        with run.stage("tickers"):
+            chosen = await _choose(universe, request, bounds, sources, run)
+        with run.stage("candles"):
+            quarter, four_hour = await _candles(chosen, sources, run)
+        with run.stage("features"):
+            features = features_of(panel_of(quarter), panel_of(four_hour)) if quarter else None
+        with run.stage("screen"):
+            shortlist = run.keep(screen(features, bounds.top_n)) if features is not None else ()
+        with run.stage("whales"):
+            views = await _whale_views(shortlist, sources, run)
+            candidates = run.keep(weigh_whales(shortlist, views, bounds.top_n))
+        newest = {candles.symbol: candles for candles in quarter}
+        with run.stage("analyst"):
+            signals = await _argue_all(candidates, _Desk(rules, newest, sources, analyst, widen, confidence), run)
+        run.timings.setdefault("verdict", 0.0)
+    return AnalyzeReply(
+        as_of=sources.clock.now(),
+        universe=len(universe),
+        screened=len(quarter),
+        analyst=analyst.kind,
+        candidates=list(candidates),
+        signals=signals,
+        rejections=run.rejections,
+        timings_ms=run.timings,
+        fallbacks=run.fallbacks,
+    )
+
+
+def _universe(rules: Mapping[str, InstrumentRules], asked: Sequence[str] | None, run: _Scan) -> list[str]:
+    if asked is None:
+        return [symbol for symbol, rule in rules.items() if rule.tradable]
+    known = []
+    for symbol in dict.fromkeys(asked):
+        if symbol in rules and rules[symbol].tradable:
+            known.append(symbol)
+        else:
+            run.drop(symbol, RejectionReason.NO_SYMBOL_RULES, rules[symbol].status if symbol in rules else "not listed")
+    return known
+
+
+async def _choose(
+    universe: Sequence[str], request: AnalyzeRequest, bounds: ScreenBounds, sources: Sources, run: _Scan
+) -> Sequence[str]:
+    if request.symbols is not None:
+        return universe
+    shortlist = preselect(universe, await tickers_of(sources, universe, run.fallbacks), bounds)
+    run.rejections += shortlist.rejections
+    return shortlist.symbols
+
+
+async def _candles(symbols: Sequence[str], sources: Sources, run: _Scan) -> tuple[list[Candles], list[Candles]]:
+    pairs = await asyncio.gather(*(_pair(symbol, sources) for symbol in symbols))
+    quarter: list[Candles] = []
+    four_hour: list[Candles] = []
+    now_ms = sources.clock.now_ms()
+    for symbol, pair in zip(symbols, pairs, strict=True):
+        if isinstance(pair, ExchangeError):
+            run.drop(symbol, RejectionReason.MARKET_DATA_MISSING, str(pair))
+        elif _is_stale(pair[0], now_ms):
+            run.drop(
+                symbol, RejectionReason.MARKET_DATA_STALE, f"newest closed candle ended at {at(pair[0].closed_ms).isoformat()}"
+            )
+        else:
+            quarter.append(pair[0])
+            four_hour.append(pair[1])
+    return quarter, four_hour
+
+
+async def _pair(symbol: str, sources: Sources) -> tuple[Candles, Candles] | ExchangeError:
+    try:
+        return await sources.market.candles(symbol, Timeframe.M15), await sources.market.candles(symbol, Timeframe.H4)
+    except ExchangeError as error:
+        return error
+
+
+def _is_stale(candles: Candles, now_ms: int) -> bool:
+    return len(candles) > 0 and now_ms - candles.closed_ms >= 2 * candles.timeframe.ms
+
+
+async def _whale_views(shortlist: Sequence[Candidate], sources: Sources, run: _Scan) -> dict[str, WhaleView]:
+    orders = await liquidations_of(sources, run.fallbacks) if shortlist else []
+    views = await asyncio.gather(*(_whale_view(candidate.symbol, orders, sources) for candidate in shortlist))
+    return {view.symbol: view for view in views}
+
+
+async def _whale_view(symbol: str, orders: Sequence[ForcedOrder], sources: Sources) -> WhaleView:
+    book, trades, positioning = await asyncio.gather(
+        _or_none(sources.market.book(symbol)), _or_none(sources.market.trades(symbol)), sources.market.positioning(symbol)
+    )
+    flow = flow_of(orders, symbol, sources.clock.now_ms())
+    return detect(symbol, Traces(flow=flow, book=book, trades=trades, positioning=positioning))
+
+
+async def _or_none[T](asked: Awaitable[T]) -> T | None:
+    try:
+        return await asked
+    except ExchangeError:
+        return None
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    """A live price and when it was seen: market time, and wall milliseconds at receipt."""
+
+    price: Decimal
+    at: datetime
+    received_ms: int
+
+
+class _Desk(msgspec.Struct, frozen=True):
+    """What arguing a candidate needs."""
+
+    rules: Mapping[str, InstrumentRules]
+    candles: Mapping[str, Candles]
+    sources: Sources
+    analyst: Analyst
+    widen: Widen
+    min_confidence: int
+
+
+async def _argue_all(candidates: Sequence[Candidate], desk: _Desk, run: _Scan) -> list[Signal]:
+    slots = asyncio.Semaphore(ANALYST_CONCURRENCY)
+
+    async def argue(candidate: Candidate) -> Signal | Rejection:
+        async with slots:
+            return await _argue(candidate, desk, run)
+
+    outcomes = await asyncio.gather(*(argue(candidate) for candidate in candidates))
+    run.rejections += [outcome for outcome in outcomes if isinstance(outcome, Rejection)]
+    return [outcome for outcome in outcomes if isinstance(outcome, Signal)]
+
+
+async def _argue(candidate: Candidate, desk: _Desk, run: _Scan) -> Signal | Rejection:
+    symbol = candidate.symbol
+    try:
+        live = await _live_price(symbol, desk.sources)
+        verdict = await desk.analyst.argue(_case(candidate, live.price, desk))
+        if isinstance(verdict, AnalystFailure):
+            return Rejection(symbol=symbol, reason=RejectionReason.ANALYST_FAILED, detail=verdict.reason)
+        if desk.sources.clock.wall_ms() - live.received_ms > PRICE_KEPT_MS:
+            live = await _live_price(symbol, desk.sources)
+    except ExchangeError as error:
+        return Rejection(symbol=symbol, reason=RejectionReason.MARKET_DATA_MISSING, detail=str(error))
+    with run.added("verdict"):
+        return judge(verdict, _ground(candidate, live, desk), desk.min_confidence)
+
+
+def _ground(candidate: Candidate, live: _Seen, desk: _Desk) -> Ground:
+    brackets, source = brackets_of(candidate.symbol)
+    return Ground(
+        candidate=candidate,
+        live=LivePrice(price=live.price, at=live.at, age_ms=desk.sources.clock.wall_ms() - live.received_ms),
+        candle_close=at(desk.candles[candidate.symbol].closed_ms),
+        rules=desk.rules[candidate.symbol],
+        brackets=brackets,
+        brackets_source=source,
+    )
+
+
+def _case(candidate: Candidate, price: Decimal, desk: _Desk) -> Case:
+    atr = candidate.features.get("atr")
+    return Case(
+        candidate=candidate,
+        price=price,
+        tick_size=desk.rules[candidate.symbol].tick_size,
+        atr=float(atr) if isinstance(atr, float) else 0.0,
+        indicators=desk.widen(desk.candles[candidate.symbol]),
+    )
+
+
+async def _live_price(symbol: str, sources: Sources) -> _Seen:
+    book = await sources.market.book(symbol)
+    middle = book.mid
+    if middle is None:
+        raise ExchangeError(f"{symbol}: the book has an empty side")
+    return _Seen(middle, sources.clock.now(), book.received_ms)

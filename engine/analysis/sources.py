@@ -1,0 +1,63 @@
+"""Where the use cases get each thing: from the feed while it is fresh, else by request, and they say which."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from engine.core.market import Candles, ForcedOrder, Mark, Ticker
+from engine.errors import SnapshotsUnavailable
+from engine.ports import Clock, MarketData, Snapshots
+
+FRESH_MS: Final = 5_000
+"""Wall age past which the feed's word is not used; every stream sends each second."""
+
+COVERAGE: Final = 0.9
+"""The ticker stream sends changed symbols only: right after its start the feed does not know the market yet."""
+
+type Widen = Callable[[Candles], dict[str, float]]
+"""The wider indicator set of one shortlisted symbol, from its 15m candles."""
+
+
+class Sources(msgspec.Struct, frozen=True, kw_only=True):
+    """What the use cases ask."""
+
+    market: MarketData
+    snapshots: Snapshots
+    clock: Clock
+
+
+async def tickers_of(sources: Sources, universe: Sequence[str], fallbacks: list[str]) -> Mapping[str, Ticker]:
+    """The 24 h tickers of the universe: the feed's while fresh and whole, else by request."""
+    try:
+        kept = await sources.snapshots.tickers()
+    except SnapshotsUnavailable:
+        kept = {}
+    newest = max((ticker.received_ms for ticker in kept.values()), default=0)
+    covered = sum(symbol in kept for symbol in universe)
+    if sources.clock.wall_ms() - newest <= FRESH_MS and covered >= COVERAGE * len(universe):
+        return kept
+    fallbacks.append("tickers from REST")
+    return await sources.market.tickers()
+
+
+async def liquidations_of(sources: Sources, fallbacks: list[str]) -> Sequence[ForcedOrder]:
+    """The liquidation window; empty, and said so, where the feed is silent: no request gives it."""
+    try:
+        state = await sources.snapshots.state()
+        if state is not None and sources.clock.wall_ms() - state.beat_ms <= FRESH_MS and state.connected:
+            return await sources.snapshots.liquidations()
+    except SnapshotsUnavailable:
+        pass
+    fallbacks.append("no liquidations: the feed is silent")
+    return []
+
+
+async def marks_of(sources: Sources, symbols: Sequence[str]) -> Mapping[str, Mark]:
+    """The marks of these symbols that the feed received within the last seconds."""
+    try:
+        kept = await sources.snapshots.marks()
+    except SnapshotsUnavailable:
+        return {}
+    oldest = sources.clock.wall_ms() - FRESH_MS
+    return {symbol: kept[symbol] for symbol in symbols if symbol in kept and kept[symbol].received_ms >= oldest}

@@ -1,0 +1,103 @@
+"""The one way to the exchange's public REST: budget, bounded concurrency, time-outs, retries of idempotent GETs, errors by name."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from engine.candles.budget import WeightBudget
+from engine.errors import ExchangeRefused, ExchangeThrottled, ExchangeUnreachable, ReplyMalformed, UnknownSymbol
+
+CONCURRENCY: Final = 24
+TIMEOUT: Final = aiohttp.ClientTimeout(total=10, sock_connect=3, sock_read=5)
+ATTEMPTS: Final = 3
+"""Connection failures only; a time-out or an answer is never repeated."""
+
+RETRY_SECONDS: Final = 0.05
+DEFAULT_RETRY_AFTER: Final = 5.0
+INVALID_SYMBOL: Final = -1121
+
+
+class _Refusal(msgspec.Struct):
+    code: int
+    msg: str = ""
+
+
+def open_session() -> aiohttp.ClientSession:
+    """The session that one process shares; close it when the process ends."""
+    return aiohttp.ClientSession(timeout=TIMEOUT, connector=aiohttp.TCPConnector(limit=CONCURRENCY, ttl_dns_cache=60))
+
+
+class Door:
+    """Typed GETs against one base address under one weight budget."""
+
+    def __init__(self, session: aiohttp.ClientSession, base_url: str, budget: WeightBudget) -> None:
+        self._session = session
+        self._base = base_url
+        self._budget = budget
+        self._slots = asyncio.Semaphore(CONCURRENCY)
+
+    async def get[T](self, path: str, kind: type[T], params: Mapping[str, str | int], weight: int) -> T:
+        """One reply, decoded; numbers in strings become numbers.
+
+        Raises:
+            ExchangeUnreachable: No connection, a time-out or a server error.
+            ExchangeThrottled: 429, 418, or the budget is spent.
+            ExchangeRefused: The exchange answered with an error code; UnknownSymbol for -1121.
+            ReplyMalformed: The reply does not fit the type.
+        """
+        await self._budget.spend(weight)
+        async with self._slots:
+            body = await self._read(path, params)
+        try:
+            return msgspec.json.decode(body, type=kind, strict=False)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise ReplyMalformed(f"{path}: {error}") from error
+
+    async def _read(self, path: str, params: Mapping[str, str | int]) -> bytes:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                async with self._session.get(self._base + path, params=params) as reply:
+                    body = await reply.read()
+                    self._judge(path, reply, body)
+                    return body
+            except TimeoutError as error:
+                raise ExchangeUnreachable(f"{path}: timed out") from error
+            except aiohttp.ClientError as error:
+                if attempt == ATTEMPTS:
+                    raise ExchangeUnreachable(f"{path}: {type(error).__name__}") from error
+                await asyncio.sleep(RETRY_SECONDS * attempt)
+        raise ExchangeUnreachable(path)
+
+    def _judge(self, path: str, reply: aiohttp.ClientResponse, body: bytes) -> None:
+        used = reply.headers.get("X-MBX-USED-WEIGHT-1M", "")
+        if used.isdigit():
+            self._budget.learn(int(used))
+        if reply.status == 200:
+            return
+        if reply.status in (429, 418):
+            wait = _seconds(reply.headers.get("Retry-After", ""))
+            self._budget.block(wait)
+            raise ExchangeThrottled(f"{path}: {reply.status}", wait)
+        if reply.status >= 500 or reply.status == 403:
+            raise ExchangeUnreachable(f"{path}: HTTP {reply.status}")
+        raise _refusal(path, reply.status, body)
+
+
+def _seconds(text: str) -> float:
+    try:
+        return min(max(float(text), 0.0), 3600.0)
+    except ValueError:
+        return DEFAULT_RETRY_AFTER
+
+
+def _refusal(path: str, status: int, body: bytes) -> ExchangeRefused | UnknownSymbol | ReplyMalformed:
+    try:
+        refusal = msgspec.json.decode(body, type=_Refusal)
+    except msgspec.MsgspecError:
+        return ReplyMalformed(f"{path}: HTTP {status} without a code")
+    if refusal.code == INVALID_SYMBOL:
+        return UnknownSymbol(f"{path}: {refusal.msg}")
+    return ExchangeRefused(refusal.code, refusal.msg)

@@ -1,0 +1,200 @@
+"""The exchange's rows as it writes them, and how each becomes a value of the core.
+
+Source: Binance USDⓈ-M REST pages "Kline", "24hr Ticker", "Mark Price", "Order Book", "Recent Trades", "Exchange Information" (2026-05).
+"""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+import msgspec
+import numpy as np
+
+from engine.core.instrument import InstrumentRules
+from engine.core.market import Book, Candles, Funding, Mark, MarkBar, Ticker, Timeframe, Trade
+
+
+class KlineRow(msgspec.Struct, array_like=True, gc=False):
+    """One candle for features; what follows the closing time is not read."""
+
+    open_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    close_ms: int
+
+
+class MarkKlineRow(msgspec.Struct, array_like=True, gc=False):
+    """One candle of the mark price, for money."""
+
+    open_ms: int
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    ignored: str
+    close_ms: int
+
+
+class TickerRow(msgspec.Struct, rename="camel", gc=False):
+    """A row of ticker/24hr."""
+
+    symbol: str
+    last_price: float
+    price_change_percent: float
+    quote_volume: float
+
+
+class PremiumRow(msgspec.Struct, rename="camel", gc=False):
+    """A row of premiumIndex; a quarterly future has no funding rate."""
+
+    symbol: str
+    mark_price: Decimal
+    last_funding_rate: str
+    next_funding_time: int
+    time: int
+
+
+class DepthRow(msgspec.Struct):
+    """The reply of depth."""
+
+    bids: list[tuple[Decimal, Decimal]]
+    asks: list[tuple[Decimal, Decimal]]
+    at_ms: int = msgspec.field(name="T", default=0)
+
+
+class TradeRow(msgspec.Struct, gc=False):
+    """A row of trades."""
+
+    price: float
+    qty: float
+    time: int
+    sell: bool = msgspec.field(name="isBuyerMaker")
+
+
+class RatioRow(msgspec.Struct, rename="camel"):
+    """A row of topLongShortAccountRatio."""
+
+    long_short_ratio: float
+
+
+class FundingRow(msgspec.Struct, rename="camel"):
+    """A row of fundingRate; markPrice may be absent or empty for old rows."""
+
+    funding_time: int
+    funding_rate: Decimal
+    mark_price: str = ""
+
+
+class SymbolRow(msgspec.Struct, rename="camel"):
+    """A row of exchangeInfo's symbols; fields that a recording lacks have defaults no looser than the exchange's."""
+
+    symbol: str
+    status: str
+    contract_type: str
+    base_asset: str
+    quote_asset: str
+    filters: list[dict[str, str | int]]
+    liquidation_fee: Decimal = Decimal("0.015")
+    market_take_bound: Decimal = Decimal("0.05")
+
+
+class ExchangeInfo(msgspec.Struct):
+    """The reply of exchangeInfo."""
+
+    symbols: list[SymbolRow]
+
+
+def candles_of(symbol: str, timeframe: Timeframe, rows: Sequence[KlineRow], now_ms: int) -> Candles:
+    """Closed candles only: those whose closing time lies before `now_ms`."""
+    closed = [row for row in rows if row.close_ms < now_ms]
+    return Candles(
+        symbol=symbol,
+        timeframe=timeframe,
+        open_ms=np.array([row.open_ms for row in closed], np.int64),
+        open=np.array([row.open for row in closed], np.float64),
+        high=np.array([row.high for row in closed], np.float64),
+        low=np.array([row.low for row in closed], np.float64),
+        close=np.array([row.close for row in closed], np.float64),
+        volume=np.array([row.volume for row in closed], np.float64),
+    )
+
+
+def ticker_of(row: TickerRow, received_ms: int) -> Ticker:
+    """A 24 h ticker."""
+    return Ticker(
+        symbol=row.symbol,
+        last=row.last_price,
+        change_percent=row.price_change_percent,
+        quote_volume=row.quote_volume,
+        received_ms=received_ms,
+    )
+
+
+def mark_of(row: PremiumRow, received_ms: int) -> Mark:
+    """A mark price with its funding."""
+    return Mark(
+        symbol=row.symbol,
+        price=row.mark_price,
+        at_ms=row.time,
+        funding_rate=Decimal(row.last_funding_rate or "0"),
+        next_funding_ms=row.next_funding_time,
+        received_ms=received_ms,
+    )
+
+
+def book_of(symbol: str, row: DepthRow, received_ms: int) -> Book:
+    """The best levels."""
+    return Book(symbol=symbol, bids=tuple(row.bids), asks=tuple(row.asks), at_ms=row.at_ms, received_ms=received_ms)
+
+
+def trade_of(row: TradeRow) -> Trade:
+    """A public trade; the buyer being the maker means that the aggressor sold."""
+    return Trade(price=row.price, quantity=row.qty, sell=row.sell, at_ms=row.time)
+
+
+def mark_bar_of(row: MarkKlineRow) -> MarkBar:
+    """A minute of the mark price; its closing time is the next minute's opening."""
+    return MarkBar(open_ms=row.open_ms, close_ms=row.close_ms + 1, open=row.open, high=row.high, low=row.low)
+
+
+def funding_of(row: FundingRow) -> Funding:
+    """A settlement; exchanges stamp it some milliseconds late, the rounding is the caller's."""
+    return Funding(at_ms=row.funding_time, rate=row.funding_rate, mark=Decimal(row.mark_price) if row.mark_price else None)
+
+
+def rules_of(row: SymbolRow) -> InstrumentRules:
+    """A symbol's rules.
+
+    Raises:
+        KeyError: A filter that every contract has is absent.
+    """
+    filters = {str(entry["filterType"]): entry for entry in row.filters}
+    price, lot = filters["PRICE_FILTER"], filters["LOT_SIZE"]
+    market_lot = filters.get("MARKET_LOT_SIZE", lot)
+    percent = filters.get("PERCENT_PRICE", {"multiplierUp": "1.05", "multiplierDown": "0.95"})
+    return InstrumentRules(
+        symbol=row.symbol,
+        status=row.status,
+        contract_type=row.contract_type,
+        base_asset=row.base_asset,
+        quote_asset=row.quote_asset,
+        tick_size=_number(price, "tickSize"),
+        min_price=_number(price, "minPrice"),
+        max_price=_number(price, "maxPrice"),
+        step_size=max(_number(lot, "stepSize"), _number(market_lot, "stepSize")),
+        min_quantity=_number(lot, "minQty"),
+        max_quantity=_number(lot, "maxQty"),
+        market_min_quantity=_number(market_lot, "minQty"),
+        market_max_quantity=_number(market_lot, "maxQty"),
+        min_notional=_number(filters.get("MIN_NOTIONAL", {"notional": "5"}), "notional"),
+        price_multiplier_up=_number(percent, "multiplierUp"),
+        price_multiplier_down=_number(percent, "multiplierDown"),
+        liquidation_fee_ratio=row.liquidation_fee,
+        market_take_bound=row.market_take_bound,
+    )
+
+
+def _number(entry: Mapping[str, str | int], name: str) -> Decimal:
+    return Decimal(str(entry[name])).normalize() + 0

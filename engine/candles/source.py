@@ -1,0 +1,178 @@
+"""MarketData against Binance's public REST: what is cached, for how long, and who shares a request."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from engine.candles import rows
+from engine.candles.door import Door
+from engine.core.instrument import InstrumentRules
+from engine.core.market import Book, Candles, Funding, Mark, MarkBar, Positioning, Ticker, Timeframe, Trade
+from engine.errors import ExchangeError, UnknownSymbol
+from engine.ports import Clock
+
+CANDLES_LIMIT: Final = 499
+"""499 candles weigh 2, 500 weigh 5. Source: Binance USDⓈ-M "Kline", weights."""
+
+RULES_AGE_MS: Final = 3_600_000
+POSITIONING_AGE_MS: Final = 300_000
+"""The exchange publishes ratios every 5 minutes."""
+
+MOST_MINUTES: Final = 1500
+MINUTE_MS: Final = 60_000
+
+
+class BinanceData:
+    """Public market data. One request at a time for one thing: callers who want the same share the flight."""
+
+    def __init__(self, door: Door, clock: Clock) -> None:
+        self._door = door
+        self._clock = clock
+        self._flights: dict[Any, asyncio.Task[Any]] = {}
+        self._rules: Mapping[str, InstrumentRules] = {}
+        self._rules_ms = 0
+        self._candles: dict[tuple[str, Timeframe], Candles] = {}
+        self._ratios: dict[str, tuple[int, float | None]] = {}
+        self.answered_ms: int | None = None
+
+    async def instruments(self) -> Mapping[str, InstrumentRules]:
+        """The rules of every listed symbol; a market hour old at most, older only while the exchange does not answer."""
+        if self._rules and self._clock.now_ms() - self._rules_ms < RULES_AGE_MS:
+            return self._rules
+        try:
+            return await self._shared("rules", self._read_rules)
+        except ExchangeError:
+            if not self._rules:
+                raise
+            return self._rules
+
+    async def instrument(self, symbol: str) -> InstrumentRules:
+        """One symbol's rules; raises UnknownSymbol."""
+        rules = (await self.instruments()).get(symbol)
+        if rules is None:
+            raise UnknownSymbol(symbol)
+        return rules
+
+    async def tickers(self) -> Mapping[str, Ticker]:
+        """The rolling 24 h of all symbols, weight 40."""
+        return await self._shared("tickers", self._read_tickers)
+
+    async def candles(self, symbol: str, timeframe: Timeframe) -> Candles:
+        """Up to 499 closed candles, read again only when the next one has closed."""
+        kept = self._candles.get((symbol, timeframe))
+        if kept is not None and self._clock.now_ms() < kept.closed_ms + timeframe.ms:
+            return kept
+        return await self._shared((symbol, timeframe), lambda: self._read_candles(symbol, timeframe))
+
+    async def book(self, symbol: str) -> Book:
+        """The 20 best levels of each side, weight 2."""
+        row = await self._get("/fapi/v1/depth", rows.DepthRow, {"symbol": symbol, "limit": 20}, 2)
+        return rows.book_of(symbol, row, self._clock.wall_ms())
+
+    async def mark(self, symbol: str) -> Mark:
+        """The mark price, weight 1."""
+        row = await self._get("/fapi/v1/premiumIndex", rows.PremiumRow, {"symbol": symbol}, 1)
+        return rows.mark_of(row, self._clock.wall_ms())
+
+    async def marks(self) -> Mapping[str, Mark]:
+        """All mark prices, weight 10."""
+        return await self._shared("marks", self._read_marks)
+
+    async def trades(self, symbol: str) -> Sequence[Trade]:
+        """The last 100 trades, weight 5."""
+        found = await self._get("/fapi/v1/trades", list[rows.TradeRow], {"symbol": symbol, "limit": 100}, 5)
+        return [rows.trade_of(row) for row in found]
+
+    async def positioning(self, symbol: str) -> Positioning:
+        """Funding and the top traders' long/short ratio; one that does not come is None."""
+        funding, ratio = await asyncio.gather(self._funding(symbol), self._ratio(symbol))
+        return Positioning(funding_ratio=funding, long_short_ratio=ratio)
+
+    async def mark_bars(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[MarkBar]:
+        """1m mark-price candles that open in [since, until], oldest first, the open one included."""
+        bars: list[MarkBar] = []
+        start = since_ms
+        while start <= until_ms:
+            limit = min(MOST_MINUTES, max(1, (until_ms - start) // MINUTE_MS + 1))
+            page = await self._mark_page(symbol, start, limit)
+            bars += [bar for bar in page if start <= bar.open_ms <= until_ms]
+            if len(page) < limit:
+                break
+            start = page[-1].close_ms
+        return bars
+
+    async def fundings(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[Funding]:
+        """Settlements in (since, until], oldest first; these requests have a pool of their own and no weight."""
+        params: dict[str, str | int] = {"symbol": symbol, "startTime": since_ms + 1, "endTime": until_ms, "limit": 1000}
+        found = await self._get("/fapi/v1/fundingRate", list[rows.FundingRow], params, 0)
+        return sorted((rows.funding_of(row) for row in found), key=lambda event: event.at_ms)
+
+    async def _get[T](self, path: str, kind: type[T], params: Mapping[str, str | int], weight: int) -> T:
+        found = await self._door.get(path, kind, params, weight)
+        self.answered_ms = self._clock.wall_ms()
+        return found
+
+    async def _shared[T](self, key: Any, read: Callable[[], Awaitable[T]]) -> T:
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = asyncio.ensure_future(read())
+            self._flights[key] = flight
+            flight.add_done_callback(lambda done: self._landed(key, done))
+        found: T = await asyncio.shield(flight)
+        return found
+
+    def _landed(self, key: Any, flight: asyncio.Task[Any]) -> None:
+        self._flights.pop(key, None)
+        if not flight.cancelled():
+            flight.exception()
+
+    async def _read_rules(self) -> Mapping[str, InstrumentRules]:
+        info = await self._get("/fapi/v1/exchangeInfo", rows.ExchangeInfo, {}, 1)
+        self._rules = {row.symbol: rows.rules_of(row) for row in info.symbols if row.contract_type}
+        self._rules_ms = self._clock.now_ms()
+        return self._rules
+
+    async def _read_tickers(self) -> Mapping[str, Ticker]:
+        found = await self._get("/fapi/v1/ticker/24hr", list[rows.TickerRow], {}, 40)
+        received = self._clock.wall_ms()
+        return {row.symbol: rows.ticker_of(row, received) for row in found}
+
+    async def _read_marks(self) -> Mapping[str, Mark]:
+        found = await self._get("/fapi/v1/premiumIndex", list[rows.PremiumRow], {}, 10)
+        received = self._clock.wall_ms()
+        return {row.symbol: rows.mark_of(row, received) for row in found}
+
+    async def _read_candles(self, symbol: str, timeframe: Timeframe) -> Candles:
+        params = {"symbol": symbol, "interval": timeframe.value, "limit": CANDLES_LIMIT}
+        found = await self._get("/fapi/v1/klines", list[rows.KlineRow], params, 2)
+        candles = rows.candles_of(symbol, timeframe, found, self._clock.now_ms())
+        self._candles[(symbol, timeframe)] = candles
+        return candles
+
+    async def _mark_page(self, symbol: str, start_ms: int, limit: int) -> Sequence[MarkBar]:
+        params: dict[str, str | int] = {"symbol": symbol, "interval": "1m", "startTime": start_ms, "limit": limit}
+        found = await self._get("/fapi/v1/markPriceKlines", list[rows.MarkKlineRow], params, _klines_weight(limit))
+        return [rows.mark_bar_of(row) for row in found]
+
+    async def _funding(self, symbol: str) -> float | None:
+        try:
+            return float((await self.mark(symbol)).funding_rate)
+        except ExchangeError:
+            return None
+
+    async def _ratio(self, symbol: str) -> float | None:
+        kept = self._ratios.get(symbol)
+        if kept is not None and self._clock.now_ms() - kept[0] < POSITIONING_AGE_MS:
+            return kept[1]
+        params: dict[str, str | int] = {"symbol": symbol, "period": "5m", "limit": 1}
+        try:
+            found = await self._get("/futures/data/topLongShortAccountRatio", list[rows.RatioRow], params, 0)
+        except ExchangeError:
+            return None
+        ratio = found[-1].long_short_ratio if found else None
+        self._ratios[symbol] = (self._clock.now_ms(), ratio)
+        return ratio
+
+
+def _klines_weight(limit: int) -> int:
+    return next((weight for below, weight in ((100, 1), (500, 2), (1001, 5)) if limit < below), 10)

@@ -1,0 +1,160 @@
+"""The transparent rule-based analyst: used when no model is set, and the baseline that a model must beat.
+
+Decides side, stop, target and confidence of one candidate from named evidence. Confidence is a sum: each piece of evidence adds its points
+and nothing else does, so that more evidence never means less confidence. The reasoning names every piece with its figure.
+"""
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from engine.core.verdict import Case, Verdict
+from engine.core.whales import expected_side
+from shared.enums import AnalystKind, Side
+from shared.margin import round_to_tick
+
+BASE_CONFIDENCE: Final = 40
+MOST_CONFIDENCE: Final = 95
+
+STOP_ATR: Final = 2.0
+"""Two average ranges of 15 minutes: farther than the noise of the candle that called."""
+
+MIN_STOP_RATIO: Final = 0.004
+MAX_STOP_RATIO: Final = 0.045
+"""Kept inside the verdict's bound of 5 %, so that a price that moves on meanwhile does not break it."""
+
+REWARD_RISK: Final = 1.8
+"""Above the verdict's 1.5, so that a price that moves on meanwhile does not break it."""
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """One piece: what was seen, with its figure, and the points it adds."""
+
+    points: int
+    words: str
+
+
+type _Piece = Callable[["_View"], Evidence | None]
+
+
+class _View(msgspec.Struct, frozen=True, kw_only=True):
+    """A candidate's figures, mirrored so that a bigger number always speaks for its direction."""
+
+    case: Case
+    sign: int
+
+    def figure(self, name: str) -> float | None:
+        value = self.case.candidate.features.get(name)
+        return float(value) if isinstance(value, int | float) else None
+
+    def leaning(self, name: str) -> float | None:
+        value = self.figure(name)
+        return None if value is None else value * self.sign
+
+
+def _stretch(view: _View) -> Evidence | None:
+    strength = view.figure("rsi")
+    if strength is None:
+        return None
+    depth = (50 - strength) * view.sign
+    points = 20 if depth >= 20 else 14 if depth >= 15 else 8 if depth >= 10 else 0
+    return Evidence(points=points, words=f"RSI {strength:.1f} is {depth:.1f} below its middle for this side")
+
+
+def _volume(view: _View) -> Evidence | None:
+    ratio = view.figure("volume_ratio")
+    if ratio is None:
+        return None
+    points = 15 if ratio >= 3 else 10 if ratio >= 2 else 5 if ratio >= 1.5 else 0
+    return Evidence(points=points, words=f"volume {ratio:.1f} times its mean")
+
+
+def _trend(view: _View) -> Evidence | None:
+    price, slow, quick = view.figure("close"), view.figure("ema_200_4h"), view.figure("ema_50_4h")
+    if price is None or slow is None or quick is None or slow <= 0:
+        return None
+    if (quick - slow) * view.sign <= 0:
+        return None
+    return Evidence(points=12, words=f"the 4h trend agrees: EMA50 {(quick / slow - 1) * 100:+.1f} % from EMA200")
+
+
+def _band(view: _View) -> Evidence | None:
+    position = view.leaning("band_position")
+    if position is None or position > -1:
+        return None
+    return Evidence(points=8, words=f"the close is outside its Bollinger band by {-position - 1:.2f} half-widths")
+
+
+def _turning(view: _View) -> Evidence | None:
+    body = view.leaning("body")
+    if body is None or body <= 0.2:
+        return None
+    return Evidence(points=12, words=f"the last candle already turned, its body {body:.0%} of its range")
+
+
+def _momentum(view: _View) -> Evidence | None:
+    change = view.leaning("macd_histogram_change")
+    if change is None or change <= 0:
+        return None
+    return Evidence(points=6, words="the MACD histogram turns this way")
+
+
+def _whales(view: _View) -> Evidence | None:
+    whale = view.case.candidate.whale
+    if whale is None or expected_side(whale) is not view.case.candidate.direction:
+        return None
+    return Evidence(points=15, words=f"whales: {whale.signal} at {whale.confidence} ({', '.join(whale.reasons)})")
+
+
+PIECES: Final[Mapping[str, _Piece]] = {
+    "stretch": _stretch,
+    "volume": _volume,
+    "trend": _trend,
+    "band": _band,
+    "turning": _turning,
+    "momentum": _momentum,
+    "whales": _whales,
+}
+"""The named evidence, strongest claim first; each gives at most the points written in it."""
+
+
+def evidence_of(case: Case) -> list[Evidence]:
+    """What speaks for the candidate's direction; pieces without points or without figures are left out."""
+    view = _View(case=case, sign=case.candidate.direction.sign)
+    found = (piece(view) for piece in PIECES.values())
+    return [piece for piece in found if piece is not None and piece.points > 0]
+
+
+def argue(case: Case) -> Verdict:
+    """The rule-based verdict on one candidate: always its direction, with the confidence that the evidence adds up to."""
+    candidate = case.candidate
+    if case.atr <= 0 or case.price <= 0:
+        return _waits("no average range to place a stop with")
+    evidence = evidence_of(case)
+    confidence = min(MOST_CONFIDENCE, BASE_CONFIDENCE + sum(piece.points for piece in evidence))
+    stop, target = levels_of(case.price, case.atr, candidate.direction, case.tick_size)
+    said = "; ".join(f"{piece.words} (+{piece.points})" for piece in evidence) or "nothing speaks for it"
+    return Verdict(
+        side=candidate.direction,
+        confidence=confidence,
+        stop_loss=stop,
+        take_profit=target,
+        reasoning=f"{candidate.direction} {candidate.symbol}, {BASE_CONFIDENCE} to begin with: {said}.",
+        analyst=AnalystKind.RULES,
+    )
+
+
+def levels_of(price: Decimal, atr: float, side: Side, tick: Decimal) -> tuple[Decimal, Decimal]:
+    """Stop and target in USDT: two ATR away, within 0.4 % and 4.5 % of the price, reward 1.8 times the risk."""
+    ratio = min(max(STOP_ATR * atr / float(price), MIN_STOP_RATIO), MAX_STOP_RATIO)
+    risk = price * Decimal(repr(round(ratio, 8)))
+    return (
+        round_to_tick(price - side.sign * risk, tick),
+        round_to_tick(price + side.sign * risk * Decimal(repr(REWARD_RISK)), tick),
+    )
+
+
+def _waits(reason: str) -> Verdict:
+    return Verdict(side=None, confidence=0, stop_loss=None, take_profit=None, reasoning=reason, analyst=AnalystKind.RULES)

@@ -1,0 +1,50 @@
+"""The only door to pandas-ta: the wider indicator set of the few shortlisted symbols that go to the analyst.
+
+pandas-ta is called with `talib=False` throughout: its figures change silently where TA-Lib happens to be installed.
+"""
+
+import importlib
+import math
+from typing import Any, Final
+
+from engine.core.market import Candles
+
+DIGITS: Final = 8
+
+
+def widen(candles: Candles) -> dict[str, float]:
+    """Indicators of the newest closed candle by name; those that the history cannot say are left out.
+
+    Args:
+        candles: One symbol's 15m candles, oldest first.
+    """
+    frame, ta = _frame(candles)
+    columns: list[Any] = [
+        ta.stochrsi(frame["close"], talib=False),
+        ta.cci(frame["high"], frame["low"], frame["close"], talib=False),
+        ta.mfi(frame["high"], frame["low"], frame["close"], frame["volume"], talib=False),
+        ta.willr(frame["high"], frame["low"], frame["close"], talib=False),
+        ta.cmf(frame["high"], frame["low"], frame["close"], frame["volume"]),
+        ta.supertrend(frame["high"], frame["low"], frame["close"]),
+        ta.donchian(frame["high"], frame["low"]),
+        ta.aroon(frame["high"], frame["low"], talib=False),
+        ta.ema(frame["close"], length=50, talib=False),
+    ]
+    return {name: value for column in columns if column is not None for name, value in _last(column)}
+
+
+def load() -> None:
+    """Imports pandas and pandas-ta ahead of the first use; it takes seconds."""
+    importlib.import_module("pandas_ta")
+
+
+def _frame(candles: Candles) -> tuple[Any, Any]:
+    pandas, ta = importlib.import_module("pandas"), importlib.import_module("pandas_ta")
+    names = ("open", "high", "low", "close", "volume")
+    return pandas.DataFrame({name: getattr(candles, name) for name in names}), ta
+
+
+def _last(column: Any) -> list[tuple[str, float]]:
+    newest = column.iloc[-1]
+    pairs = [(str(column.name), newest)] if column.ndim == 1 else [(str(name), value) for name, value in newest.items()]
+    return [(name, round(float(value), DIGITS)) for name, value in pairs if math.isfinite(float(value))]

@@ -1,0 +1,89 @@
+"""The only door to openai: the analyst that asks a language model, DeepSeek by default.
+
+A reply is believed only after the strict decode of `engine.core.prompt`. One re-ask, then no trade; nothing of a reply but the
+decoded verdict is kept or logged.
+"""
+
+import asyncio
+from typing import Any
+
+from openai import APIError, APITimeoutError, AsyncOpenAI, BadRequestError
+
+from engine.core.prompt import SYSTEM, read_reply, user_message
+from engine.core.rules import argue as argue_by_rules
+from engine.core.verdict import AnalystFailure, Case, Verdict
+from engine.log import logger
+from shared.enums import AnalystKind
+
+TEMPERATURE = 0.1
+MAX_TOKENS = 1000
+ASKS = 2
+"""The first question and one re-ask that says what was wrong."""
+
+
+class RulesAnalyst:
+    """The rule-based analyst behind the port; used when no key is set."""
+
+    kind = AnalystKind.RULES
+    model = ""
+
+    async def argue(self, case: Case) -> Verdict | AnalystFailure:
+        """Judges by `engine.core.rules`."""
+        return argue_by_rules(case)
+
+
+class ModelAnalyst:
+    """Asks a model over an OpenAI-compatible API."""
+
+    kind = AnalystKind.MODEL
+
+    def __init__(self, base_url: str, api_key: str, model: str, timeout_seconds: float) -> None:
+        self.model = model
+        self._timeout = timeout_seconds
+        self._client = AsyncOpenAI(base_url=base_url, api_key=api_key, timeout=timeout_seconds, max_retries=0)
+        self._json_mode = True
+
+    async def argue(self, case: Case) -> Verdict | AnalystFailure:
+        """One verdict, or why there is none; the time-out bounds both asks together."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._ask_twice(case)
+        except (TimeoutError, APITimeoutError):
+            return AnalystFailure(reason=f"no answer within {self._timeout:g} s")
+        except APIError as error:
+            return AnalystFailure(reason=f"the model's API failed: {type(error).__name__}")
+
+    async def close(self) -> None:
+        """Ends the client's connections."""
+        await self._client.close()
+
+    async def _ask_twice(self, case: Case) -> Verdict | AnalystFailure:
+        messages: list[dict[str, str]] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user_message(case)}]
+        wrong = ""
+        for attempt in range(1, ASKS + 1):
+            outcome = read_reply(await self._ask(messages), self.model)
+            if isinstance(outcome, Verdict):
+                return outcome
+            wrong = outcome
+            logger().warning("a model's reply was refused", symbol=case.candidate.symbol, attempt=attempt, reason=wrong)
+            messages = [
+                *messages[:2],
+                {"role": "user", "content": f"Your last reply was refused: {wrong}. Send the one JSON object only."},
+            ]
+        return AnalystFailure(reason=wrong)
+
+    async def _ask(self, messages: list[dict[str, str]]) -> str:
+        try:
+            return await self._complete(messages, self._json_mode)
+        except BadRequestError:
+            if not self._json_mode:
+                raise
+            self._json_mode = False
+            return await self._complete(messages, json_mode=False)
+
+    async def _complete(self, messages: Any, json_mode: bool) -> str:
+        extra: dict[str, Any] = {"response_format": {"type": "json_object"}} if json_mode else {}
+        answer = await self._client.chat.completions.create(
+            model=self.model, messages=messages, temperature=TEMPERATURE, max_tokens=MAX_TOKENS, **extra
+        )
+        return (answer.choices[0].message.content or "") if answer.choices else ""

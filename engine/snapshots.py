@@ -1,0 +1,90 @@
+"""The door to Redis for what the feed keeps there: tickers, marks, the liquidation window and the feed's account of itself.
+
+Everything here is rebuildable: the streams say it again within seconds. Values are msgpack under keys that carry a version, so that a
+new release never misreads an old one's bytes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from engine.core.market import ForcedOrder, Mark, Ticker
+from engine.errors import SnapshotsUnavailable
+from engine.ports import FeedState
+
+VERSION: Final = 1
+PREFIX: Final = f"engine:v{VERSION}:"
+TICKERS: Final = PREFIX + "tickers"
+MARKS: Final = PREFIX + "marks"
+LIQUIDATIONS: Final = PREFIX + "liquidations"
+STATE: Final = PREFIX + "feed"
+
+KEPT_SECONDS: Final = 3600
+"""A feed that died long ago leaves nothing behind."""
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def connect(url: str) -> "Redis[bytes]":
+    """A client with short time-outs: whoever asks has something better to do than to wait for Redis."""
+    return Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0)
+
+
+class RedisSnapshots:
+    """Reads and writes the snapshots; every method raises SnapshotsUnavailable where Redis does not answer."""
+
+    def __init__(self, redis: "Redis[bytes]") -> None:
+        self._redis = redis
+
+    async def tickers(self) -> Mapping[str, Ticker]:
+        """Latest tickers by symbol; empty when the feed never wrote."""
+        return {ticker.symbol: ticker for ticker in await self._read(TICKERS, list[Ticker]) or []}
+
+    async def marks(self) -> Mapping[str, Mark]:
+        """Latest marks by symbol; empty when the feed never wrote."""
+        return {mark.symbol: mark for mark in await self._read(MARKS, list[Mark]) or []}
+
+    async def liquidations(self) -> Sequence[ForcedOrder]:
+        """The window, oldest first."""
+        return await self._read(LIQUIDATIONS, list[ForcedOrder]) or []
+
+    async def state(self) -> FeedState | None:
+        """The feed's own account of itself; None when it never wrote."""
+        return await self._read(STATE, FeedState)
+
+    async def write(
+        self,
+        state: FeedState,
+        tickers: Sequence[Ticker] | None = None,
+        marks: Sequence[Mark] | None = None,
+        liquidations: Sequence[ForcedOrder] | None = None,
+    ) -> None:
+        """Writes what changed in one transaction; None leaves a part as it stands.
+
+        Raises:
+            SnapshotsUnavailable: Redis does not answer; nothing was written.
+        """
+        parts: dict[str, object] = {TICKERS: tickers, MARKS: marks, LIQUIDATIONS: liquidations, STATE: state}
+        try:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                for key, value in parts.items():
+                    if value is not None:
+                        pipe.set(key, _encoder.encode(value), ex=KEPT_SECONDS)
+                await pipe.execute()
+        except (RedisError, OSError) as error:
+            raise SnapshotsUnavailable(type(error).__name__) from error
+
+    async def _read[T](self, key: str, kind: type[T]) -> T | None:
+        try:
+            body = await self._redis.get(key)
+        except (RedisError, OSError) as error:
+            raise SnapshotsUnavailable(type(error).__name__) from error
+        if body is None:
+            return None
+        try:
+            return msgspec.msgpack.decode(body, type=kind)
+        except msgspec.MsgspecError:
+            return None
