@@ -4,7 +4,7 @@ Sections: the desk (what a user can have done), bus and clock, then the ports of
 work, engine, mutex, …), then logins, then the read models of the pages. Adapters stand beside this module, never below it.
 """
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from decimal import Decimal
@@ -21,7 +21,7 @@ from orchestrator.core.order import RefusalReason as RefusalReason
 from orchestrator.core.position import CloseReason, Position
 from orchestrator.core.user import UserSettings
 from shared import execution as wire
-from shared.analysis import AnalyzeReply, AnalyzeRequest, Instrument, MarksReply, MarksRequest, WhalesReply
+from shared.analysis import AnalyzeReply, AnalyzeRequest, Instrument, MarksReply, WhalesReply
 from shared.enums import Mode, Side
 from shared.execution import (
     BalanceReply,
@@ -569,7 +569,7 @@ class Engine(Protocol):
         """POST /analyze."""
         ...
 
-    async def marks(self, request: MarksRequest) -> MarksReply:
+    async def marks(self, since: Mapping[str, datetime]) -> MarksReply:
         """POST /marks; it may be asked again."""
         ...
 
@@ -1099,14 +1099,6 @@ class LiveMessage(msgspec.Struct, frozen=True, kw_only=True):
     rev: int | None = None
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """What the bus still holds for a user: structural messages, oldest first. Those at or below `floor` may be gone."""
-
-    messages: list[LiveMessage]
-    floor: int
-    newest: int
-
-
 class LiveLog(Protocol):
     """The other end of the bus: what live pages listen to, and what they missed."""
 
@@ -1118,15 +1110,15 @@ class LiveLog(Protocol):
         """Names the log's life: revs of another boot mean nothing."""
         ...
 
-    async def kept(self, user_id: UUID) -> Kept:
-        """The structural messages still kept for a user and for everyone."""
+    async def recent(self, user_id: UUID) -> list[LiveMessage]:
+        """The structural messages still kept for a user and for everyone, oldest first; at most 256 of each."""
         ...
 
 
 class MarketSource(Protocol):
     """The engine as the pages ask it about the market."""
 
-    async def marks(self, request: MarksRequest) -> MarksReply:
+    async def marks(self, since: Mapping[str, datetime]) -> MarksReply:
         """Mark prices now.
 
         Raises:

@@ -14,7 +14,7 @@ import msgspec
 from orchestrator.errors import EngineUnavailable
 from orchestrator.log import logger
 from orchestrator.ports import Clock, Mark, MarketSource
-from shared.analysis import MarksRequest, WhalesReply
+from shared.analysis import WhalesReply
 from shared.wire import parse_plain
 
 LOST_AFTER = timedelta(seconds=30)
@@ -74,7 +74,7 @@ class Market:
     async def _ask(self, symbols: list[str]) -> None:
         now = self._clock.now()
         try:
-            reply = await self._source.marks(MarksRequest(since=dict.fromkeys(symbols, now)))
+            reply = await self._source.marks(dict.fromkeys(symbols, now))
         except (EngineUnavailable, msgspec.MsgspecError) as error:
             logger().info("the engine gave no marks", error=str(error))
             return
