@@ -3,20 +3,34 @@
 `python -m engine.app` runs one worker; replicas are more processes. Settings are read here and nowhere else.
 """
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from granian.constants import Interfaces, Loops
 from granian.server import Server
 from litestar import Litestar
 
 from engine import log
+from engine.analysis import MarketDesk, RulesAnalyst, ScanPlan, Sources
+from engine.binance import BinanceVenue, announce
+from engine.candles import BinanceData, Door, WeightBudget, open_session
 from engine.clock import market_clock
+from engine.core.features import warm_up
+from engine.core.screen import ScreenBounds
+from engine.execution.desk import Desk
+from engine.execution.once import Once
+from engine.execution.venues import Venues
+from engine.indicators import load, widen
+from engine.paper import DryRunVenue, PaperVenue
+from engine.ports import Analyst, Clock, MarketData
+from engine.reports import RedisReports
 from engine.routes import execution, market
 from engine.routes.http import EXCEPTION_HANDLERS, token_guard, trace_middleware
 from engine.settings import EngineSettings, read_settings
+from engine.snapshots import RedisSnapshots, connect
 
 SHUTDOWN_SECONDS = 4
 """A worker that has not ended by then is killed; callers retry, and nothing that may be lost lives here."""
@@ -34,9 +48,11 @@ def build(settings: EngineSettings) -> Litestar:
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        app.state.settings = settings
-        app.state.clock = await market_clock(settings.market_clock_url)
-        yield
+        async with _opened(settings) as (market_desk, desk):
+            app.state.market_desk = market_desk
+            app.state.desk = desk
+            await announce(market_desk.sources.market, dry_run=settings.binance_dry_run)
+            yield
 
     return Litestar(
         route_handlers=[*market.HANDLERS, *execution.HANDLERS],
@@ -46,6 +62,66 @@ def build(settings: EngineSettings) -> Litestar:
         lifespan=[lifespan],
         openapi_config=None,
         logging_config=None,
+    )
+
+
+@asynccontextmanager
+async def _opened(settings: EngineSettings) -> AsyncIterator[tuple[MarketDesk, Desk]]:
+    clock = await market_clock(settings.market_clock_url)
+    redis = connect(settings.redis_url)
+    budget = WeightBudget(settings.request_weight_limit, clock.now_ms)
+    await asyncio.gather(asyncio.to_thread(warm_up), asyncio.to_thread(load))
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(open_session())
+        stack.push_async_callback(redis.aclose)
+        market_data = BinanceData(Door(session, settings.binance_rest_url, budget), clock)
+        snapshots = RedisSnapshots(redis)
+        yield (
+            MarketDesk(
+                sources=Sources(market=market_data, snapshots=snapshots, clock=clock),
+                plan=_plan(settings),
+                analyst=_analyst(settings, stack),
+                widen=widen,
+                exchange=market_data,
+                redis=snapshots,
+                weight_used=lambda: budget.used,
+            ),
+            Desk(
+                market=market_data,
+                clock=clock,
+                once=Once(reports=RedisReports(redis)),
+                venues=_venues(market_data, clock, dry_run=settings.binance_dry_run),
+            ),
+        )
+
+
+def _plan(settings: EngineSettings) -> ScanPlan:
+    return ScanPlan(
+        bounds=ScreenBounds(
+            min_quote_volume=settings.min_volume_usdt,
+            min_change_percent=settings.min_volatility_24h,
+            top_n=settings.top_coins_limit,
+        ),
+        min_confidence=settings.min_confidence,
+    )
+
+
+def _analyst(settings: EngineSettings, stack: AsyncExitStack) -> Analyst:
+    if not settings.ai_api_key:
+        return RulesAnalyst()
+    from engine.inference import ModelAnalyst  # importing openai takes a second, which a start without a model need not pay
+
+    analyst = ModelAnalyst(settings.ai_base_url, settings.ai_api_key, settings.ai_model, settings.ai_timeout_seconds)
+    stack.push_async_callback(analyst.close)
+    return analyst
+
+
+def _venues(market_data: MarketData, clock: Clock, *, dry_run: bool) -> Venues:
+    return Venues(
+        paper=lambda account: PaperVenue(market_data, clock, account.book),
+        dry=lambda: DryRunVenue(market_data, clock),
+        real=BinanceVenue,
+        dry_run=dry_run,
     )
 
 

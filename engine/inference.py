@@ -10,7 +10,6 @@ from typing import Any
 from openai import APIError, APITimeoutError, AsyncOpenAI, BadRequestError
 
 from engine.core.prompt import SYSTEM, read_reply, user_message
-from engine.core.rules import argue as argue_by_rules
 from engine.core.verdict import AnalystFailure, Case, Verdict
 from engine.log import logger
 from shared.enums import AnalystKind
@@ -19,17 +18,6 @@ TEMPERATURE = 0.1
 MAX_TOKENS = 1000
 ASKS = 2
 """The first question and one re-ask that says what was wrong."""
-
-
-class RulesAnalyst:
-    """The rule-based analyst behind the port; used when no key is set."""
-
-    kind = AnalystKind.RULES
-    model = ""
-
-    async def argue(self, case: Case) -> Verdict | AnalystFailure:
-        """Judges by `engine.core.rules`."""
-        return argue_by_rules(case)
 
 
 class ModelAnalyst:

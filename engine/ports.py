@@ -117,6 +117,19 @@ class Snapshots(Protocol):
         ...
 
 
+class Heart(Protocol):
+    """A source that can be asked whether it lives."""
+
+    @property
+    def answered_ms(self) -> int | None:
+        """Wall milliseconds at its last answer; None before the first."""
+        ...
+
+    async def beat(self) -> None:
+        """Asks it; raises an EngineError where it does not answer."""
+        ...
+
+
 class Analyst(Protocol):
     """Who argues a trade. A failure is a value and means: no trade."""
 

@@ -4,6 +4,7 @@ Everything here is rebuildable: the streams say it again within seconds. Values 
 new release never misreads an old one's bytes.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -28,16 +29,18 @@ KEPT_SECONDS: Final = 3600
 _encoder = msgspec.msgpack.Encoder()
 
 
-def connect(url: str) -> "Redis[bytes]":
+def connect(url: str) -> Redis:
     """A client with short time-outs: whoever asks has something better to do than to wait for Redis."""
-    return Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0)
+    client: Redis = Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0)
+    return client
 
 
 class RedisSnapshots:
     """Reads and writes the snapshots; every method raises SnapshotsUnavailable where Redis does not answer."""
 
-    def __init__(self, redis: "Redis[bytes]") -> None:
+    def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self.answered_ms: int | None = None
 
     async def tickers(self) -> Mapping[str, Ticker]:
         """Latest tickers by symbol; empty when the feed never wrote."""
@@ -76,15 +79,24 @@ class RedisSnapshots:
                 await pipe.execute()
         except (RedisError, OSError) as error:
             raise SnapshotsUnavailable(type(error).__name__) from error
+        self._answered()
+
+    async def beat(self) -> None:
+        """Pings Redis."""
+        await self._read(STATE, msgspec.Raw)
 
     async def _read[T](self, key: str, kind: type[T]) -> T | None:
         try:
             body = await self._redis.get(key)
         except (RedisError, OSError) as error:
             raise SnapshotsUnavailable(type(error).__name__) from error
+        self._answered()
         if body is None:
             return None
         try:
             return msgspec.msgpack.decode(body, type=kind)
         except msgspec.MsgspecError:
             return None
+
+    def _answered(self) -> None:
+        self.answered_ms = time.time_ns() // 1_000_000

@@ -107,6 +107,10 @@ class BinanceData:
         found = await self._get("/fapi/v1/fundingRate", list[rows.FundingRow], params, 0)
         return sorted((rows.funding_of(row) for row in found), key=lambda event: event.at_ms)
 
+    async def beat(self) -> None:
+        """Pings the exchange, weight 1."""
+        await self._get("/fapi/v1/ping", dict[str, str], {}, 1)
+
     async def _get[T](self, path: str, kind: type[T], params: Mapping[str, str | int], weight: int) -> T:
         found = await self._door.get(path, kind, params, weight)
         self.answered_ms = self._clock.wall_ms()

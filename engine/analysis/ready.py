@@ -1,0 +1,90 @@
+"""The use case behind GET /ready: how old the last word of every source is, and whether the engine can do without it.
+
+Exchange and Redis are must-haves: without them neither scan nor order is possible. A silent feed degrades: tickers and marks come by request,
+liquidations are missed; every reply says so.
+"""
+
+import asyncio
+from typing import Final, Literal
+
+import msgspec
+
+from engine.errors import EngineError, SnapshotsUnavailable
+from engine.ports import Analyst, Clock, FeedState, Heart, Snapshots
+
+STALE_MS: Final = 10_000
+ASK_AFTER_MS: Final = 1_000
+"""A source that spoke this recently is not asked again only to hear it."""
+
+ASK_SECONDS: Final = 2.0
+
+
+class SourceAge(msgspec.Struct, frozen=True, kw_only=True):
+    """One source: wall milliseconds since its last word, None where it never spoke."""
+
+    age_ms: int | None
+    stale: bool
+    must_have: bool
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """Every source's age; unready where a must-have is stale, degraded where another one is."""
+
+    status: Literal["ready", "degraded", "unready"]
+    sources: dict[str, SourceAge]
+    analyst: str
+    reconnects: int
+
+
+async def readiness(exchange: Heart, redis: Heart, snapshots: Snapshots, analyst: Analyst, clock: Clock) -> Readiness:
+    """Asks what has been silent and tells every age."""
+    await asyncio.gather(_ask(exchange, clock), _ask(redis, clock))
+    now_ms = clock.wall_ms()
+    feed = await _feed(snapshots)
+    sources = {
+        "exchange": _age(exchange.answered_ms, now_ms, must_have=True),
+        "redis": _age(redis.answered_ms, now_ms, must_have=True),
+        "feed": _age(feed.beat_ms if feed else None, now_ms),
+        "feed_tickers": _age(feed.tickers_ms if feed else None, now_ms),
+        "feed_marks": _age(feed.marks_ms if feed else None, now_ms),
+        "feed_liquidations": _liquidations(feed, now_ms),
+    }
+    return Readiness(
+        status=_status(sources), sources=sources, analyst=str(analyst.kind), reconnects=feed.reconnects if feed else 0
+    )
+
+
+def _status(sources: dict[str, SourceAge]) -> Literal["ready", "degraded", "unready"]:
+    stale = [source for source in sources.values() if source.stale]
+    if any(source.must_have for source in stale):
+        return "unready"
+    return "degraded" if stale else "ready"
+
+
+def _age(spoke_ms: int | None, now_ms: int, *, must_have: bool = False) -> SourceAge:
+    age = None if spoke_ms is None else max(0, now_ms - spoke_ms)
+    return SourceAge(age_ms=age, stale=age is None or age > STALE_MS, must_have=must_have)
+
+
+def _liquidations(feed: FeedState | None, now_ms: int) -> SourceAge:
+    """Liquidations may rightly be silent for minutes: this one is stale only where the connection is down."""
+    spoke_ms = feed.liquidations_ms if feed else None
+    down = feed is None or not feed.connected or now_ms - feed.beat_ms > STALE_MS
+    return SourceAge(age_ms=None if spoke_ms is None else max(0, now_ms - spoke_ms), stale=down, must_have=False)
+
+
+async def _ask(source: Heart, clock: Clock) -> None:
+    if source.answered_ms is not None and clock.wall_ms() - source.answered_ms < ASK_AFTER_MS:
+        return
+    try:
+        async with asyncio.timeout(ASK_SECONDS):
+            await source.beat()
+    except (EngineError, TimeoutError):
+        return
+
+
+async def _feed(snapshots: Snapshots) -> FeedState | None:
+    try:
+        return await snapshots.state()
+    except SnapshotsUnavailable:
+        return None
