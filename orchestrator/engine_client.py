@@ -1,0 +1,172 @@
+"""The bridge to the engine: HTTP with the wire's own types, one method a route.
+
+Decides what an answer means: a problem with a 4xx status means that nothing was done (EngineRefused); no answer, a late one, a 5xx or a
+body not of the wire leaves open what was done (EngineUnavailable). Questions are asked once more, orders are sent once.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+import httpx
+import msgspec
+
+from orchestrator.errors import EngineRefused, EngineUnavailable
+from orchestrator.log import TRACE_ID
+from shared.analysis import AnalyzeReply, AnalyzeRequest, MarksReply, MarksRequest, WhalesReply
+from shared.execution import (
+    Account,
+    AccountRequest,
+    BalanceReply,
+    CloseRequest,
+    EntryRequest,
+    ExecutionReport,
+    FlattenReply,
+    FlattenRequest,
+    OrderReply,
+    PositionsReply,
+    ProtectReport,
+    ProtectRequest,
+)
+from shared.problem import Problem
+from shared.wire import TRACE_HEADER, decode, encode
+
+CONNECT_SECONDS: Final = 2.0
+READ_SECONDS: Final = 5.0
+"""A question about marks, balance or an order: answered from memory or by one venue call."""
+
+ORDER_SECONDS: Final = 20.0
+"""An entry with its protection confirmed; past it the outcome is unknown and settled by its id."""
+
+ANALYZE_SECONDS: Final = 90.0
+"""A cold scan of the whole market under the exchange's weight limit, and an analyst that thinks."""
+
+FLATTEN_SECONDS: Final = 45.0
+RETRY_AFTER_SECONDS: Final = 0.1
+MAX_CONNECTIONS: Final = 64
+
+
+class HttpEngine:
+    """Implements the port Engine."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def analyze(self, request: AnalyzeRequest) -> AnalyzeReply:
+        """One scan of the market."""
+        return await self._send("/analyze", request, AnalyzeReply, ANALYZE_SECONDS)
+
+    async def marks(self, since: Mapping[str, datetime]) -> MarksReply:
+        """Mark prices and what they did since each symbol's moment."""
+        return await self._ask("/marks", MarksRequest(since=dict(since)), MarksReply)
+
+    async def whales(self) -> WhalesReply:
+        """The liquidation window now."""
+        return await self._ask("/whales", None, WhalesReply)
+
+    async def enter(self, request: EntryRequest) -> ExecutionReport:
+        """Open a position; never sent twice by itself."""
+        return await self._send("/execute/entry", request, ExecutionReport, ORDER_SECONDS)
+
+    async def close(self, request: CloseRequest) -> ExecutionReport:
+        """Close a position or a part of it; never sent twice by itself."""
+        return await self._send("/execute/close", request, ExecutionReport, ORDER_SECONDS)
+
+    async def protect(self, request: ProtectRequest) -> ProtectReport:
+        """Amend stop and target."""
+        return await self._send("/execute/protect", request, ProtectReport, ORDER_SECONDS)
+
+    async def flatten(self, request: FlattenRequest) -> FlattenReply:
+        """Close everything and prove it."""
+        return await self._send("/execute/flatten", request, FlattenReply, FLATTEN_SECONDS)
+
+    async def balance(self, account: Account) -> BalanceReply:
+        """The wallet as the venue sees it."""
+        return await self._ask("/execute/balance", AccountRequest(account=account), BalanceReply)
+
+    async def positions(self, account: Account) -> PositionsReply:
+        """What is open as the venue sees it."""
+        return await self._ask("/execute/positions", AccountRequest(account=account), PositionsReply)
+
+    async def order(self, client_order_id: str, account: Account) -> OrderReply:
+        """What became of an id."""
+        return await self._ask(f"/execute/orders/{client_order_id}", AccountRequest(account=account), OrderReply)
+
+    async def ready(self) -> dict[str, object]:
+        """The engine's own /ready, whatever its status says.
+
+        Raises:
+            EngineUnavailable: It did not answer with JSON.
+        """
+        reply = await self._request("GET", "/ready", None, READ_SECONDS)
+        return _decoded(reply, dict[str, object])
+
+    async def close_connections(self) -> None:
+        """Ends the connections; the client is of no use afterwards."""
+        await self._client.aclose()
+
+    async def _ask[T](self, path: str, body: object, kind: type[T]) -> T:
+        try:
+            return await self._send(path, body, kind, READ_SECONDS)
+        except EngineRefused:
+            raise
+        except EngineUnavailable:
+            await asyncio.sleep(RETRY_AFTER_SECONDS)
+            return await self._send(path, body, kind, READ_SECONDS)
+
+    async def _send[T](self, path: str, body: object, kind: type[T], seconds: float) -> T:
+        reply = await self._request("GET" if body is None else "POST", path, body, seconds)
+        if reply.is_success:
+            return _decoded(reply, kind)
+        raise _refusal(reply)
+
+    async def _request(self, method: str, path: str, body: object, seconds: float) -> httpx.Response:
+        trace_id = TRACE_ID.get()
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._client.request(
+                    method,
+                    path,
+                    content=None if body is None else encode(body),
+                    headers={TRACE_HEADER: trace_id} if trace_id else None,
+                )
+        except (httpx.HTTPError, TimeoutError) as error:
+            raise EngineUnavailable(f"{path}: {type(error).__name__}") from error
+
+
+def open_engine(url: str, token: str, transport: httpx.AsyncBaseTransport | None = None) -> HttpEngine:
+    """The engine at an address.
+
+    Args:
+        url: Base address, http://…
+        token: ENGINE_TOKEN of both services.
+        transport: Another network, for tests.
+    """
+    return HttpEngine(
+        httpx.AsyncClient(
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
+            limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
+            transport=transport,
+            trust_env=False,
+        )
+    )
+
+
+def _decoded[T](reply: httpx.Response, kind: type[T]) -> T:
+    try:
+        return decode(reply.content, kind)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise EngineUnavailable(f"{reply.url.path}: the reply is not of the wire: {error}") from error
+
+
+def _refusal(reply: httpx.Response) -> EngineUnavailable:
+    try:
+        problem = decode(reply.content, Problem)
+    except (msgspec.MsgspecError, ValueError):
+        return EngineUnavailable(f"{reply.url.path}: status {reply.status_code}")
+    if reply.status_code < 500:
+        return EngineRefused(problem.code, problem.detail, reply.status_code)
+    return EngineUnavailable(f"{reply.url.path}: {problem.code}: {problem.detail}")

@@ -1,0 +1,95 @@
+"""The queue: what is asked of the worker, under ids that make asking twice the same as asking once.
+
+Only scans go through it. Nothing that protects a position waits in a queue.
+"""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+from arq.connections import ArqRedis
+from redis.asyncio import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import RedisError
+
+from orchestrator.errors import StoreUnavailable
+
+QUEUE: Final = "neurotrade:jobs"
+SCAN: Final = "scan"
+ON_DEMAND: Final = "now"
+"""The argument of a scan that somebody asked for, in place of its candle's close."""
+
+JOB_EXPIRES_SECONDS: Final = 900.0
+"""A scan that waited longer is of an old candle; it is dropped rather than run."""
+
+SOCKET_SECONDS: Final = 5.0
+CONNECT_SECONDS: Final = 2.0
+RETRIES: Final = 2
+
+
+class Jobs:
+    """Enqueues; the worker runs."""
+
+    def __init__(self, redis: ArqRedis) -> None:
+        self._redis = redis
+
+    async def scan(self, candle_close: datetime) -> str:
+        """Queue the scan of a candle's close; the same close twice is one job. The job's id.
+
+        Raises:
+            StoreUnavailable: Redis did not answer.
+        """
+        return await self._enqueue(scan_job_id(candle_close), candle_close.astimezone(UTC).isoformat())
+
+    async def scan_now(self) -> str:
+        """Queue a scan on demand; while one waits or runs, the same one. The job's id.
+
+        Raises:
+            StoreUnavailable: Redis did not answer.
+        """
+        return await self._enqueue(f"{SCAN}:{ON_DEMAND}", ON_DEMAND)
+
+    async def waiting(self) -> int:
+        """How many jobs wait or run.
+
+        Raises:
+            StoreUnavailable: Redis did not answer.
+        """
+        try:
+            return int(await self._redis.zcard(QUEUE))
+        except RedisError as error:
+            raise StoreUnavailable(f"redis: {type(error).__name__}") from error
+
+    async def _enqueue(self, job_id: str, argument: str) -> str:
+        try:
+            await self._redis.enqueue_job(SCAN, argument, _job_id=job_id, _queue_name=QUEUE, _expires=JOB_EXPIRES_SECONDS)
+        except RedisError as error:
+            raise StoreUnavailable(f"redis: {type(error).__name__}") from error
+        return job_id
+
+
+def scan_job_id(candle_close: datetime) -> str:
+    """The deterministic id of a close's scan: `scan:2025-09-22T06:00:00Z`."""
+    return f"{SCAN}:{candle_close.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def open_redis(url: str) -> ArqRedis:
+    """A client that reconnects; connects at first use. Jobs are written as JSON, so that reading one runs no code.
+
+    Args:
+        url: redis://, rediss:// or unix://.
+    """
+    pool = ConnectionPool.from_url(
+        url,
+        socket_timeout=SOCKET_SECONDS,
+        socket_connect_timeout=CONNECT_SECONDS,
+        health_check_interval=15,
+        retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), RETRIES),
+    )
+    return ArqRedis(pool, job_serializer=serialize, job_deserializer=msgspec.json.decode, default_queue_name=QUEUE)
+
+
+def serialize(job: dict[str, Any]) -> bytes:
+    """A job or its result as JSON; an exception becomes its text."""
+    return msgspec.json.encode(job, enc_hook=str)
