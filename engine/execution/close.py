@@ -102,6 +102,11 @@ def _filled(venue: Venue, request: CloseRequest, closing: Closing, done: Execute
     )
 
 
+def refused(desk: Desk, request: CloseRequest, refusal: Problem) -> ExecutionReport:
+    """The report of a close that was never begun."""
+    return _without_fills(desk, desk.venues.of(request.account), request, ExecutionStatus.REFUSED, refusal)
+
+
 def _without_fills(desk: Desk, venue: Venue, request: CloseRequest, status: ExecutionStatus, refusal: Problem) -> ExecutionReport:
     return msgspec.structs.replace(_report(venue, request, status, as_of=desk.clock.now()), refusal=refusal)
 
