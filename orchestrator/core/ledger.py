@@ -4,16 +4,13 @@ The last step of the arrow: fill → position → *ledger*. Amounts are signed U
 """
 
 from datetime import datetime
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from enum import StrEnum
-from typing import Final
 
 import msgspec
 
+from orchestrator.core.position import booked
 from shared.margin import ZERO
-
-CENTS: Final = Decimal("0.00000001")
-"""USDT amounts are booked to eight decimals, the exchange's own precision for income."""
 
 
 class EntryKind(StrEnum):
@@ -33,11 +30,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     kind: EntryKind
     amount: Decimal
     source: str
-
-
-def booked(amount: Decimal) -> Decimal:
-    """An amount as the ledger keeps it: eight decimals, ties to even."""
-    return amount.quantize(CENTS, rounding=ROUND_HALF_EVEN)
 
 
 def entries_of_fill(

@@ -3,13 +3,17 @@
 Stands between order and ledger. Everything is isolated margin, one-way mode, judged on the mark price.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from enum import StrEnum
+from typing import Final
 
 import msgspec
+from msgspec import structs
 
 from shared.enums import Mode, Side
+from shared.margin import TAKER_FEE_RATIO, ZERO, Bracket, liquidation_price, price_pnl
 
 
 class PositionStatus(StrEnum):
@@ -73,3 +77,173 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     unprotected_seconds: float | None = None
     opened_at: datetime
     closed_at: datetime | None = None
+
+
+LIVE: Final = frozenset({PositionStatus.OPEN, PositionStatus.CLOSING})
+"""Something is held, or may be."""
+
+POSITION_TRANSITIONS: Final[dict[PositionStatus, frozenset[PositionStatus]]] = {
+    PositionStatus.OPEN: frozenset({PositionStatus.CLOSING}),
+    PositionStatus.CLOSING: frozenset({PositionStatus.OPEN, PositionStatus.CLOSED_WIN, PositionStatus.CLOSED_LOSS}),
+    PositionStatus.CLOSED_WIN: frozenset(),
+    PositionStatus.CLOSED_LOSS: frozenset(),
+}
+"""Every step that a position may take; back to OPEN after a partial close, or a close that the venue refused."""
+
+CENTS: Final = Decimal("0.00000001")
+"""USDT amounts are booked to eight decimals, the exchange's own precision for income."""
+
+PRICE_STEP: Final = Decimal("0.000000000001")
+"""Computed prices (averages, liquidation) are kept to twelve decimals, finer than any tick."""
+
+
+class Trade(msgspec.Struct, frozen=True, kw_only=True):
+    """One fill as the rules see it; `opens` tells whether it adds to the position. Fee in USDT, positive when paid."""
+
+    trade_id: str
+    opens: bool
+    price: Decimal
+    quantity: Decimal
+    fee: Decimal
+    at: datetime
+
+
+class Holding(msgspec.Struct, frozen=True, kw_only=True):
+    """What a set of fills amounts to. `realized` is gross, by trade id of the closing fills."""
+
+    size: Decimal
+    opened_size: Decimal
+    entry_price: Decimal
+    exit_price: Decimal | None
+    realized: dict[str, Decimal]
+    fees: Decimal
+
+
+def booked(amount: Decimal) -> Decimal:
+    """An amount as the ledger keeps it: eight decimals, ties to even."""
+    return amount.quantize(CENTS, rounding=ROUND_HALF_EVEN)
+
+
+def replay(side: Side, trades: Iterable[Trade]) -> Holding:
+    """The holding that the exchange would show after these fills, whatever order they came in and however often.
+
+    A fill counts once, by its trade id; fills are taken in the exchange's order: by time, openings first, then by trade id.
+
+    Args:
+        side: Of the position.
+        trades: All fills of one position, at least one that opens.
+    """
+    once = {trade.trade_id: trade for trade in trades}
+    size = opened = entry = closed = exit_cost = fees = ZERO
+    realized: dict[str, Decimal] = {}
+    for trade in sorted(once.values(), key=_exchange_order):
+        fees += booked(trade.fee)
+        if trade.opens:
+            entry = ((entry * size + trade.price * trade.quantity) / (size + trade.quantity)).quantize(PRICE_STEP)
+            size, opened = size + trade.quantity, opened + trade.quantity
+        else:
+            realized[trade.trade_id] = booked(price_pnl(side, trade.quantity, entry, trade.price))
+            size, closed = size - trade.quantity, closed + trade.quantity
+            exit_cost += trade.price * trade.quantity
+    exit_price = (exit_cost / closed).quantize(PRICE_STEP) if closed else None
+    return Holding(size=size, opened_size=opened, entry_price=entry, exit_price=exit_price, realized=realized, fees=fees)
+
+
+def after_close[P: Position](position: P, holding: Holding, *, liquidation_fees: Decimal, reason: CloseReason, at: datetime) -> P:
+    """The position after closing fills: smaller and OPEN again, or closed with its net PnL.
+
+    What is left keeps its share of margin, funding and maintenance amount, so that its liquidation price stands. A position that
+    is closed shows the margin of all that was opened, and is CLOSED_WIN if and only if its net PnL is above zero.
+
+    Args:
+        position: As it stood before, CLOSING.
+        holding: Of all fills of the position, the new ones included.
+        liquidation_fees: All that the position paid, USDT.
+        reason: Why it was closed.
+        at: Market time of the last fill.
+    """
+    realized, fees = sum(holding.realized.values(), ZERO), holding.fees + booked(liquidation_fees)
+    changed = structs.replace(
+        position, size=holding.size, exit_price=holding.exit_price, realized_pnl=realized, fees=fees, close_reason=reason
+    )
+    if holding.size > 0:
+        share = holding.size / position.size
+        return structs.replace(
+            changed,
+            status=PositionStatus.OPEN,
+            close_reason=None,
+            margin=booked(position.margin * share),
+            isolated_margin=booked(position.isolated_margin * share),
+            maintenance_amount=booked(position.maintenance_amount * share),
+        )
+    pnl = realized - fees + position.funding
+    return structs.replace(
+        changed,
+        status=PositionStatus.CLOSED_WIN if pnl > 0 else PositionStatus.CLOSED_LOSS,
+        pnl=pnl,
+        closed_at=at,
+        margin=booked(position.margin * position.opened_size / position.size),
+        isolated_margin=ZERO,
+    )
+
+
+def after_funding[P: Position](position: P, at: datetime, amount: Decimal) -> P:
+    """The position after a funding settlement, which moves its isolated margin and with it its liquidation price.
+
+    Args:
+        position: As it stood before.
+        at: Market time of the settlement.
+        amount: What the wallet got, USDT, negative when paid.
+    """
+    isolated = position.isolated_margin + amount
+    return structs.replace(
+        position,
+        funding=position.funding + amount,
+        funded_until=at,
+        isolated_margin=isolated,
+        liquidation_price=liquidation_of(position, isolated),
+    )
+
+
+def liquidation_of(position: Position, isolated_margin: Decimal) -> Decimal | None:
+    """The liquidation price with that isolated margin, to twelve decimals; None where the position has none."""
+    tier = Bracket(
+        floor=ZERO, cap=ZERO, max_leverage=0, maintenance_ratio=position.maintenance_ratio, cum=position.maintenance_amount
+    )
+    price = liquidation_price(position.side, position.size, position.entry_price, isolated_margin, tier)
+    return price.quantize(PRICE_STEP) if price > 0 else None
+
+
+def break_even(position: Position) -> Decimal:
+    """The price at which closing pays back both taker fees, USDT per unit, not rounded to the tick."""
+    sign = position.side.sign
+    return position.entry_price * (1 + sign * TAKER_FEE_RATIO) / (1 - sign * TAKER_FEE_RATIO)
+
+
+def trailed_stop(position: Position) -> Decimal | None:
+    """The stop that trailing asks for: `trailing_ratio` behind the best price seen, or None before it would lock a gain.
+
+    Armed and trailed in the same unit, the ratio of price, and never worse than break-even.
+    """
+    if position.trailing_ratio is None or position.trailing_best is None:
+        return None
+    sign = position.side.sign
+    stop = _away_from_loss(position.trailing_best * (1 - sign * position.trailing_ratio), position)
+    return stop if sign * (stop - break_even(position)) >= 0 else None
+
+
+def trailing_armed(position: Position) -> bool:
+    """Whether the stop in force is one that trailing put there, or a better one."""
+    stop = trailed_stop(position)
+    return stop is not None and position.stop_loss is not None and position.side.sign * (position.stop_loss - stop) >= 0
+
+
+def _away_from_loss(price: Decimal, position: Position) -> Decimal:
+    """Rounds to the tick on the side of gain, so that rounding never gives back what was locked."""
+    rounding = ROUND_CEILING if position.side is Side.LONG else ROUND_FLOOR
+    tick = position.tick_size
+    return ((price / tick).to_integral_value(rounding=rounding) * tick).quantize(tick)
+
+
+def _exchange_order(trade: Trade) -> tuple[datetime, bool, int, str]:
+    return trade.at, not trade.opens, len(trade.trade_id), trade.trade_id
