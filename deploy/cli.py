@@ -1,0 +1,108 @@
+"""The `neurotrade` command. Each subcommand reads its options and hands over; nothing is decided here."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy import local
+from deploy.errors import DeployError
+from deploy.folder import Tape
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Watches the futures market and trades it, on paper by default."
+)
+user = typer.Typer(no_args_is_help=True, help="The people who may log in.")
+app.add_typer(user, name="user")
+
+Seed = Annotated[int | None, typer.Option(help="Seed of the synthetic market and of paths inside recorded candles.")]
+Speed = Annotated[float | None, typer.Option(min=0.01, max=100_000, help="Market seconds a second; 450 is 15 minutes in 2 s.")]
+Market = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Recorded 15m candles (Parquet) to replay.")]
+History = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Older 4h candles (Parquet).")]
+Liquidations = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Recorded forced orders (JSON lines).")]
+Start = Annotated[str | None, typer.Option(help="Where the tape begins, ISO 8601 UTC.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="The dashboard's port.")]
+Data = Annotated[Path | None, typer.Option(help="Data folder; kept between runs.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Forget what the data folder keeps.")]
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float | None, typer.Option(min=1, help="End after so many seconds from the first scan.")] = None,
+    report: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the run's report here.")] = None,
+    speed: Speed = None,
+    seed: Seed = None,
+    market: Market = None,
+    history: History = None,
+    liquidations: Liquidations = None,
+    start: Start = None,
+    port: Port = 8080,
+    data: Data = None,
+    fresh: Fresh = False,
+) -> None:
+    """Run everything embedded against the sandbox exchange, with a demo user that trades on paper."""
+    options = local.Options(
+        kind="demo",
+        data=data or local.PROJECT / ".neurotrade" / "demo",
+        port=port,
+        seconds=seconds,
+        report=report,
+        fresh=fresh,
+        tape=_tape(seed, speed, market, history, liquidations, start),
+    )
+    raise typer.Exit(local.run(options))
+
+
+@app.command()
+def up(port: Port = 8080, data: Data = None, fresh: Fresh = False) -> None:
+    """Run the same embedded stack against Binance itself, as .env says; on paper by default."""
+    folder = data or local.PROJECT / ".neurotrade" / "up"
+    raise typer.Exit(local.run(local.Options(kind="up", data=folder, port=port, fresh=fresh)))
+
+
+@app.command()
+def sandbox(
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 9000,
+    speed: Speed = None,
+    seed: Seed = None,
+    market: Market = None,
+    history: History = None,
+    liquidations: Liquidations = None,
+    start: Start = None,
+) -> None:
+    """Run the sandbox exchange alone, for any client of the futures API."""
+    tape = {"seed": seed, "speed": speed, "market": market, "history": history, "liquidations": liquidations, "start": start}
+    options = [part for name, value in tape.items() if value is not None for part in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "deploy.sandbox", "--port", str(port), *options]
+    os.execv(command[0], command)  # noqa: S606 - this process becomes the sandbox
+
+
+@app.command()
+def smoke(margin: Annotated[float, typer.Option(min=0, help="USDT to put up.")] = 1.0) -> None:
+    """Open and close one real position with a small margin; comes with the real executor."""
+    raise DeployError(f"smoke with {margin:g} USDT is not available yet: it needs the real executor")
+
+
+def main() -> None:
+    """The command's entry; a failure that was foreseen is one readable line and exit code 1."""
+    try:
+        app()
+    except DeployError as error:
+        print(f"neurotrade: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _tape(
+    seed: int | None, speed: float | None, market: Path | None, history: Path | None, liquidations: Path | None, start: str | None
+) -> Tape:
+    files = {
+        name: str(path.resolve()) if path else None
+        for name, path in (("market", market), ("history", history), ("liquidations", liquidations))
+    }
+    return Tape(seed=seed, speed=speed, start=start, **files)
+
+
+if __name__ == "__main__":
+    main()
