@@ -562,10 +562,10 @@ class Transactions(Protocol):
 class Engine(Protocol):
     """The other service. Every call raises EngineUnavailable where its outcome is unknown, EngineRefused where it did nothing.
 
-    `trace_id` travels in X-Trace-Id.
+    The trace id bound in `orchestrator.log` travels in X-Trace-Id.
     """
 
-    async def analyze(self, request: AnalyzeRequest, *, trace_id: str) -> AnalyzeReply:
+    async def analyze(self, request: AnalyzeRequest) -> AnalyzeReply:
         """POST /analyze."""
         ...
 
@@ -573,19 +573,19 @@ class Engine(Protocol):
         """POST /marks; it may be asked again."""
         ...
 
-    async def enter(self, request: EntryRequest, *, trace_id: str) -> ExecutionReport:
+    async def enter(self, request: EntryRequest) -> ExecutionReport:
         """POST /execute/entry, sent once."""
         ...
 
-    async def close(self, request: CloseRequest, *, trace_id: str) -> ExecutionReport:
+    async def close(self, request: CloseRequest) -> ExecutionReport:
         """POST /execute/close, sent once."""
         ...
 
-    async def protect(self, request: ProtectRequest, *, trace_id: str) -> ProtectReport:
+    async def protect(self, request: ProtectRequest) -> ProtectReport:
         """POST /execute/protect, sent once."""
         ...
 
-    async def order(self, client_order_id: str, account: wire.Account, *, trace_id: str) -> OrderReply:
+    async def order(self, client_order_id: str, account: wire.Account) -> OrderReply:
         """POST /execute/orders/{client_order_id}; it may be asked again."""
         ...
 
