@@ -13,6 +13,7 @@ from engine.ports import Clock, MarketData, Venue
 from shared.brackets import brackets_of
 from shared.execution import ExecutionReport
 from shared.problem import Problem
+from shared.wire import plain
 
 
 class Desk(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +54,7 @@ def tell(venue: Venue, report: ExecutionReport) -> ExecutionReport:
         side=str(report.side),
         client_order_id=report.client_order_id,
         quantity=str(report.filled_quantity),
-        price=str(report.average_price or ""),
+        price="" if report.average_price is None else plain(report.average_price.normalize()),
         reason=report.refusal.code if report.refusal else "",
     )
     return report

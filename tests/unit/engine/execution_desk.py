@@ -95,8 +95,12 @@ class StandingClock:
         self.wall_now_ms += round(passed.total_seconds() * 1000)
 
 
+TWINS = frozenset({"BTCUSDT", "ETHUSDT"})
+"""Symbols that the standing market lists, all with one book."""
+
+
 class StandingMarket:
-    """One symbol's rules, book and mark; `down` makes every question fail, `asked` counts them."""
+    """Rules, book and mark; `down` makes every question fail, `asked` counts them."""
 
     def __init__(self) -> None:
         self.rules = BTC
@@ -116,7 +120,7 @@ class StandingMarket:
 
     async def instrument(self, symbol: str) -> InstrumentRules:
         self._answer()
-        if symbol != self.rules.symbol:
+        if symbol not in TWINS:
             raise UnknownSymbol(symbol)
         return self.rules
 
@@ -126,7 +130,7 @@ class StandingMarket:
 
     async def mark(self, symbol: str) -> Mark:
         self._answer()
-        if self.mark_now is None or symbol != self.rules.symbol:
+        if self.mark_now is None or symbol not in TWINS:
             raise ExchangeUnreachable("no mark")
         return self.mark_now
 
@@ -205,8 +209,15 @@ class DictReports:
 class World:
     """A desk and everything that a test may turn about it."""
 
-    def __init__(self, *, dry_run: bool = True, work_seconds: float = 1.0, wait_seconds: float = 0.2) -> None:
-        self.market = StandingMarket()
+    def __init__(
+        self,
+        *,
+        market: StandingMarket | None = None,
+        dry_run: bool = True,
+        work_seconds: float = 1.0,
+        wait_seconds: float = 0.2,
+    ) -> None:
+        self.market = market or StandingMarket()
         self.clock = StandingClock()
         self.reports = DictReports()
         self.real_venues = 0
