@@ -1,0 +1,98 @@
+"""Who listens to what: channels of streams, their cadence, and the frames that go out.
+
+A channel exists while somebody listens. Every frame is encoded once for all of its listeners.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from deploy.sandbox.core.events import Emitter, Events
+from deploy.sandbox.core.stream_names import Stream
+
+
+class Listener(Protocol):
+    """A connection that takes frames."""
+
+    combined: bool
+
+    def offer(self, frame: bytes) -> None:
+        """Queue a frame; never waits."""
+        ...
+
+
+class Channel:
+    """One stream that somebody listens to.
+
+    Args:
+        name: As subscribed.
+        stream: What it is.
+        emit: Its emitter.
+    """
+
+    def __init__(self, name: str, stream: Stream, emit: Emitter) -> None:
+        self.name = name
+        self.stream = stream
+        self.emit = emit
+        self.listeners: dict[Listener, None] = {}
+        self.told_until: int | None = None
+        self.due_wall_ms = 0
+
+    def speak(self, now: int, wall_ms: int) -> None:
+        """Tell what happened since the last time and set the next time."""
+        events = self.emit(self.told_until, now)
+        self.told_until = now
+        self.due_wall_ms = max(self.due_wall_ms + self.stream.cadence_ms, wall_ms)
+        for event in events:
+            raw = msgspec.json.encode(event)
+            wrapped: bytes | None = None
+            for listener in list(self.listeners):
+                if listener.combined:
+                    wrapped = wrapped or msgspec.json.encode({"stream": self.name, "data": msgspec.Raw(raw)})
+                listener.offer(wrapped if listener.combined and wrapped else raw)
+
+
+class Channels:
+    """All channels with a listener.
+
+    Args:
+        events: Builds emitters.
+        parse: Reads stream names.
+    """
+
+    def __init__(self, events: Events, parse: Callable[[str], Stream | None]) -> None:
+        self._events = events
+        self._parse = parse
+        self._open: dict[str, Channel] = {}
+
+    def join(self, listener: Listener, name: str, routes: frozenset[str], wall_ms: int) -> None:
+        """Listen to a stream; on the wrong route or without such a stream nothing will ever come, as on the exchange."""
+        channel = self._open.get(name) or self._opened(name, wall_ms)
+        if channel is not None and channel.stream.route in routes:
+            self._open[name] = channel
+            channel.listeners[listener] = None
+
+    def leave(self, listener: Listener, name: str) -> None:
+        """Stop listening to a stream."""
+        channel = self._open.get(name)
+        if channel is None:
+            return
+        channel.listeners.pop(listener, None)
+        if not channel.listeners:
+            del self._open[name]
+
+    def speak(self, now: int, wall_ms: int) -> None:
+        """Let every channel that is due speak."""
+        for channel in list(self._open.values()):
+            if channel.due_wall_ms <= wall_ms:
+                channel.speak(now, wall_ms)
+
+    def _opened(self, name: str, wall_ms: int) -> Channel | None:
+        stream = self._parse(name)
+        emit = self._events.emitter(stream) if stream else None
+        if stream is None or emit is None:
+            return None
+        channel = Channel(name, stream, emit)
+        channel.due_wall_ms = wall_ms
+        return channel

@@ -1,0 +1,105 @@
+"""The control surface under /sandbox/, which Binance does not have: the clock, health, and liquidations put in by hand."""
+
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from deploy.sandbox.core.errors import Rejected
+from deploy.sandbox.core.market import Liquidation
+from deploy.sandbox.exchange import Exchange
+from deploy.sandbox.rest import reply
+
+
+class Injection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A forced order to tell about now. A SELL closes a long."""
+
+    symbol: str
+    side: str
+    quantity: str
+    price: str
+
+
+class ClockChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another speed from now on; 0 stands still."""
+
+    speed: float
+
+
+class Control:
+    """The control door.
+
+    Args:
+        exchange: What it opens on.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def routes(self) -> list[web.RouteDef]:
+        """The control paths."""
+        return [
+            web.get("/sandbox/health", self.health),
+            web.get("/sandbox/clock", self.clock),
+            web.post("/sandbox/clock", self.change_clock),
+            web.post("/sandbox/liquidations", self.liquidate),
+        ]
+
+    async def health(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's handler shape
+        """200 when serving."""
+        return reply({"status": "ok"})
+
+    async def clock(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's handler shape
+        """Both clocks and the three numbers that tie them."""
+        return reply(self._told())
+
+    async def change_clock(self, request: web.Request) -> web.Response:
+        """Change the speed; the moment stays."""
+        try:
+            wanted = msgspec.json.decode(await request.read(), type=ClockChange)
+        except msgspec.DecodeError as error:
+            return reply({"code": -1100, "msg": str(error)}, 400)
+        if not 0 <= wanted.speed <= 1e6:
+            return reply({"code": -1130, "msg": "speed must be between 0 and 1000000"}, 400)
+        exchange = self._exchange
+        exchange.clock = exchange.clock.rebased(exchange.wall_ms(), wanted.speed)
+        return reply(self._told())
+
+    async def liquidate(self, request: web.Request) -> web.Response:
+        """Tell about a forced order as if it happened now."""
+        try:
+            wanted = msgspec.json.decode(await request.read(), type=Injection)
+            item = self._forced(wanted)
+        except (msgspec.DecodeError, ValueError) as error:
+            return reply({"code": -1100, "msg": str(error)}, 400)
+        except Rejected as refusal:
+            return reply({"code": refusal.code, "msg": refusal.message}, refusal.status)
+        self._exchange.market.injected.append(item)
+        return reply(item.order, 201)
+
+    def _forced(self, wanted: Injection) -> Liquidation:
+        # One millisecond ahead: the stream tells what lies after its last look.
+        now = self._exchange.now() + 1
+        self._exchange.market.trading(wanted.symbol, now - 1)
+        if wanted.side not in ("BUY", "SELL"):
+            raise ValueError("side must be BUY or SELL")
+        order: dict[str, Any] = {"s": wanted.symbol, "S": wanted.side, "o": "LIMIT", "f": "IOC", "q": wanted.quantity}
+        order |= {"p": wanted.price, "ap": wanted.price, "X": "FILLED", "l": wanted.quantity, "z": wanted.quantity, "T": now}
+        notional = float(wanted.quantity) * float(wanted.price)
+        return Liquidation(time_ms=now, symbol=wanted.symbol, notional=notional, order=order, synthetic=True)
+
+    def _told(self) -> dict[str, Any]:
+        exchange = self._exchange
+        clock, wall = exchange.clock, exchange.wall_ms()
+        now = clock.market_ms(wall)
+        return {
+            "market_ms": now,
+            "wall_ms": wall,
+            "speed": clock.speed,
+            "base_market_ms": clock.base_market_ms,
+            "base_wall_ms": clock.base_wall_ms,
+            "ends_ms": clock.ends_ms,
+            "seed": exchange.options.seed,
+            "symbols": len(exchange.market.live(now)),
+            "liquidations": "synthetic" if exchange.market.recorded is None else "recorded",
+        }

@@ -1,0 +1,115 @@
+"""What the exchange demands of each symbol: grid of prices and quantities, filters, fees of liquidation.
+
+Values come from the recorded table; a recorded market's symbol outside it, or on another grid than the table's, gets tick and
+step from the recording's own decimals.
+"""
+
+from decimal import Decimal
+
+import msgspec
+
+from deploy.sandbox.core.rules_table import TABLE
+
+
+class SymbolRules(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of exchangeInfo; numbers as the wire has them. Tick and step are powers of ten."""
+
+    symbol: str
+    contract_type: str
+    status: str
+    tick: str
+    step: str
+    min_price: str
+    max_price: str
+    min_quantity: str
+    max_quantity: str
+    max_market_quantity: str
+    min_notional: str
+    percent_up: str
+    percent_down: str
+    price_precision: int
+    quantity_precision: int
+    onboard_ms: int
+    underlying: str
+    liquidation_fee: str
+    market_take_bound: str
+    trigger_protect: str
+    delivery_ms: int = 4133404800000
+
+    @property
+    def price_decimals(self) -> int:
+        """Decimals of a price on the tick grid."""
+        return decimals_of(self.tick)
+
+    @property
+    def quantity_decimals(self) -> int:
+        """Decimals of a quantity on the step grid."""
+        return decimals_of(self.step)
+
+    @property
+    def quote_asset(self) -> str:
+        """The asset that prices are in."""
+        return "USDC" if self.pair.endswith("USDC") else "USDT"
+
+    @property
+    def pair(self) -> str:
+        """The symbol without a delivery date."""
+        return self.symbol.partition("_")[0]
+
+    @property
+    def base_asset(self) -> str:
+        """The asset that quantities are in."""
+        return self.pair.removesuffix(self.quote_asset)
+
+
+def decimals_of(grid: str) -> int:
+    """How many decimals a power of ten has; 0 for 1 and above."""
+    return max(0, -int(Decimal(grid).normalize().as_tuple().exponent))
+
+
+def grid_of(decimals: int) -> str:
+    """The power of ten with that many decimals."""
+    return f"{Decimal(1).scaleb(-decimals):f}"
+
+
+def _row(line: str) -> SymbolRules:
+    cells = line.split()
+    names = SymbolRules.__struct_fields__[: len(cells)]
+    whole = {"price_precision", "quantity_precision", "onboard_ms"}
+    return msgspec.convert(
+        {name: int(cell) if name in whole else cell for name, cell in zip(names, cells, strict=True)}, SymbolRules
+    )
+
+
+RECORDED: dict[str, SymbolRules] = {rules.symbol: rules for rules in map(_row, TABLE.strip().splitlines())}
+"""By symbol, in the exchange's order."""
+
+
+def rules_for(symbol: str, price_decimals: int, quantity_decimals: int) -> SymbolRules:
+    """The rules of a recorded market's symbol.
+
+    Args:
+        symbol: As Binance spells it.
+        price_decimals: The most decimals that any recorded price has.
+        quantity_decimals: The most decimals that any recorded volume has.
+    """
+    known = RECORDED.get(symbol)
+    if known and known.price_decimals >= price_decimals and known.quantity_decimals >= quantity_decimals:
+        return msgspec.structs.replace(known, status="TRADING")
+    template = known or RECORDED["SOLUSDT"]
+    tick, step = grid_of(price_decimals), grid_of(quantity_decimals)
+    return msgspec.structs.replace(
+        template,
+        symbol=symbol,
+        status="TRADING",
+        tick=tick,
+        step=step,
+        min_price=tick,
+        max_price="1000000",
+        min_quantity=step,
+        max_quantity="10000000",
+        max_market_quantity="2000000",
+        min_notional="5",
+        price_precision=price_decimals,
+        quantity_precision=quantity_decimals,
+    )

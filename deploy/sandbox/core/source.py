@@ -1,0 +1,43 @@
+"""Where a market's 15m candles come from: a recording, or a seeded generator. The tape walks inside whatever this gives."""
+
+from typing import Protocol
+
+import msgspec
+
+from deploy.sandbox.core.path import Ints
+from deploy.sandbox.core.rules import SymbolRules
+
+
+class Coarse(msgspec.Struct, frozen=True, kw_only=True):
+    """Older 4h candles of one symbol, from before its 15m candles begin.
+
+    Args:
+        opened_ms: Open times, oldest first, shape (n,).
+        table: Shape (5, n): open, high, low, close in ticks, volume in steps.
+        quote: Quote volume in ticks x steps, shape (n,).
+    """
+
+    opened_ms: Ints
+    table: Ints
+    quote: Ints
+
+
+class CandleSource(Protocol):
+    """Candles of every symbol, numbered in quarters of an hour since the epoch."""
+
+    rules: list[SymbolRules]
+    """One for each symbol that has a tape."""
+    ends_ms: int | None
+    """Where the tape ends, None when it never does."""
+
+    def span(self, number: int) -> tuple[int, int | None]:
+        """The first candle of a symbol and the one after its last; None when it never ends."""
+        ...
+
+    def candles(self, number: int, start: int, end: int) -> Ints:
+        """Candles start..end of a symbol, inside its span; shape (5, end - start), contiguous."""
+        ...
+
+    def coarse(self, number: int) -> Coarse | None:
+        """Older 4h candles, where there are any."""
+        ...

@@ -1,0 +1,55 @@
+"""One running exchange: its market, its clocks and what its doors share. The only place where wall time is read."""
+
+import time
+
+from deploy.sandbox.core.clock import MarketClock
+from deploy.sandbox.core.events import Events
+from deploy.sandbox.core.facts import Facts
+from deploy.sandbox.core.limits import Ledger
+from deploy.sandbox.core.market import Market
+from deploy.sandbox.core.replies import Prices
+from deploy.sandbox.files import open_market
+from deploy.sandbox.options import SandboxOptions
+
+
+class Exchange:
+    """What the doors open on.
+
+    Args:
+        options: How it was started.
+    """
+
+    def __init__(self, options: SandboxOptions) -> None:
+        self.options = options
+        self.market, start = open_market(options)
+        self.prices = Prices(self.market)
+        self.facts = Facts(self.prices, options.weight_limit)
+        self.events = Events(self.prices)
+        self.callers: dict[str, Ledger] = {}
+        warm_up(self.prices, start if options.base_market_ms is None else options.base_market_ms)
+        self.clock = MarketClock(
+            base_market_ms=start if options.base_market_ms is None else options.base_market_ms,
+            base_wall_ms=self.wall_ms() if options.base_wall_ms is None else options.base_wall_ms,
+            speed=options.speed,
+            ends_ms=self.market.ends_ms,
+        )
+
+    @staticmethod
+    def wall_ms() -> int:
+        """Wall time, Unix milliseconds."""
+        return time.time_ns() // 1_000_000
+
+    def now(self) -> int:
+        """Market time, Unix milliseconds."""
+        return self.clock.market_ms(self.wall_ms())
+
+    def caller(self, address: str) -> Ledger:
+        """What an address has used."""
+        return self.callers.setdefault(address, Ledger(self.options.weight_limit))
+
+
+def warm_up(prices: Prices, now: int) -> None:
+    """Compile the walk and sum everyone's day before the clock starts."""
+    market: Market = prices.market
+    for tape in market.live(now):
+        prices.ticker(tape, now)

@@ -1,0 +1,169 @@
+"""Binance's public REST paths over HTTP: finds the endpoint, books its weight, asks the core and words refusals.
+
+Source: Binance USDⓈ-M "General Info" and each endpoint's page for its weight (read 2026-11).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from deploy.sandbox.core.crowd import KINDS
+from deploy.sandbox.core.errors import Rejected, malformed, no_such_path
+from deploy.sandbox.core.limits import DATA, FUNDING, WEIGHT, Pool, Standing
+from deploy.sandbox.core.query import Query
+from deploy.sandbox.core.replies import Reply
+from deploy.sandbox.exchange import Exchange
+
+SIGNED = frozenset(
+    f"/fapi/{rest}"
+    for rest in (
+        *("v1/order", "v1/order/test", "v1/batchOrders", "v1/openOrder", "v1/openOrders", "v1/allOrders", "v1/allOpenOrders"),
+        *("v1/userTrades", "v1/income", "v1/leverage", "v1/marginType", "v1/positionMargin", "v1/positionSide/dual"),
+        *("v1/leverageBracket", "v1/symbolConfig", "v1/accountConfig", "v1/commissionRate", "v1/listenKey", "v1/forceOrders"),
+        *(
+            "v1/algoOrder",
+            "v1/openAlgoOrders",
+            "v1/allAlgoOrders",
+            "v1/algoOpenOrders",
+            "v1/countdownCancelAll",
+            "v1/adlQuantile",
+        ),
+        *("v1/multiAssetsMargin", "v2/account", "v3/account", "v2/balance", "v3/balance", "v2/positionRisk", "v3/positionRisk"),
+    )
+)
+"""Paths that need a key: the trading side answers them from the next issue on."""
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One public endpoint."""
+
+    answer: Callable[[Query, int], Reply]
+    weight: Callable[[Query], int]
+    pool: Pool = WEIGHT
+
+
+def endpoints(exchange: Exchange) -> dict[str, Endpoint]:
+    """Every public endpoint by path."""
+    prices, facts = exchange.prices, exchange.facts
+    rows: list[tuple[str, Callable[[Query, int], Reply], Callable[[Query], int]]] = [
+        ("ping", lambda query, now: {}, fixed(1)),  # noqa: ARG005
+        ("time", lambda query, now: {"serverTime": exchange.wall_ms()}, fixed(1)),  # noqa: ARG005
+        ("exchangeInfo", lambda query, now: facts.exchange_info(exchange.wall_ms(), now), fixed(1)),  # noqa: ARG005
+        ("klines", prices.klines, kline_weight),
+        ("continuousKlines", prices.continuous_klines, kline_weight),
+        ("markPriceKlines", prices.mark_price_klines, kline_weight),
+        ("indexPriceKlines", prices.index_price_klines, kline_weight),
+        ("depth", prices.depth, depth_weight),
+        ("trades", prices.trades, fixed(5)),
+        ("historicalTrades", prices.historical_trades, fixed(200)),
+        ("aggTrades", prices.aggregate_trades, fixed(20)),
+        ("ticker/24hr", prices.ticker_24hr, one_or_all(1, 40)),
+        ("ticker/price", prices.price, one_or_all(1, 2)),
+        ("ticker/bookTicker", prices.book_ticker, one_or_all(2, 5)),
+        ("premiumIndex", prices.premium_index, one_or_all(1, 10)),
+        ("openInterest", facts.open_interest, fixed(1)),
+    ]
+    found = {f"/fapi/v1/{name}": Endpoint(answer=answer, weight=weight) for name, answer, weight in rows}
+    found["/fapi/v2/ticker/price"] = found["/fapi/v1/ticker/price"]
+    found["/fapi/v1/fundingRate"] = Endpoint(answer=facts.funding_rate, weight=fixed(1), pool=FUNDING)
+    found["/fapi/v1/fundingInfo"] = Endpoint(answer=facts.funding_info, weight=fixed(1), pool=FUNDING)
+    data: dict[str, Callable[[Query, int], Reply]] = {kind: facts.ratio(kind) for kind in KINDS}
+    data |= {"openInterestHist": facts.open_interest_history, "takerlongshortRatio": facts.taker_ratio}
+    return found | {f"/futures/data/{n}": Endpoint(answer=answer, weight=fixed(1), pool=DATA) for n, answer in data.items()}
+
+
+def fixed(weight: int) -> Callable[[Query], int]:
+    """The same weight always."""
+    return lambda query: weight  # noqa: ARG005
+
+
+def one_or_all(one: int, everything: int) -> Callable[[Query], int]:
+    """One weight with a symbol, another for all symbols."""
+    return lambda query: one if query.text("symbol") else everything
+
+
+def kline_weight(query: Query) -> int:
+    """Below 100 candles 1, below 500 2, to 1000 5, beyond 10."""
+    limit = _limit(query, 500)
+    return next((weight for most, weight in ((99, 1), (499, 2), (1000, 5)) if limit <= most), 10)
+
+
+def depth_weight(query: Query) -> int:
+    """To 50 levels 2, 100 5, 500 10, 1000 20."""
+    limit = _limit(query, 500)
+    return next((weight for most, weight in ((50, 2), (100, 5), (500, 10)) if limit <= most), 20)
+
+
+def _limit(query: Query, default: int) -> int:
+    try:
+        return query.whole("limit") or default
+    except Rejected:
+        return 1
+
+
+class Rest:
+    """The public REST door.
+
+    Args:
+        exchange: What it opens on.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._endpoints = endpoints(exchange)
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer one request, whatever its path."""
+        now = self._exchange.now()
+        endpoint = self._endpoints.get(request.path) if request.method == "GET" else None
+        query = Query(request.query)
+        weight = endpoint.weight(query) if endpoint else 1
+        pool = endpoint.pool if endpoint else WEIGHT
+        standing = self._exchange.caller(request.remote or "").spend(pool, weight, now)
+        headers = {"X-MBX-USED-WEIGHT-1M": str(standing.used)} if pool is WEIGHT else {}
+        if standing.status != 200:
+            return self._refused(standing, headers)
+        try:
+            if endpoint is None:
+                raise self._unserved(request)
+            return reply(endpoint.answer(query, now), headers=headers)
+        except Rejected as refusal:
+            return reply({"code": refusal.code, "msg": refusal.message}, refusal.status, headers)
+
+    @staticmethod
+    def _unserved(request: web.Request) -> Rejected:
+        if request.path not in SIGNED:
+            return no_such_path(request.path, request.method)
+        if not request.headers.get("X-MBX-APIKEY"):
+            return Rejected(-2014, "API-key format invalid.", 401)
+        return Rejected(-2015, "Invalid API-key, IP, or permissions for action", 401)
+
+    def _refused(self, standing: Standing, headers: dict[str, str]) -> web.Response:
+        """429 or 418; Retry-After counts wall seconds, because the caller waits on the wall."""
+        wait = self._exchange.clock.wall_seconds(standing.wait_ms)
+        headers["Retry-After"] = str(max(1, math.ceil(wait)))
+        if standing.status == 418:
+            until = self._exchange.wall_ms() + int(wait * 1000)
+            message = f"Way too many requests; IP banned until {until}. Please use the websocket for live updates to avoid bans."
+        else:
+            message = f"Too many requests; current limit of IP is {self._exchange.options.weight_limit} requests per minute."
+        return reply({"code": -1003, "msg": message}, standing.status, headers)
+
+
+def reply(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """A JSON response."""
+    return web.Response(body=msgspec.json.encode(body), status=status, headers=headers, content_type="application/json")
+
+
+def whole_number(value: Any, name: str) -> int:
+    """A whole number out of a control request's body.
+
+    Raises:
+        Rejected: It is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise malformed(name)
+    return value
