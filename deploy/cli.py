@@ -79,6 +79,23 @@ def sandbox(
     os.execv(command[0], command)  # noqa: S606 - this process becomes the sandbox
 
 
+@user.command("add")
+def user_add(
+    name: Annotated[str, typer.Argument(help="The name to log in with.")],
+    admin: Annotated[bool, typer.Option("--admin", help="May see every user and the health of everything.")] = False,
+    data: Data = None,
+) -> None:
+    """Add a person: to DATABASE_URL's database where it is set, else to the embedded one of `neurotrade up` (or --data)."""
+    # A password never travels on the command line, where others on the machine could read it.
+    asked = sys.stdin.isatty()
+    password = typer.prompt("Password", hide_input=True, confirmation_prompt=True) if asked else sys.stdin.readline().rstrip("\n")
+    from deploy import people  # here, because the store behind it takes a second to load
+
+    folder = data or local.PROJECT / ".neurotrade" / "up"
+    people.add_from_terminal(name, password, role=people.ADMIN if admin else "USER", data=folder, dotenv=local.PROJECT / ".env")
+    print(f"{name} may log in{' as an admin' if admin else ''}")
+
+
 @app.command()
 def smoke(margin: Annotated[float, typer.Option(min=0, help="USDT to put up.")] = 1.0) -> None:
     """Open and close one real position with a small margin; comes with the real executor."""

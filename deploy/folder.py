@@ -153,6 +153,18 @@ class Folder:
         partial.replace(self.path / name)
 
 
+def is_locked(path: Path) -> bool:
+    """True while a supervisor runs on that folder."""
+    handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def _with_defaults(tape: Tape) -> Tape:
     seed, speed = tape.seed, tape.speed
     return msgspec.structs.replace(

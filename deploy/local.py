@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import msgspec
 import psycopg
 
@@ -118,19 +117,10 @@ class _Supervisor:
         self.console.say(f"\n  dashboard  {self.stack.dashboard}\n  login      {login}\n")
 
     async def _demo_login(self) -> str:
+        from deploy.people import add_person  # here, while the others come up: the store behind it takes a second to load
+
         password = self.folder.secrets.demo_password
-        credentials = {"username": DEMO_USER, "password": password}
-        async with httpx.AsyncClient(base_url=self.stack.dashboard, trust_env=False, timeout=10) as client:
-            made = await client.post("/api/auth/register", json=credentials)
-            if made.status_code not in {httpx.codes.CREATED, httpx.codes.CONFLICT}:
-                raise DeployError(f"the demo user could not be made: {made.text}")
-            if made.status_code == httpx.codes.CREATED:
-                token = (await client.post("/api/auth/login", json=credentials)).json()["access_token"]
-                client.cookies.clear()
-                headers = {"Authorization": f"Bearer {token}"}
-                switched = await client.patch("/api/settings", json={"auto_trade_enabled": True}, headers=headers)
-                if switched.is_error:
-                    raise DeployError(f"auto-trading could not be switched on: {switched.text}")
+        await add_person(self.stack.settings["DATABASE_URL"], DEMO_USER, password, at=self._market_now(), auto_trade=True)
         return f"{DEMO_USER} / {password}"
 
     async def _watch(self) -> None:

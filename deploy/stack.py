@@ -102,7 +102,7 @@ class Stack:
         self._start(self._python("sandbox", self._sandbox_command, ready="/sandbox/health"))
 
     async def start_services(self) -> None:
-        """Starts engine, feed and orchestrator; waits until market and engine serve and the tables are made."""
+        """Starts engine, feed and orchestrator, and reads the market's clock; they come up meanwhile."""
         self._start(self._python("engine", lambda: ["engine.app"], ready="/health"))
         self._start(self._python("orchestrator", lambda: ["orchestrator.app"], ready="/health"))
         self._start(self._python("feed", lambda: ["engine.feed"]))
@@ -110,12 +110,11 @@ class Stack:
             await self._ready("sandbox")
             reply = await self._http.get(f"{self.address('sandbox')}/sandbox/clock")
             self.clock = msgspec.json.decode(reply.content, type=TapeClock, strict=False)
-        await self._ready("engine", "feed", "orchestrator")
 
     async def start_worker(self) -> None:
-        """Starts the worker, and with it trading."""
+        """Starts the worker, and with it trading; waits until everything serves."""
         self._start(self._python("worker", lambda: ["orchestrator.worker"]))
-        await self._ready("worker")
+        await self._ready("engine", "feed", "orchestrator", "worker")
 
     async def stop_services(self) -> None:
         """Stops everything that trades or serves, in order; the databases stay."""
