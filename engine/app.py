@@ -14,16 +14,16 @@ from granian.server import Server
 from litestar import Litestar
 
 from engine import log
-from engine.analysis import MarketDesk, RulesAnalyst, ScanPlan, Sources
+from engine.analysis import MarketDesk, RulesAnalyst, ScanPlan, Sources, Widen
 from engine.binance import BinanceVenue, announce
 from engine.candles import BinanceData, Door, WeightBudget, open_session
 from engine.clock import market_clock
 from engine.core.features import warm_up
+from engine.core.market import Candles
 from engine.core.screen import ScreenBounds
 from engine.execution.desk import Desk
 from engine.execution.once import Once
 from engine.execution.venues import Venues
-from engine.indicators import load, widen
 from engine.paper import DryRunVenue, PaperVenue
 from engine.ports import Analyst, Clock, MarketData
 from engine.reports import RedisReports
@@ -70,7 +70,7 @@ async def _opened(settings: EngineSettings) -> AsyncIterator[tuple[MarketDesk, D
     clock = await market_clock(settings.market_clock_url)
     redis = connect(settings.redis_url)
     budget = WeightBudget(settings.request_weight_limit, clock.now_ms)
-    await asyncio.gather(asyncio.to_thread(warm_up), asyncio.to_thread(load))
+    await asyncio.to_thread(warm_up)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session())
         stack.push_async_callback(redis.aclose)
@@ -81,7 +81,7 @@ async def _opened(settings: EngineSettings) -> AsyncIterator[tuple[MarketDesk, D
                 sources=Sources(market=market_data, snapshots=snapshots, clock=clock),
                 plan=_plan(settings),
                 analyst=_analyst(settings, stack),
-                widen=widen,
+                widen=await _widening(settings),
                 exchange=market_data,
                 redis=snapshots,
                 weight_used=lambda: budget.used,
@@ -114,6 +114,20 @@ def _analyst(settings: EngineSettings, stack: AsyncExitStack) -> Analyst:
     analyst = ModelAnalyst(settings.ai_base_url, settings.ai_api_key, settings.ai_model, settings.ai_timeout_seconds)
     stack.push_async_callback(analyst.close)
     return analyst
+
+
+async def _widening(settings: EngineSettings) -> Widen:
+    """Only a model reads the wider set; the rules have what they need."""
+    if not settings.ai_api_key:
+        return _nothing_wider
+    from engine.indicators import load, widen  # importing pandas takes seconds
+
+    await asyncio.to_thread(load)
+    return widen
+
+
+def _nothing_wider(_candles: Candles) -> dict[str, float]:
+    return {}
 
 
 def _venues(market_data: MarketData, clock: Clock, *, dry_run: bool) -> Venues:

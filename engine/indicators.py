@@ -5,9 +5,12 @@ pandas-ta is called with `talib=False` throughout: its figures change silently w
 
 import importlib
 import math
+import warnings
 from typing import Any, Final
 
-from engine.core.market import Candles
+import numpy as np
+
+from engine.core.market import Candles, Timeframe
 
 DIGITS: Final = 8
 
@@ -34,12 +37,30 @@ def widen(candles: Candles) -> dict[str, float]:
 
 
 def load() -> None:
-    """Imports pandas and pandas-ta ahead of the first use; it takes seconds."""
-    importlib.import_module("pandas_ta")
+    """Imports pandas-ta and computes once ahead of the first use; both take seconds."""
+    steps = np.array([1 + step / 200 for step in range(200)], np.float64)
+    widen(
+        Candles(
+            symbol="WARM",
+            timeframe=Timeframe.M15,
+            open_ms=np.arange(200),
+            open=steps,
+            high=steps + 1,
+            low=steps - 0.5,
+            close=steps,
+            volume=steps,
+        )
+    )
+
+
+def _pandas_ta() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("pandas_ta")
 
 
 def _frame(candles: Candles) -> tuple[Any, Any]:
-    pandas, ta = importlib.import_module("pandas"), importlib.import_module("pandas_ta")
+    pandas, ta = importlib.import_module("pandas"), _pandas_ta()
     names = ("open", "high", "low", "close", "volume")
     return pandas.DataFrame({name: getattr(candles, name) for name in names}), ta
 

@@ -219,7 +219,7 @@ async def _argue(candidate: Candidate, desk: _Desk, run: _Scan) -> Signal | Reje
     symbol = candidate.symbol
     try:
         live = await _live_price(symbol, desk.sources)
-        verdict = await desk.analyst.argue(_case(candidate, live.price, desk))
+        verdict = await desk.analyst.argue(await _case(candidate, live.price, desk))
         if isinstance(verdict, AnalystFailure):
             return Rejection(symbol=symbol, reason=RejectionReason.ANALYST_FAILED, detail=verdict.reason)
         if desk.sources.clock.wall_ms() - live.received_ms > PRICE_KEPT_MS:
@@ -242,14 +242,14 @@ def _ground(candidate: Candidate, live: _Seen, desk: _Desk) -> Ground:
     )
 
 
-def _case(candidate: Candidate, price: Decimal, desk: _Desk) -> Case:
+async def _case(candidate: Candidate, price: Decimal, desk: _Desk) -> Case:
     atr = candidate.features.get("atr")
     return Case(
         candidate=candidate,
         price=price,
         tick_size=desk.rules[candidate.symbol].tick_size,
         atr=float(atr) if isinstance(atr, float) else 0.0,
-        indicators=desk.widen(desk.candles[candidate.symbol]),
+        indicators=await asyncio.to_thread(desk.widen, desk.candles[candidate.symbol]),
     )
 
 

@@ -20,6 +20,9 @@ from engine.core.market import Candles, Floats, Integers
 WIDTH = 499
 """Candles read per symbol and timeframe: one more would weigh 5 instead of 2."""
 
+RECENT = 21
+"""Columns that the indicators with a fixed window can see; longer history cannot change their newest figure."""
+
 _TINY = 1e-14
 """Below this a divisor counts as zero, as in TA-Lib."""
 
@@ -286,12 +289,17 @@ def features_of(quarter: Panel, four_hour: Panel) -> Features:
 
 def _features(quarter: Panel, four_hour: Panel) -> Features:
     close, first = quarter.close, quarter.first
-    mean_volume = sma(quarter.volume, first, 20)[:, -1]
+    recent_close, recent_volume, recent = (
+        _recent(close),
+        _recent(quarter.volume),
+        np.maximum(first - (close.shape[1] - RECENT), 0),
+    )
+    mean_volume = sma(recent_volume, recent, 20)[:, -1]
     strength = rsi(close, first, 14)
     true_range = atr(quarter.high, quarter.low, close, first, 14)[:, -1]
     histogram = macd_histogram(close, first, 12, 26, 9)
-    middle = sma(close, first, 20)[:, -1]
-    spread = deviation(close, first, 20)[:, -1]
+    middle = sma(recent_close, recent, 20)[:, -1]
+    spread = deviation(recent_close, recent, 20)[:, -1]
     last, volume = close[:, -1], quarter.volume[:, -1]
     span = quarter.high[:, -1] - quarter.low[:, -1]
     return Features(
@@ -300,7 +308,7 @@ def _features(quarter: Panel, four_hour: Panel) -> Features:
         candles_4h=four_hour.lengths(),
         close=last,
         volume_ratio=volume / mean_volume,
-        volume_z=(volume - mean_volume) / deviation(quarter.volume, first, 20)[:, -1],
+        volume_z=(volume - mean_volume) / deviation(recent_volume, recent, 20)[:, -1],
         rsi=strength[:, -1],
         rsi_change=strength[:, -1] - strength[:, -2],
         atr=true_range,
@@ -310,13 +318,17 @@ def _features(quarter: Panel, four_hour: Panel) -> Features:
         macd_histogram_change=histogram[:, -1] - histogram[:, -2],
         band_width=4 * spread / middle,
         band_position=(last - middle) / (2 * spread),
-        roc_3=rate_of_change(close, first, 3)[:, -1],
-        efficiency=efficiency_ratio(close, first, 10)[:, -1],
+        roc_3=rate_of_change(recent_close, recent, 3)[:, -1],
+        efficiency=efficiency_ratio(recent_close, recent, 10)[:, -1],
         body=np.where(span > 0, (last - quarter.open[:, -1]) / span, 0.0),
         ema_200_4h=ema(four_hour.close, four_hour.first, 200)[:, -1],
         ema_50_4h=ema(four_hour.close, four_hour.first, 50)[:, -1],
         rsi_4h=rsi(four_hour.close, four_hour.first, 14)[:, -1],
     )
+
+
+def _recent(values: Floats) -> Floats:
+    return np.ascontiguousarray(values[:, -RECENT:])
 
 
 def warm_up() -> None:

@@ -1,0 +1,171 @@
+"""The market streams of Binance USDⓈ-M by websockets: one connection, decoded frames out, reconnected for as long as it is asked.
+
+Source: Binance USDⓈ-M "Websocket Market Streams" (2026-05): routed /market path, combined streams, 24 h lifetime, server pings; field `st` is
+2 for COIN-M rows, which are not ours.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Final, Protocol
+
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+
+from engine.core.market import ForcedOrder, Mark, Ticker
+from engine.log import logger
+from engine.ports import Clock
+from shared.enums import Side
+
+STREAMS: Final = ("!forceOrder@arr", "!markPrice@arr@1s", "!ticker@arr")
+SILENCE_SECONDS: Final = 10.0
+"""Marks come each second: a connection that says nothing for so long is dead."""
+
+LIFETIME_SECONDS: Final = 23.5 * 3600
+"""The exchange cuts a connection after 24 h; we leave before."""
+
+FIRST_BACKOFF_SECONDS: Final = 0.25
+MOST_BACKOFF_SECONDS: Final = 30.0
+USD_MARGINED: Final = 1
+
+
+class Listener(Protocol):
+    """Who takes what the streams say."""
+
+    def take_tickers(self, tickers: list[Ticker]) -> None:
+        """Changed tickers of one second."""
+        ...
+
+    def take_marks(self, marks: list[Mark]) -> None:
+        """Marks of one second."""
+        ...
+
+    def take_liquidation(self, order: ForcedOrder) -> None:
+        """One forced order."""
+        ...
+
+    def connection(self, up: bool) -> None:
+        """The connection came up or went down."""
+        ...
+
+
+class _TickerRow(msgspec.Struct, gc=False):
+    symbol: str = msgspec.field(name="s")
+    last: float = msgspec.field(name="c")
+    change: float = msgspec.field(name="P")
+    quote: float = msgspec.field(name="q")
+    st: int = USD_MARGINED
+
+
+class _MarkRow(msgspec.Struct, gc=False):
+    symbol: str = msgspec.field(name="s")
+    price: Decimal = msgspec.field(name="p")
+    at_ms: int = msgspec.field(name="E")
+    rate: str = msgspec.field(name="r", default="")
+    next_ms: int = msgspec.field(name="T", default=0)
+    st: int = USD_MARGINED
+
+
+class _ForcedOrder(msgspec.Struct):
+    symbol: str = msgspec.field(name="s")
+    order_side: str = msgspec.field(name="S")
+    quantity: Decimal = msgspec.field(name="q")
+    price: Decimal = msgspec.field(name="p")
+    at_ms: int = msgspec.field(name="T")
+
+
+class _ForcedRow(msgspec.Struct):
+    order: _ForcedOrder = msgspec.field(name="o")
+    st: int = USD_MARGINED
+
+
+class _Frame(msgspec.Struct):
+    stream: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def deliver(frame: bytes | str, listener: Listener, received_ms: int) -> None:
+    """Decodes one frame and hands its rows on; frames of other streams are passed over.
+
+    Raises:
+        msgspec.MsgspecError: The frame does not fit the documented form.
+    """
+    decoded = msgspec.json.decode(frame, type=_Frame)
+    kind = decoded.stream.partition("@")[0]
+    if kind == "!ticker":
+        listener.take_tickers(
+            [_ticker(row, received_ms) for row in _rows(decoded.data, list[_TickerRow]) if row.st == USD_MARGINED]
+        )
+    elif kind == "!markPrice":
+        listener.take_marks([_mark(row, received_ms) for row in _rows(decoded.data, list[_MarkRow]) if row.st == USD_MARGINED])
+    elif kind == "!forceOrder":
+        forced = _rows(decoded.data, _ForcedRow)
+        if forced.st == USD_MARGINED:
+            listener.take_liquidation(_forced(forced.order))
+
+
+async def listen(base_url: str, listener: Listener, clock: Clock) -> None:
+    """Listens until it is cancelled; a drop, silence or old age means a new connection after a growing, jittered pause."""
+    attempt = 0
+    url = f"{base_url}/market/stream?streams={'/'.join(STREAMS)}"
+    while True:
+        heard = 0
+        reason = "the exchange closed the connection"
+        try:
+            async with connect(url, max_size=2**24, open_timeout=5, close_timeout=2) as socket:
+                listener.connection(up=True)
+                logger().info("streams connected", attempt=attempt)
+                async for frame in _frames(socket):
+                    heard += 1
+                    deliver(frame, listener, clock.wall_ms())
+        except TimeoutError:
+            reason = "silence"
+        except (OSError, WebSocketException) as error:
+            reason = type(error).__name__
+        except msgspec.MsgspecError as error:
+            reason = f"a frame that does not fit: {error}"
+        listener.connection(up=False)
+        attempt = 1 if heard else attempt + 1
+        pause = backoff_seconds(attempt)
+        logger().warning("streams dropped", reason=reason, attempt=attempt, seconds=round(pause, 2))
+        await asyncio.sleep(pause)
+
+
+def backoff_seconds(attempt: int) -> float:
+    """The pause before an attempt, doubling from a quarter second to half a minute, with jitter of a half."""
+    full: float = min(MOST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(attempt - 1, 10))
+    return full * (0.5 + random.random() / 2)  # noqa: S311 - jitter, not a secret
+
+
+async def _frames(socket: ClientConnection) -> AsyncIterator[bytes | str]:
+    ends = asyncio.get_running_loop().time() + LIFETIME_SECONDS
+    while asyncio.get_running_loop().time() < ends:
+        async with asyncio.timeout(SILENCE_SECONDS):
+            frame = await socket.recv()
+        yield frame
+
+
+def _rows[T](raw: msgspec.Raw, kind: type[T]) -> T:
+    return msgspec.json.decode(raw, type=kind, strict=False)
+
+
+def _ticker(row: _TickerRow, received_ms: int) -> Ticker:
+    return Ticker(symbol=row.symbol, last=row.last, change_percent=row.change, quote_volume=row.quote, received_ms=received_ms)
+
+
+def _mark(row: _MarkRow, received_ms: int) -> Mark:
+    return Mark(
+        symbol=row.symbol,
+        price=row.price,
+        at_ms=row.at_ms,
+        funding_rate=Decimal(row.rate or "0"),
+        next_funding_ms=row.next_ms,
+        received_ms=received_ms,
+    )
+
+
+def _forced(order: _ForcedOrder) -> ForcedOrder:
+    side = Side.LONG if order.order_side == "SELL" else Side.SHORT
+    return ForcedOrder(symbol=order.symbol, side=side, price=order.price, quantity=order.quantity, at_ms=order.at_ms)
