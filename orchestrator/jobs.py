@@ -28,13 +28,13 @@ CONNECT_SECONDS: Final = 2.0
 RETRIES: Final = 2
 
 
-class Jobs:
-    """Enqueues; the worker runs."""
+class RedisJobs:
+    """Implements the port Jobs: enqueues; the worker runs."""
 
     def __init__(self, redis: ArqRedis) -> None:
         self._redis = redis
 
-    async def scan(self, candle_close: datetime) -> str:
+    async def enqueue_scan_of(self, candle_close: datetime) -> str:
         """Queue the scan of a candle's close; the same close twice is one job. The job's id.
 
         Raises:
@@ -42,7 +42,7 @@ class Jobs:
         """
         return await self._enqueue(scan_job_id(candle_close), candle_close.astimezone(UTC).isoformat())
 
-    async def scan_now(self) -> str:
+    async def enqueue_scan(self) -> str:
         """Queue a scan on demand; while one waits or runs, the same one. The job's id.
 
         Raises:

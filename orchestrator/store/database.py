@@ -7,8 +7,11 @@ from pathlib import Path
 
 import alembic.command
 import alembic.config
+import msgspec
 import sqlalchemy
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from shared.wire import encode
 
 STATEMENT_TIMEOUT_MS = 5_000
 """No statement of ours needs a tenth of it; a page asks for 20 kB of rows at most."""
@@ -65,6 +68,8 @@ def open_database(database_url: str, *, pool_size: int = 10) -> Database:
         max_overflow=pool_size,
         pool_timeout=POOL_TIMEOUT_SECONDS,
         pool_pre_ping=True,
+        json_serializer=_json,
+        json_deserializer=msgspec.json.decode,
         connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "options": _options()},
     )
     return Database(engine)
@@ -109,3 +114,8 @@ def _options() -> str:
         "timezone": "UTC",
     }
     return " ".join(f"-c {name}={value}" for name, value in limits.items())
+
+
+def _json(value: object) -> str:
+    """Decimals in plain notation, and null where a float is not finite: PostgreSQL refuses NaN in JSON."""
+    return encode(value).decode()

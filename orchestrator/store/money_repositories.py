@@ -1,0 +1,128 @@
+"""Wallets' rows: users under their lock, ledger, funding payments, receipts of panics."""
+
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from orchestrator.core.ledger import EntryKind
+from orchestrator.ports import FundingRecord, LedgerRecord, ReceiptRecord, Trader
+from orchestrator.store.records import as_row, columns_of, insert, insert_once, select_all, select_one, stripped
+from orchestrator.store.tables import Base
+from shared.enums import Mode
+
+USERS = Base.metadata.tables["users"]
+HISTORY = Base.metadata.tables["settings_history"]
+LEDGER = Base.metadata.tables["ledger_entries"]
+FUNDINGS = Base.metadata.tables["funding_payments"]
+RECEIPTS = Base.metadata.tables["panic_receipts"]
+
+_TRADER = columns_of(USERS, Trader)
+_RECEIPT = columns_of(RECEIPTS, ReceiptRecord)
+_SUM = sa.func.coalesce(sa.func.sum(LEDGER.c.amount), Decimal(0))
+
+
+class TraderRepository:
+    """Implements the port Traders."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def lock(self, user_id: UUID) -> Trader | None:
+        """The row, locked until the transaction ends.
+
+        FOR NO KEY UPDATE: two deciders wait for each other, while a login or another row that only refers to the user does not.
+        """
+        statement = sa.select(*_TRADER).where(USERS.c.id == user_id).with_for_update(key_share=True)
+        return await select_one(self._connection, statement, Trader)
+
+    async def all(self) -> list[Trader]:
+        """Everyone, unlocked, oldest first."""
+        return await select_all(self._connection, sa.select(*_TRADER).order_by(USERS.c.created_at, USERS.c.id), Trader)
+
+    async def set_paper_balance(self, user_id: UUID, balance: Decimal) -> None:
+        """The paper wallet."""
+        await self._connection.execute(sa.update(USERS).where(USERS.c.id == user_id).values(paper_balance=balance))
+
+    async def switch_auto_trade_off(self, user_id: UUID, at: datetime) -> bool:
+        """Off, with a new settings_version and a row in settings_history; False when it was off already."""
+        switched = (
+            sa.update(USERS)
+            .where(USERS.c.id == user_id, USERS.c.auto_trade_enabled)
+            .values(auto_trade_enabled=False, settings_version=USERS.c.settings_version + 1)
+            .returning(USERS.c.settings_version)
+        )
+        version = (await self._connection.execute(switched)).scalar_one_or_none()
+        if version is None:
+            return False
+        change = {"auto_trade_enabled": {"from": True, "to": False}}
+        row = {"user_id": user_id, "at": at, "changes": change, "settings_version": version}
+        await self._connection.execute(sa.insert(HISTORY), row)
+        return True
+
+
+class LedgerRepository:
+    """Implements the port Ledger."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def add(self, entry: LedgerRecord) -> bool:
+        """Keep one; False when user, mode and source are kept already."""
+        return await insert_once(self._connection, LEDGER, entry)
+
+    async def total(self, user_id: UUID, mode: Mode) -> Decimal:
+        """The sum of all amounts: the balance."""
+        return await self._sum(LEDGER.c.user_id == user_id, LEDGER.c.mode == mode.value)
+
+    async def net_since(self, user_id: UUID, mode: Mode, since: datetime) -> Decimal:
+        """The sum of all amounts at or after `since` without deposits."""
+        return await self._sum(
+            LEDGER.c.user_id == user_id,
+            LEDGER.c.mode == mode.value,
+            LEDGER.c.at >= since,
+            LEDGER.c.kind != EntryKind.DEPOSIT.value,
+        )
+
+    async def _sum(self, *where: sa.ColumnElement[bool]) -> Decimal:
+        total = (await self._connection.execute(sa.select(_SUM).where(*where))).scalar_one()
+        return Decimal(stripped(total))
+
+
+class FundingRepository:
+    """Implements the port Fundings."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def add(self, payment: FundingRecord) -> bool:
+        """Keep one; False when that position and moment have one."""
+        return await insert_once(self._connection, FUNDINGS, payment)
+
+
+class ReceiptRepository:
+    """Implements the port Receipts."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def running(self, user_id: UUID) -> ReceiptRecord | None:
+        """The user's newest receipt that is not finished."""
+        statement = sa.select(*_RECEIPT).where(RECEIPTS.c.user_id == user_id, RECEIPTS.c.finished_at.is_(None))
+        return await select_one(self._connection, statement.order_by(RECEIPTS.c.started_at.desc()).limit(1), ReceiptRecord)
+
+    async def unfinished(self, started_before: datetime) -> list[ReceiptRecord]:
+        """Everyone's receipts that are not finished and were started before a wall moment."""
+        statement = sa.select(*_RECEIPT).where(RECEIPTS.c.finished_at.is_(None), RECEIPTS.c.started_at < started_before)
+        return await select_all(self._connection, statement.order_by(RECEIPTS.c.started_at), ReceiptRecord)
+
+    async def add(self, receipt: ReceiptRecord) -> None:
+        """Keep a new one."""
+        await insert(self._connection, RECEIPTS, receipt)
+
+    async def save(self, receipt: ReceiptRecord) -> None:
+        """Write phase, results, counts and times of one."""
+        values = {name: value for name, value in as_row(receipt).items() if name not in ("id", "user_id")}
+        await self._connection.execute(sa.update(RECEIPTS).where(RECEIPTS.c.id == receipt.id).values(values))
