@@ -51,8 +51,8 @@ async def insert(connection: AsyncConnection, table: sa.Table, record: msgspec.S
 
 async def insert_once(connection: AsyncConnection, table: sa.Table, record: msgspec.Struct) -> bool:
     """Adds a row unless one of its unique keys is taken; whether it did. The transaction goes on either way."""
-    statement = postgresql.insert(table).on_conflict_do_nothing()
-    return (await connection.execute(statement, as_row(record))).rowcount == 1
+    statement = postgresql.insert(table).on_conflict_do_nothing().returning(sa.literal(1))
+    return (await connection.execute(statement, as_row(record))).first() is not None
 
 
 async def select_one[R: msgspec.Struct](connection: AsyncConnection, statement: sa.Select[Any], kind: type[R]) -> R | None:
