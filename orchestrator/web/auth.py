@@ -21,7 +21,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from orchestrator.log import logger
 from orchestrator.ports import Clock, Logins, NewUser, Session, Throttle
-from orchestrator.web.problems import ProblemError, bad_fields
+from orchestrator.web.problems import ProblemError, bad_fields, unauthorized
 
 TOKEN_LIFE = timedelta(minutes=15)
 RENEW_AFTER = timedelta(minutes=3)
@@ -161,11 +161,6 @@ class Tokens:
 
     def _mac(self, text: bytes) -> str:
         return urlsafe_b64encode(hmac.digest(self._csrf_key, text, "sha256")).rstrip(b"=").decode()
-
-
-def unauthorized(code: str, detail: str) -> ProblemError:
-    """401 with the scheme a client should use."""
-    return ProblemError(401, code, detail, headers={"WWW-Authenticate": "Bearer"})
 
 
 def same_token(given: str | None, expected: str) -> bool:

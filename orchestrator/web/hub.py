@@ -8,3 +8,4 @@ class Hub:
 
     def __init__(self, log: LiveLog) -> None:
         self._log = log
+        self.streams = 0

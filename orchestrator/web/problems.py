@@ -3,6 +3,7 @@
 Doors raise ProblemError; use cases answer values, which `refused` turns into one. Pages show the same problems as readable pages.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -23,6 +24,8 @@ JSON = "application/json"
 ErrorPage = Callable[[Request[Any, Any, Any], int, Problem], Response[Any]]
 
 _MAX_TRACE = 64
+_UNKNOWN_FIELD = re.compile(r"unknown field `(.+)`")
+_MISSING_FIELD = re.compile(r"missing required field `(.+)`")
 
 
 class ProblemError(Exception):
@@ -46,6 +49,11 @@ class ProblemError(Exception):
 def bad_fields(fields: dict[str, str]) -> ProblemError:
     """What was sent does not fit, field by field."""
     return ProblemError(400, "bad_request", "Some fields cannot be accepted.", fields=fields)
+
+
+def unauthorized(code: str, detail: str) -> ProblemError:
+    """401 with the scheme a client should use."""
+    return ProblemError(401, code, detail, headers={"WWW-Authenticate": "Bearer"})
 
 
 def not_found(what: str = "It") -> ProblemError:
@@ -155,5 +163,16 @@ def _sentence(error: HTTPException) -> str:
 def _fields_of(error: HTTPException) -> dict[str, str] | None:
     if not isinstance(error, ValidationException) or not isinstance(error.extra, list):
         return None
-    found = {str(item.get("key") or "body"): str(item["message"]) for item in error.extra if isinstance(item, dict)}
+    found = dict(_fault(item) for item in error.extra if isinstance(item, dict))
     return found or None
+
+
+def _fault(item: Mapping[str, Any]) -> tuple[str, str]:
+    message = str(item.get("message", ""))
+    unknown = _UNKNOWN_FIELD.search(message)
+    if unknown:
+        return unknown[1], "is not known"
+    missing = _MISSING_FIELD.search(message)
+    if missing:
+        return missing[1], "is required"
+    return str(item.get("key") or "body"), message

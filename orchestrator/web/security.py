@@ -14,9 +14,9 @@ from litestar.datastructures import Cookie
 from litestar.handlers.base import BaseRouteHandler
 from litestar.types import Message, Scope
 
-from orchestrator.web.auth import LoggedIn, Viewer, same_token, unauthorized
+from orchestrator.web.auth import LoggedIn, Viewer, same_token
 from orchestrator.web.doors import Doors, doors_of
-from orchestrator.web.problems import ProblemError
+from orchestrator.web.problems import ProblemError, unauthorized
 
 SESSION_COOKIE = "nt_session"
 CSRF_COOKIE = "nt_csrf"

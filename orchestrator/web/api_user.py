@@ -1,0 +1,144 @@
+"""REST: the user who asks, their settings, and what a later issue brings."""
+
+from decimal import Decimal
+
+from litestar import Router, delete, get, patch, post, put
+from msgspec import UNSET, UnsetType
+
+from orchestrator.ports import SettingsChanges, UserRow
+from orchestrator.web.bodies import ApiKeyBody, CodeBody, Numbers, SettingsBody
+from orchestrator.web.doors import Asked, Doors, doors_of
+from orchestrator.web.problems import ProblemError, unauthorized
+from orchestrator.web.replies import Me, Settings, me_of, settings_of
+
+MAX_ORDER_SIZE = 100_000
+MAX_LEVERAGE = 125
+MAX_POSITIONS = 100
+MAX_MONEY = Decimal(1_000_000_000)
+
+
+@get("/api/user/me", summary="Who am I")
+async def me(request: Asked) -> Me:
+    """The user who asks: one row by primary key."""
+    return me_of(await user_of(doors_of(request), request))
+
+
+@get("/api/settings", summary="Read settings")
+async def read_settings(request: Asked) -> Settings:
+    """What the user may set."""
+    return settings_of(await user_of(doors_of(request), request))
+
+
+@patch("/api/settings", summary="Change settings")
+async def change_settings(request: Asked, data: SettingsBody) -> Settings:
+    """Change what is given, leave the rest; every change is kept with its time."""
+    changes = settings_changes(data, await Numbers.of(request))
+    version = None if isinstance(data.version, UnsetType) else data.version
+    return settings_of(await save_settings(doors_of(request), request, changes, version))
+
+
+async def save_settings(doors: Doors, request: Asked, changes: SettingsChanges, version: int | None) -> UserRow:
+    """Store changes of settings and tell the user's other pages.
+
+    Raises:
+        ProblemError: 409 when they were changed elsewhere since `version`.
+    """
+    row = await doors.preferences.change(request.user.id, changes, doors.clock.wall(), version)
+    if row is None:
+        raise ProblemError(409, "changed_elsewhere", "The settings were changed elsewhere. Reload and try again.")
+    await doors.bus.publish(row.id, "settings", {"version": row.settings_version})
+    await doors.bus.publish(row.id, "status", {})
+    return row
+
+
+def settings_changes(data: SettingsBody, numbers: Numbers) -> SettingsChanges:
+    """The changes that a body asks for, bounds checked.
+
+    Raises:
+        ProblemError: 400 with the fields at fault; 409 for a mode that is not available.
+    """
+    order_size = numbers.read("fixed_order_size", data.fixed_order_size, least=1, most=MAX_ORDER_SIZE)
+    leverage = numbers.whole("leverage", data.leverage, least=1, most=MAX_LEVERAGE)
+    max_daily_loss = numbers.read("max_daily_loss", data.max_daily_loss, most=MAX_MONEY)
+    max_positions = numbers.whole("max_positions", data.max_positions, least=1, most=MAX_POSITIONS)
+    max_exposure = numbers.read("max_exposure", data.max_exposure, most=MAX_MONEY)
+    numbers.done()
+    if data.mode == "REAL":
+        raise ProblemError(409, "real_not_available", "Trading real money is not available yet. You stay on paper.")
+    return SettingsChanges(
+        fixed_order_size=order_size,
+        leverage=leverage,
+        auto_trade_enabled=None if data.auto_trade_enabled is UNSET else bool(data.auto_trade_enabled),
+        max_daily_loss=max_daily_loss,
+        max_positions=None if max_positions is None else int(max_positions),
+        max_exposure=max_exposure,
+    )
+
+
+async def user_of(doors: Doors, request: Asked) -> UserRow:
+    """The row of the user who asks.
+
+    Raises:
+        ProblemError: 401; the user is gone.
+    """
+    row = await doors.reads.user(request.user.id)
+    if row is None:
+        raise unauthorized("login_ended", "This login has ended. Please log in again.")
+    return row
+
+
+def _later(what: str) -> ProblemError:
+    return ProblemError(501, "not_available_yet", f"{what} is not available yet.")
+
+
+@put("/api/user/api-key", status_code=204, summary="Store an exchange key (not yet)")
+async def store_api_key(data: ApiKeyBody) -> None:  # noqa: ARG001 - read so that a malformed one is told
+    """Answers 501 until real money is available."""
+    raise _later("Storing an exchange key")
+
+
+@delete("/api/user/api-key", summary="Delete the exchange key (not yet)")
+async def delete_api_key() -> None:
+    """Answers 501 until real money is available."""
+    raise _later("Deleting an exchange key")
+
+
+@post("/api/user/totp", summary="Begin two-step sign-in (not yet)")
+async def begin_totp() -> None:
+    """Answers 501 until real money is available."""
+    raise _later("Two-step sign-in")
+
+
+@post("/api/user/totp/confirm", summary="Confirm two-step sign-in (not yet)")
+async def confirm_totp(data: CodeBody) -> None:  # noqa: ARG001 - read so that a malformed one is told
+    """Answers 501 until real money is available."""
+    raise _later("Two-step sign-in")
+
+
+@delete("/api/user/totp", summary="End two-step sign-in (not yet)")
+async def end_totp() -> None:
+    """Answers 501 until real money is available."""
+    raise _later("Two-step sign-in")
+
+
+@get("/api/chart/{symbol:str}", summary="A chart (not yet)")
+async def chart(symbol: str) -> None:
+    """Answers 501 until charts are available."""
+    raise _later(f"The chart of {symbol[:40]}")
+
+
+user_router = Router(
+    "/",
+    route_handlers=[
+        me,
+        read_settings,
+        change_settings,
+        store_api_key,
+        delete_api_key,
+        begin_totp,
+        confirm_totp,
+        end_totp,
+        chart,
+    ],
+    tags=["user"],
+)

@@ -1,0 +1,421 @@
+"""What the REST API answers: names and types of the contract; every number of money a string in plain notation.
+
+No struct here has a field for a secret, and rows are turned into them field by field.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from orchestrator.ports import ApprovalRow, Decision, LedgerRow, SignalRow, SignalView, UserRow
+from orchestrator.web.valuation import LIVE, Valued
+from shared.wire import plain
+
+
+def amount(value: Decimal) -> str:
+    """A number in plain notation without zeros that say nothing: "0.0000001", "10000"."""
+    return plain(value.normalize()) if value else "0"
+
+
+def maybe(value: Decimal | None) -> str | None:
+    """As `amount`; unknown stays unknown."""
+    return None if value is None else amount(value)
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """The head of what the API answers."""
+
+
+class Registered(Reply, frozen=True, kw_only=True):
+    """A new user."""
+
+    id: UUID
+    username: str
+    role: str
+    mode: str
+
+
+class Access(Reply, frozen=True, kw_only=True):
+    """An access token; `csrf_token` goes into X-CSRF-Token where the cookie is used instead."""
+
+    access_token: str
+    token_type: str
+    expires_in: int
+    csrf_token: str
+
+
+class Me(Reply, frozen=True, kw_only=True):
+    """The user who asks."""
+
+    id: UUID
+    username: str
+    role: str
+    mode: str
+    paper_balance: str
+    real_balance: str | None
+    real_balance_status: str
+    real_balance_at: datetime | None
+    fixed_order_size: str
+    leverage: str
+    auto_trade_enabled: bool
+    has_api_key: bool
+    totp_enabled: bool
+
+
+class Settings(Reply, frozen=True, kw_only=True):
+    """What a user may set. `version` grows with each change; send it back to be told of changes elsewhere."""
+
+    mode: str
+    fixed_order_size: str
+    leverage: str
+    auto_trade_enabled: bool
+    max_daily_loss: str
+    max_positions: int
+    max_exposure: str
+    version: int
+
+
+class PositionReply(Reply, frozen=True, kw_only=True):
+    """A position; pnl is net of fees and funding, null while no mark is known."""
+
+    id: UUID
+    symbol: str
+    side: str
+    mode: str
+    dry_run: bool
+    size: str
+    opened_size: str
+    entry_price: str
+    exit_price: str | None
+    mark_price: str | None
+    mark_at: datetime | None
+    stop_loss: str | None
+    take_profit: str | None
+    trailing: str | None
+    leverage: str
+    margin: str
+    pnl: str | None
+    pnl_percent: str | None
+    fees: str
+    funding: str
+    liquidation_price: str | None
+    status: str
+    close_reason: str | None
+    opened_at: datetime
+    closed_at: datetime | None
+    signal_id: UUID | None
+
+
+class Positions(Reply, frozen=True, kw_only=True):
+    """Positions, the newest first."""
+
+    positions: list[PositionReply]
+
+
+class ClosedReply(Reply, frozen=True, kw_only=True):
+    """What closing did."""
+
+    id: UUID
+    symbol: str
+    closed_quantity: str
+    left: str
+    status: str
+    pnl: str | None
+
+
+class AmendedReply(Reply, frozen=True, kw_only=True):
+    """The protection that holds now."""
+
+    id: UUID
+    stop_loss: str | None
+    take_profit: str | None
+    trailing: str | None
+
+
+class SymbolOutcome(Reply, frozen=True, kw_only=True):
+    """What happened to one position."""
+
+    symbol: str
+    result: str
+    detail: str
+
+
+class StopReply(Reply, frozen=True, kw_only=True):
+    """Auto-trading is off."""
+
+    auto_trade_enabled: bool
+    positions: list[SymbolOutcome]
+
+
+class PanicReply(Reply, frozen=True, kw_only=True):
+    """The receipt of a panic."""
+
+    receipt_id: UUID
+    auto_trade_enabled: bool
+    positions: list[SymbolOutcome]
+    open_positions: int
+    open_orders: int
+
+
+class DecisionReply(Reply, frozen=True, kw_only=True):
+    """What became of a signal for the user who asks."""
+
+    kind: str
+    position_id: UUID | None
+    reason: str | None
+    detail: str | None
+
+
+class SignalReply(Reply, frozen=True, kw_only=True):
+    """A signal; outcome says which barrier came first, null while open."""
+
+    id: UUID
+    symbol: str
+    side: str
+    confidence: int
+    signal_price: str
+    stop_loss: str
+    take_profit: str
+    reward_risk: float
+    reasoning: str
+    analyst: str
+    model: str
+    features: dict[str, Any]
+    whale: dict[str, Any] | None
+    candle_close: datetime
+    created_at: datetime
+    outcome: str | None
+    outcome_at: datetime | None
+    decision: DecisionReply | None
+
+
+class Signals(Reply, frozen=True, kw_only=True):
+    """Signals, the newest first."""
+
+    signals: list[SignalReply]
+
+
+class ApprovalReply(Reply, frozen=True, kw_only=True):
+    """An entry that waits; size is the notional in USDT, expires_at wall time."""
+
+    id: UUID
+    signal: SignalReply
+    size: str
+    margin: str
+    leverage: str
+    expires_at: datetime
+
+
+class Approvals(Reply, frozen=True, kw_only=True):
+    """Entries that wait, the first to expire first."""
+
+    approvals: list[ApprovalReply]
+
+
+class Approved(Reply, frozen=True, kw_only=True):
+    """The position that an approval opened."""
+
+    id: UUID
+    position_id: UUID
+    symbol: str
+
+
+class Declined(Reply, frozen=True, kw_only=True):
+    """An entry that waits no more."""
+
+    id: UUID
+    status: str
+
+
+class Today(Reply, frozen=True, kw_only=True):
+    """Since the UTC market day began; `booked` is every change of the wallet, fees of open positions included."""
+
+    since: datetime
+    trades: int
+    pnl: str
+    booked: str
+
+
+class StatsReply(Reply, frozen=True, kw_only=True):
+    """Totals of a mode; win_rate is 0 to 1, null before the first closed trade."""
+
+    mode: str
+    trades: int
+    wins: int
+    losses: int
+    win_rate: float | None
+    net_pnl: str
+    gross_pnl: str
+    fees: str
+    funding: str
+    best: str | None
+    worst: str | None
+    open_positions: int
+    unrealized_pnl: str | None
+    balance: str
+    equity: str | None
+    today: Today
+
+
+class Point(Reply, frozen=True, kw_only=True):
+    """The booked balance at a moment."""
+
+    at: datetime
+    value: str
+
+
+class Equity(Reply, frozen=True, kw_only=True):
+    """The equity curve: booked balances, oldest first, and equity now with what is open."""
+
+    mode: str
+    period: str
+    points: list[Point]
+    balance: str
+    unrealized_pnl: str | None
+    equity: str | None
+
+
+class Entry(Reply, frozen=True, kw_only=True):
+    """One change of the wallet."""
+
+    id: int
+    at: datetime
+    kind: str
+    amount: str
+    position_id: UUID | None
+    balance_after: str
+
+
+class Ledger(Reply, frozen=True, kw_only=True):
+    """A page of the ledger, newest first; `balance` is the sum of all `total` amounts."""
+
+    mode: str
+    entries: list[Entry]
+    total: int
+    balance: str
+
+
+def me_of(row: UserRow) -> Me:
+    """A user's own view."""
+    return Me(
+        id=row.id,
+        username=row.username,
+        role=row.role,
+        mode=row.mode,
+        paper_balance=amount(row.paper_balance),
+        real_balance=maybe(row.real_balance_cache),
+        real_balance_status="none" if row.real_balance_at is None else "stale",
+        real_balance_at=row.real_balance_at,
+        fixed_order_size=amount(row.fixed_order_size),
+        leverage=amount(row.leverage),
+        auto_trade_enabled=row.auto_trade_enabled,
+        has_api_key=False,
+        totp_enabled=False,
+    )
+
+
+def settings_of(row: UserRow) -> Settings:
+    """A user's settings."""
+    return Settings(
+        mode=row.mode,
+        fixed_order_size=amount(row.fixed_order_size),
+        leverage=amount(row.leverage),
+        auto_trade_enabled=row.auto_trade_enabled,
+        max_daily_loss=amount(row.max_daily_loss),
+        max_positions=row.max_positions,
+        max_exposure=amount(row.max_exposure),
+        version=row.settings_version,
+    )
+
+
+def position_of(valued: Valued) -> PositionReply:
+    """A position at its mark; the size of a closed one is what was opened."""
+    row = valued.row
+    return PositionReply(
+        id=row.id,
+        symbol=row.symbol,
+        side=row.side,
+        mode=row.mode,
+        dry_run=row.dry_run,
+        size=amount(row.size if row.status in LIVE else row.opened_size),
+        opened_size=amount(row.opened_size),
+        entry_price=amount(row.entry_price),
+        exit_price=maybe(row.exit_price),
+        mark_price=None if valued.mark is None else amount(valued.mark.price),
+        mark_at=None if valued.mark is None else valued.mark.at,
+        stop_loss=maybe(row.stop_loss),
+        take_profit=maybe(row.take_profit),
+        trailing=maybe(row.trailing_ratio),
+        leverage=amount(row.leverage),
+        margin=amount(row.margin),
+        pnl=maybe(valued.pnl),
+        pnl_percent=maybe(valued.pnl_percent),
+        fees=amount(row.fees),
+        funding=amount(row.funding),
+        liquidation_price=maybe(row.liquidation_price),
+        status=row.status,
+        close_reason=row.close_reason,
+        opened_at=row.opened_at,
+        closed_at=row.closed_at,
+        signal_id=row.signal_id,
+    )
+
+
+def signal_of(row: SignalRow, decision: Decision | None) -> SignalReply:
+    """A signal with what was done with it."""
+    return SignalReply(
+        id=row.id,
+        symbol=row.symbol,
+        side=row.side,
+        confidence=row.confidence,
+        signal_price=amount(row.signal_price),
+        stop_loss=amount(row.stop_loss),
+        take_profit=amount(row.take_profit),
+        reward_risk=row.reward_risk,
+        reasoning=row.reasoning,
+        analyst=row.analyst,
+        model=row.model,
+        features=row.features,
+        whale=row.whale,
+        candle_close=row.candle_close,
+        created_at=row.created_at,
+        outcome=row.outcome,
+        outcome_at=row.outcome_at,
+        decision=None if decision is None else _decision_of(decision),
+    )
+
+
+def view_of(view: SignalView) -> SignalReply:
+    """A signal as a user asked for it."""
+    return signal_of(view.signal, view.decision)
+
+
+def approval_of(row: ApprovalRow) -> ApprovalReply:
+    """An entry that waits."""
+    return ApprovalReply(
+        id=row.id,
+        signal=signal_of(row.signal, None),
+        size=amount(row.notional),
+        margin=amount(row.margin),
+        leverage=amount(row.leverage),
+        expires_at=row.expires_at,
+    )
+
+
+def entry_of(row: LedgerRow) -> Entry:
+    """One change of the wallet."""
+    return Entry(
+        id=row.id,
+        at=row.at,
+        kind=row.kind,
+        amount=amount(row.amount),
+        position_id=row.position_id,
+        balance_after=amount(row.balance_after),
+    )
+
+
+def _decision_of(decision: Decision) -> DecisionReply:
+    return DecisionReply(kind=decision.kind, position_id=decision.position_id, reason=decision.reason, detail=decision.detail)

@@ -1,0 +1,81 @@
+"""What an open position is worth now: pure arithmetic over a row and a mark, the same for pages, REST and the live stream."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+
+import msgspec
+
+from orchestrator.ports import Account, Mark, PositionRow
+from shared.enums import Side
+from shared.margin import pnl_percent, price_pnl
+
+LIVE = ("OPEN", "CLOSING")
+CLOSED = ("CLOSED_WIN", "CLOSED_LOSS")
+ZERO = Decimal(0)
+_CENT_OF_CENT = Decimal("0.00000001")
+
+
+class Valued(msgspec.Struct, frozen=True, kw_only=True):
+    """A position at a mark. `unrealized` is the price change of what is left; `pnl` is net of fees and funding, parts closed included.
+
+    All three are None while no mark is known; a closed position keeps the PnL it closed with.
+    """
+
+    row: PositionRow
+    mark: Mark | None
+    unrealized: Decimal | None
+    pnl: Decimal | None
+    pnl_percent: Decimal | None
+
+
+def value(row: PositionRow, mark: Mark | None) -> Valued:
+    """A position at a mark; a closed one needs none."""
+    if row.status in CLOSED:
+        return Valued(row=row, mark=None, unrealized=None, pnl=row.pnl, pnl_percent=_percent(row, row.pnl))
+    if mark is None:
+        return Valued(row=row, mark=None, unrealized=None, pnl=None, pnl_percent=None)
+    unrealized = price_pnl(Side(row.side), row.size, row.entry_price, mark.price).quantize(_CENT_OF_CENT)
+    pnl = row.realized_pnl + unrealized - row.fees + row.funding
+    return Valued(row=row, mark=mark, unrealized=unrealized, pnl=pnl, pnl_percent=_percent(row, pnl))
+
+
+def value_all(rows: Iterable[PositionRow], marks: Mapping[str, Mark]) -> list[Valued]:
+    """Each position at its symbol's mark."""
+    return [value(row, marks.get(row.symbol)) for row in rows]
+
+
+class Wealth(msgspec.Struct, frozen=True, kw_only=True):
+    """A wallet with what is open in it. `unrealized` and `equity` are None while a held symbol has no mark."""
+
+    balance: Decimal
+    margin_used: Decimal
+    free: Decimal
+    unrealized: Decimal | None
+    equity: Decimal | None
+
+
+def wealth(account: Account, valued: Iterable[Valued]) -> Wealth:
+    """The wallet of a mode with the open positions of that mode. Equity = balance + unrealised; free never counts a profit not booked."""
+    parts = [each.unrealized for each in valued if each.row.status in LIVE]
+    known = [part for part in parts if part is not None]
+    unrealized = sum(known, ZERO) if len(known) == len(parts) else None
+    return Wealth(
+        balance=account.balance,
+        margin_used=account.margin_used + account.margin_claimed,
+        free=account.free,
+        unrealized=unrealized,
+        equity=None if unrealized is None else account.balance + unrealized,
+    )
+
+
+def day_start(now: datetime) -> datetime:
+    """When the UTC market day of a moment began: the day that the daily-loss stop counts."""
+    return now.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _percent(row: PositionRow, pnl: Decimal | None) -> Decimal | None:
+    if pnl is None:
+        return None
+    margin = row.margin if row.margin > 0 else row.opened_size * row.entry_price / row.leverage
+    return pnl_percent(pnl, margin)
