@@ -3,10 +3,12 @@
 import re
 import time
 from collections.abc import Awaitable
+from typing import Any
 
 from litestar import Request, Response, post
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 from prometheus_client import Counter, Histogram
 
 from engine.core.order import OrderRefusal
@@ -31,8 +33,6 @@ from shared.execution import (
 )
 from shared.problem import Problem
 
-type Asked = Request[object, object, State]
-
 ORDERS = Counter("neurotrade_engine_orders", "Orders by what became of them.", ["kind", "venue", "status"])
 REFUSALS = Counter("neurotrade_engine_refusals", "Orders that were refused, by the reason's code.", ["kind", "code"])
 LATENCY = Histogram(
@@ -44,21 +44,21 @@ LATENCY = Histogram(
 
 
 @post("/execute/entry", status_code=200)
-async def execute_entry(request: Asked) -> Response[bytes]:
+async def execute_entry(request: Request[Any, Any, State]) -> Response[bytes]:
     """Opens a position."""
     wanted = read_body(await request.body(), EntryRequest)
     return reply(await _measured("entry", enter(_desk(request), wanted)))
 
 
 @post("/execute/close", status_code=200)
-async def execute_close(request: Asked) -> Response[bytes]:
+async def execute_close(request: Request[Any, Any, State]) -> Response[bytes]:
     """Reduces a position."""
     wanted = read_body(await request.body(), CloseRequest)
     return reply(await _measured("close", close(_desk(request), wanted)))
 
 
 @post("/execute/flatten", status_code=200)
-async def execute_flatten(request: Asked) -> Response[bytes]:
+async def execute_flatten(request: Request[Any, Any, State]) -> Response[bytes]:
     """Closes everything of an account."""
     wanted = read_body(await request.body(), FlattenRequest)
     done = await flatten(_desk(request), wanted)
@@ -69,27 +69,27 @@ async def execute_flatten(request: Asked) -> Response[bytes]:
 
 
 @post("/execute/protect", status_code=200)
-async def execute_protect(request: Asked) -> Response[bytes]:
+async def execute_protect(request: Request[Any, Any, State]) -> Response[bytes]:
     """Amends stop and target."""
     return reply(await protect(_desk(request), read_body(await request.body(), ProtectRequest)))
 
 
 @post("/execute/balance", status_code=200)
-async def execute_balance(request: Asked) -> Response[bytes]:
+async def execute_balance(request: Request[Any, Any, State]) -> Response[bytes]:
     """The account's USDT."""
     wanted = read_body(await request.body(), AccountRequest)
     return reply(_or_unavailable(await balance(_desk(request), wanted.account)))
 
 
 @post("/execute/positions", status_code=200)
-async def execute_positions(request: Asked) -> Response[bytes]:
+async def execute_positions(request: Request[Any, Any, State]) -> Response[bytes]:
     """What is open."""
     wanted = read_body(await request.body(), AccountRequest)
     return reply(await positions(_desk(request), wanted.account))
 
 
 @post("/execute/orders/{client_order_id:str}", status_code=200)
-async def execute_order(request: Asked, client_order_id: str) -> Response[bytes]:
+async def execute_order(request: Request[Any, Any, State], client_order_id: FromPath[str]) -> Response[bytes]:
     """What became of an id."""
     if not re.match(CLIENT_ORDER_ID, client_order_id):
         raise ProblemError(400, "bad_request", "no client order id has this form")
@@ -108,7 +108,7 @@ HANDLERS: list[HTTPRouteHandler] = [
 ]
 
 
-def _desk(request: Asked) -> Desk:
+def _desk(request: Request[Any, Any, State]) -> Desk:
     desk: Desk = request.app.state.desk
     return desk
 
