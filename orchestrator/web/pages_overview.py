@@ -1,0 +1,98 @@
+"""The pages that only show: overview, positions, signals, market, history, ledger, and the phone's menu."""
+
+from litestar import Response, get
+
+from orchestrator.web.doors import Asked, doors_of
+from orchestrator.web.pages_frame import PAGE_SIZE, frame, id_of, offset_of, pager
+from orchestrator.web.pages_render import page
+from orchestrator.web.pages_sections import (
+    health_context,
+    money_context,
+    scan_context,
+    signals_context,
+    whales_context,
+)
+from orchestrator.web.problems import not_found
+
+
+@get("/dashboard", include_in_schema=False)
+async def overview_page(request: Asked) -> Response[str]:
+    """Where somebody stands, and whether it is safe."""
+    context = await frame(request, "overview")
+    context |= await money_context(request, context["user"])
+    context |= await signals_context(request, brief=True)
+    context |= await whales_context(request, brief=True)
+    context |= await health_context(request)
+    return page("overview.html", context)
+
+
+@get("/dashboard/positions", include_in_schema=False)
+async def positions_page(request: Asked) -> Response[str]:
+    """What is open, and what it could cost."""
+    context = await frame(request, "positions")
+    return page("positions.html", context | await money_context(request, context["user"]))
+
+
+@get("/dashboard/signals", include_in_schema=False)
+async def signals_page(request: Asked) -> Response[str]:
+    """What was seen, and why it was not traded."""
+    offset = offset_of(request)
+    context = await frame(request, "signals")
+    context |= await signals_context(request, brief=False, limit=PAGE_SIZE, offset=offset)
+    return page("signals.html", context | {"pager": pager(offset, len(context["signals"]))})
+
+
+@get("/dashboard/signals/{signal_id:str}", include_in_schema=False)
+async def signal_page(request: Asked, signal_id: str) -> Response[str]:
+    """One signal: reasoning, figures, and what became of it.
+
+    Raises:
+        ProblemError: 404; there is no such signal.
+    """
+    item = await doors_of(request).reads.signal(request.user.id, id_of(signal_id))
+    if item is None:
+        raise not_found("This signal")
+    return page("signal.html", await frame(request, "signals") | {"item": item})
+
+
+@get("/dashboard/market", include_in_schema=False)
+async def market_page(request: Asked) -> Response[str]:
+    """What will be looked at next."""
+    context = await frame(request, "market")
+    context |= await scan_context(request)
+    return page("market.html", context | await whales_context(request, brief=False))
+
+
+@get("/dashboard/history", include_in_schema=False)
+async def history_page(request: Asked) -> Response[str]:
+    """What happened to the money, position by position."""
+    offset, doors = offset_of(request), doors_of(request)
+    context = await frame(request, "history")
+    rows = await doors.reads.history(request.user.id, context["mode"], limit=PAGE_SIZE, offset=offset)
+    stats = await doors.reads.stats(request.user.id, context["mode"], context["now"])
+    return page("history.html", context | {"rows": rows, "stats": stats, "pager": pager(offset, len(rows))})
+
+
+@get("/dashboard/ledger", include_in_schema=False)
+async def ledger_page(request: Asked) -> Response[str]:
+    """Every change of the wallet; their sum is the balance."""
+    offset = offset_of(request)
+    context = await frame(request, "ledger")
+    found = await doors_of(request).reads.ledger(request.user.id, context["mode"], limit=PAGE_SIZE, offset=offset)
+    return page("ledger.html", context | {"page": found, "pager": pager(offset, len(found.entries))})
+
+
+@get("/dashboard/more", include_in_schema=False)
+async def more_page(request: Asked) -> Response[str]:
+    """The menu of a phone, and log out."""
+    return page("more.html", await frame(request, "more"))
+
+
+@get("/dashboard/{tab:str}", include_in_schema=False)
+async def unknown_page(request: Asked, tab: str) -> Response[str]:  # noqa: ARG001 - the router wants the parameter
+    """Any other tab.
+
+    Raises:
+        ProblemError: 404.
+    """
+    raise not_found("This page")

@@ -1,0 +1,212 @@
+"""What the sections of the dashboard show. A page includes them; when something changes the live link has each fetched again by itself."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from litestar import Response, get
+
+from orchestrator.ports import ScanRow, UserRow
+from orchestrator.web import format as fmt
+from orchestrator.web.doors import Asked, doors_of
+from orchestrator.web.pages_frame import frame, id_of
+from orchestrator.web.pages_money import PERIODS, Money, PositionView, money_of, view_of, worst_case
+from orchestrator.web.pages_render import page
+from orchestrator.web.pages_words import REFUSALS, SOURCES, WHALES, word
+from orchestrator.web.problems import not_found
+from orchestrator.web.valuation import LIVE, day_start
+
+SCAN_MINUTES = 15
+BRIEF = 5
+WHALES_BRIEF = 4
+HEALTH_PATIENCE_SECONDS = 0.3
+"""A page does not wait longer for the sources' answers; its health section asks again by itself."""
+
+
+async def money_context(request: Asked, user: UserRow) -> dict[str, Any]:
+    """Open positions with their marks, the wallet, the curve of the chosen period."""
+    doors = doors_of(request)
+    now = doors.clock.now()
+    period = str(request.query_params.get("period", "all"))
+    period = period if period in PERIODS else "all"
+    hours = PERIODS[period][1]
+    rows = await doors.reads.positions(user.id, statuses=LIVE)
+    marks = await doors.market.marks({row.symbol for row in rows}) if rows else {}
+    views = [view_of(row, marks.get(row.symbol), now) for row in rows]
+    own = [view for view in views if view.row.mode == user.mode]
+    stats = await doors.reads.stats(user.id, user.mode, day_start(now))
+    since = None if hours is None else now - timedelta(hours=hours)
+    money = money_of(
+        await doors.reads.account(user.id, user.mode),
+        stats,
+        own,
+        max_daily_loss=user.max_daily_loss,
+        points=await doors.reads.equity(user.id, user.mode, since),
+        period=period,
+        now=now,
+    )
+    return {
+        "positions": views,
+        "money": money,
+        "stats": stats,
+        "worst_case": worst_case(views),
+        "status": status_of(user, money, views, now),
+        "first_steps": stats.trades == 0 and not views,
+    }
+
+
+def status_of(user: UserRow, money: Money, views: list[PositionView], now: datetime) -> dict[str, Any]:
+    """The status strip: what the system does now and waits for, in words."""
+    protected = sum(1 for view in views if view.row.stop_loss is not None)
+    next_scan = f"Next scan at {fmt.clock_time(next_close(now))} market time."
+    kind = "on paper" if user.mode == "PAPER" else "with REAL money"
+    if money.loss_left is not None and money.loss_left == 0:
+        return {
+            "title": "The daily-loss stop is reached",
+            "tone": "warn",
+            "says": ["Nothing new is opened until the next UTC day."],
+            "protected": protected,
+        }
+    if user.auto_trade_enabled:
+        return {
+            "title": f"Trading is on, {kind}",
+            "tone": "",
+            "says": [f"Waiting for a signal. {next_scan}"],
+            "protected": protected,
+        }
+    says = [f"Signals wait for your approval. {next_scan}"]
+    return {"title": "Auto-trading is off", "tone": "", "says": says, "protected": protected}
+
+
+def next_close(now: datetime) -> datetime:
+    """The next close of a 15-minute candle."""
+    whole = now.astimezone(UTC).replace(second=0, microsecond=0)
+    return whole + timedelta(minutes=SCAN_MINUTES - whole.minute % SCAN_MINUTES)
+
+
+async def signals_context(request: Asked, *, brief: bool, limit: int = BRIEF, offset: int = 0) -> dict[str, Any]:
+    """The newest signals and what became of them."""
+    found = await doors_of(request).reads.signals(request.user.id, limit=limit, offset=offset)
+    return {"signals": found, "brief": brief}
+
+
+async def whales_context(request: Asked, *, brief: bool) -> dict[str, Any]:
+    """The liquidation window and its newest events; None when the engine does not answer."""
+    reply = await doors_of(request).market.whales()
+    if reply is None:
+        return {"whales": None, "brief": brief}
+    count = WHALES_BRIEF if brief else 20
+    age = None if reply.feed_age_ms is None else reply.feed_age_ms / 1000
+    return {"whales": {"age": age, "views": reply.views[:count], "recent": [] if brief else reply.recent[:30]}, "brief": brief}
+
+
+async def health_context(request: Asked, patience: float = HEALTH_PATIENCE_SECONDS) -> dict[str, Any]:
+    """Every source with the age of its last proof, and the last scan."""
+    doors = doors_of(request)
+    scans = await doors.reads.scans(1)
+    try:
+        async with asyncio.timeout(patience):
+            ready = await doors.health.ready()
+        sources = [
+            {"label": word(SOURCES, name), "ok": state.ok, "age": state.age_seconds} for name, state in ready.sources.items()
+        ]
+    except TimeoutError:
+        sources = [{"label": "Some source", "ok": False, "age": None}]
+    return {"sources": sources, "scan": scans[0] if scans else None}
+
+
+async def scan_context(request: Asked) -> dict[str, Any]:
+    """The last scan: candidates best first, and why the other symbols were dropped."""
+    scans = await doors_of(request).reads.scans(1)
+    scan = scans[0] if scans else None
+    return {
+        "scan": scan,
+        "candidates": [_candidate(item) for item in scan.candidates if isinstance(item, dict)] if scan else [],
+        "rejections": _rejections(scan),
+    }
+
+
+async def position_context(request: Asked, position_id: str) -> dict[str, Any]:
+    """One position of whoever asks, with its fills and its signal.
+
+    Raises:
+        ProblemError: 404; not there, or not theirs.
+    """
+    doors, viewer = doors_of(request), request.user
+    row = await doors.reads.position(viewer.id, id_of(position_id))
+    if row is None:
+        raise not_found("This position")
+    marks = await doors.market.marks({row.symbol}) if row.status in LIVE else {}
+    return {
+        "view": view_of(row, marks.get(row.symbol), doors.clock.now()),
+        "fills": await doors.reads.fills(viewer.id, row.id),
+        "signal": await doors.reads.signal(viewer.id, row.signal_id) if row.signal_id else None,
+    }
+
+
+async def receipt_context(request: Asked, receipt_id: str) -> dict[str, Any]:
+    """A panic's receipt.
+
+    Raises:
+        ProblemError: 404; not there, or not theirs.
+    """
+    receipt = await doors_of(request).reads.receipt(request.user.id, id_of(receipt_id))
+    if receipt is None:
+        raise not_found("This receipt")
+    return {"receipt": receipt}
+
+
+@get("/dashboard/_/{section:str}", include_in_schema=False)
+async def section_page(request: Asked, section: str) -> Response[str]:
+    """One section of a page, as it stands now.
+
+    Raises:
+        ProblemError: 404; there is no such section.
+    """
+    context = await frame(request, "")
+    everything = request.query_params.get("all") == "1"
+    if section in ("equity", "positions", "limits", "status"):
+        context |= await money_context(request, context["user"])
+    elif section == "signals":
+        context |= await signals_context(request, brief=not everything, limit=50 if everything else BRIEF)
+    elif section == "whales":
+        context |= await whales_context(request, brief=not everything)
+    elif section == "health":
+        context |= await health_context(request, patience=3.0)
+    elif section == "scan":
+        context |= await scan_context(request)
+    elif section != "approvals":
+        raise not_found("This section")
+    return page(f"sections/{section}.html", context)
+
+
+@get("/dashboard/_/position/{position_id:str}", include_in_schema=False)
+async def position_section(request: Asked, position_id: str) -> Response[str]:
+    """The live part of a position's page."""
+    return page("sections/position.html", await frame(request, "positions") | await position_context(request, position_id))
+
+
+@get("/dashboard/_/receipt/{receipt_id:str}", include_in_schema=False)
+async def receipt_section(request: Asked, receipt_id: str) -> Response[str]:
+    """The progress of a panic."""
+    return page("sections/receipt.html", await frame(request, "panic") | await receipt_context(request, receipt_id))
+
+
+def _candidate(item: dict[str, Any]) -> dict[str, Any]:
+    features = item.get("features") or {}
+    whale = item.get("whale") or {}
+    return {
+        "symbol": item.get("symbol", fmt.UNKNOWN),
+        "direction": item.get("direction", fmt.UNKNOWN),
+        "score": item.get("score"),
+        "rsi": features.get("rsi"),
+        "volume_ratio": features.get("volume_ratio"),
+        "trend": features.get("trend"),
+        "whale": word(WHALES, whale["signal"]) if whale.get("signal") else fmt.UNKNOWN,
+    }
+
+
+def _rejections(scan: ScanRow | None) -> list[tuple[str, Any]]:
+    if scan is None:
+        return []
+    return [(word(REFUSALS, reason), count) for reason, count in sorted(scan.rejections.items(), key=lambda pair: str(pair[0]))]

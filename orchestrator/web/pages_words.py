@@ -1,0 +1,145 @@
+"""The words of the pages: what each machine word means to a person. A word that is not here is shown as it is, with spaces."""
+
+from typing import Any, Final
+
+from orchestrator.ports import SignalView
+from orchestrator.web import format as fmt
+
+REFUSALS: Final = {
+    "scan_running": "another scan was running",
+    "duplicate_in_batch": "the same symbol was already in this scan",
+    "recent_signal": "the same signal came a short while ago",
+    "position_held": "a position in this symbol is already open",
+    "entry_under_way": "an entry in this symbol is already under way",
+    "not_enough_margin": "not enough free margin",
+    "too_many_positions": "the limit of positions is reached",
+    "too_much_exposure": "the limit of exposure would be passed",
+    "daily_loss_reached": "the daily-loss stop is reached",
+    "stop_beyond_liquidation": "the stop lies too near the liquidation price at your leverage",
+    "leverage_above_bracket": "the symbol does not allow your leverage at this size",
+    "below_min_notional": "the size is under the exchange's minimum",
+    "balance_unknown": "the balance is not known",
+    "balance_stale": "the balance is too old",
+    "signal_stale": "the price had moved away from the signal",
+    "approval_expired": "not approved in time",
+    "declined": "you declined it",
+    "not_found": "it is not there",
+    "not_open": "it is no longer open",
+    "bad_quantity": "that quantity cannot be closed",
+    "bad_price": "that price cannot be used",
+    "stopped": "trading was stopped",
+    "venue_refused": "the exchange refused the order",
+    "engine_unavailable": "the engine did not answer",
+    "outcome_unknown": "the exchange has not answered; treated as open",
+}
+
+CLOSE_REASONS: Final = {
+    "MANUAL": "closed by you",
+    "STOP": "stop reached",
+    "TARGET": "target reached",
+    "TRAILING": "trailing stop reached",
+    "LIQUIDATION": "liquidated",
+    "PANIC": "closed by STOP",
+}
+
+LEDGER_KINDS: Final = {
+    "DEPOSIT": "Deposit",
+    "REALIZED_PNL": "Price result",
+    "FEE": "Fee",
+    "FUNDING": "Funding",
+    "LIQUIDATION_FEE": "Liquidation fee",
+}
+
+STATUSES: Final = {
+    "OPEN": "open",
+    "CLOSING": "closing",
+    "CLOSED_WIN": "closed with profit",
+    "CLOSED_LOSS": "closed without profit",
+}
+OUTCOMES: Final = {
+    "TARGET": "its target came first",
+    "STOP": "its stop came first",
+    "NEITHER": "neither stop nor target within a day",
+}
+WHALES: Final = {
+    "PUMP_IMMINENT": "pump expected",
+    "DUMP_IMMINENT": "dump expected",
+    "SQUEEZE_LONGS": "longs squeezed",
+    "SQUEEZE_SHORTS": "shorts squeezed",
+    "NEUTRAL": "quiet",
+}
+TRENDS: Final = {"BULL": "up", "BEAR": "down"}
+PRESSURES: Final = {
+    "NONE": "No pressure",
+    "LONG_HEAVY": "Mostly longs",
+    "SHORT_HEAVY": "Mostly shorts",
+    "BALANCED": "Both sides",
+}
+
+SOURCES: Final = {
+    "postgres": "Database",
+    "redis": "Redis",
+    "engine": "Engine",
+    "worker": "Worker",
+    "feed": "Market feed",
+}
+
+REAL_NEEDS: Final = (
+    "A key of yours, stored sealed and answering",
+    "A key that cannot withdraw, bound to this server's address",
+    "An account in one-way mode",
+    "Two-step sign-in",
+    "A stop placed and cancelled as a proof of protection",
+    "Margin times leverage above the exchange's minimum",
+)
+
+NOTICES: Final = {
+    "closed": ("good", "Closed."),
+    "partly-closed": ("good", "A part is closed; the rest keeps its stop and target."),
+    "protected": ("good", "Stop and target are saved."),
+    "approved": ("good", "Approved and entered."),
+    "declined": ("good", "Declined."),
+    "auto-on": ("good", "Auto-trading is on."),
+    "stopped": ("good", "Auto-trading is off. Open positions keep their stops."),
+    "stopped-closed": ("good", "Auto-trading is off and every position is closed."),
+    "saved": ("good", "Saved."),
+    "scan": ("good", "A scan is queued."),
+    "again": ("", "That form was sent twice; it was carried out once."),
+    "logged-out": ("good", "You are logged out."),
+    "login": ("", "Please log in first."),
+}
+"""What a page may say after a redirect, by name only, so that nobody can put words on a page with a link."""
+
+
+def word(table: dict[str, str], key: object) -> str:
+    """A machine word in plain words."""
+    return table.get(str(key), label(key)) if key is not None else fmt.UNKNOWN
+
+
+def label(name: object) -> str:
+    """`volume_ratio` as `Volume ratio`."""
+    text = str(name).replace("_", " ").strip()
+    return text[:1].upper() + text[1:]
+
+
+def decision(item: SignalView) -> str:
+    """What became of a signal for the user, in one phrase."""
+    made = item.decision
+    if made.kind == "traded":
+        return "traded"
+    if made.kind == "waiting":
+        return "waits for your approval"
+    if made.kind == "entering":
+        return "the entry is under way"
+    if made.kind == "refused":
+        return f"refused: {made.detail or word(REFUSALS, made.reason)}"
+    return "not traded"
+
+
+def any_figure(value: Any) -> str:
+    """A value from a recorded dict, however deep, as one line."""
+    if isinstance(value, list):
+        return ", ".join(any_figure(item) for item in value) or fmt.UNKNOWN
+    if isinstance(value, dict):
+        return ", ".join(f"{label(key)} {any_figure(item)}" for key, item in value.items()) or fmt.UNKNOWN
+    return fmt.figure(value)
