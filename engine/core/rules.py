@@ -1,7 +1,8 @@
 """The transparent rule-based analyst: used when no model is set, and the baseline that a model must beat.
 
-Decides side, stop, target and confidence of one candidate from named evidence. Confidence is a sum: each piece of evidence adds its points
-and nothing else does, so that more evidence never means less confidence. The reasoning names every piece with its figure.
+Decides side, stop, target and confidence of one candidate from named evidence. It fades short moves against the 4h trend, which is what the
+screener's candidates are. Confidence is a sum: each piece of evidence adds its points and nothing else does, so that more evidence never means
+less confidence. The reasoning names every piece with its figure.
 """
 
 from collections.abc import Callable, Mapping
@@ -59,46 +60,33 @@ def _stretch(view: _View) -> Evidence | None:
     if strength is None:
         return None
     depth = (50 - strength) * view.sign
-    points = 20 if depth >= 20 else 14 if depth >= 15 else 8 if depth >= 10 else 0
-    return Evidence(points=points, words=f"RSI {strength:.1f} is {depth:.1f} below its middle for this side")
+    points = 15 if 12 <= depth <= 19 else 8 if depth >= 10 else 0
+    return Evidence(points=points, words=f"RSI {strength:.1f} lies {depth:.1f} on the stretched side of 50")
 
 
-def _volume(view: _View) -> Evidence | None:
+def _calm(view: _View) -> Evidence | None:
+    strength = view.figure("adx")
+    if strength is None:
+        return None
+    points = 12 if strength < 20 else 8 if strength < 25 else 0
+    return Evidence(points=points, words=f"no trend is running against it: ADX {strength:.1f}")
+
+
+def _orderly(view: _View) -> Evidence | None:
     ratio = view.figure("volume_ratio")
     if ratio is None:
         return None
-    points = 15 if ratio >= 3 else 10 if ratio >= 2 else 5 if ratio >= 1.5 else 0
-    return Evidence(points=points, words=f"volume {ratio:.1f} times its mean")
+    points = 10 if ratio < 1.6 else 5 if ratio < 2 else 0
+    return Evidence(points=points, words=f"volume {ratio:.2f} times its mean: interest without panic")
 
 
-def _trend(view: _View) -> Evidence | None:
-    price, slow, quick = view.figure("close"), view.figure("ema_200_4h"), view.figure("ema_50_4h")
-    if price is None or slow is None or quick is None or slow <= 0:
-        return None
-    if (quick - slow) * view.sign <= 0:
-        return None
-    return Evidence(points=12, words=f"the 4h trend agrees: EMA50 {(quick / slow - 1) * 100:+.1f} % from EMA200")
-
-
-def _band(view: _View) -> Evidence | None:
-    position = view.leaning("band_position")
-    if position is None or position > -1:
-        return None
-    return Evidence(points=8, words=f"the close is outside its Bollinger band by {-position - 1:.2f} half-widths")
-
-
-def _turning(view: _View) -> Evidence | None:
+def _early(view: _View) -> Evidence | None:
     body = view.leaning("body")
-    if body is None or body <= 0.2:
+    if body is None or body > -0.5:
         return None
-    return Evidence(points=12, words=f"the last candle already turned, its body {body:.0%} of its range")
-
-
-def _momentum(view: _View) -> Evidence | None:
-    change = view.leaning("macd_histogram_change")
-    if change is None or change <= 0:
-        return None
-    return Evidence(points=6, words="the MACD histogram turns this way")
+    return Evidence(
+        points=8, words=f"the last candle still went the other way with {-body:.0%} of its range: nobody is ahead of us"
+    )
 
 
 def _whales(view: _View) -> Evidence | None:
@@ -110,14 +98,18 @@ def _whales(view: _View) -> Evidence | None:
 
 PIECES: Final[Mapping[str, _Piece]] = {
     "stretch": _stretch,
-    "volume": _volume,
-    "trend": _trend,
-    "band": _band,
-    "turning": _turning,
-    "momentum": _momentum,
+    "calm": _calm,
+    "orderly": _orderly,
+    "early": _early,
     "whales": _whales,
 }
-"""The named evidence, strongest claim first; each gives at most the points written in it."""
+"""The named evidence; each gives at most the points written in it.
+
+What earns points was chosen on recorded candles of 2025-06 to 2025-09 (2,576 candidates of screener v3.1, stop and target as below, 0.1 % costs):
+a moderate stretch did better than an extreme one, a calm ADX better than a trend, ordinary volume better than a spike, and waiting for the turn
+did worse. At confidence 75 and more the mean outcome was about zero after costs, -0.05 and +0.15 times the risk in the two halves: this is a
+baseline to beat, not a promise.
+"""
 
 
 def evidence_of(case: Case) -> list[Evidence]:
