@@ -3,14 +3,19 @@
 A statement or a lock that waits too long fails here rather than holding money's rows.
 """
 
+import asyncio
+import time
 from pathlib import Path
 
 import alembic.command
 import alembic.config
 import msgspec
 import sqlalchemy
+import sqlalchemy.exc
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
+from orchestrator.errors import StoreUnavailable
+from orchestrator.log import logger
 from shared.wire import encode
 
 STATEMENT_TIMEOUT_MS = 5_000
@@ -24,6 +29,7 @@ IDLE_IN_TRANSACTION_MS = 15_000
 
 CONNECT_TIMEOUT_SECONDS = 5
 POOL_TIMEOUT_SECONDS = 5
+RETRY_SECONDS = 0.5
 MIGRATION_LOCK = 0x4E54_0001
 """An advisory lock of our own: two processes that start together migrate once."""
 
@@ -96,6 +102,23 @@ def migrate(database_url: str) -> None:
         connection.commit()
         connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
         connection.commit()
+
+
+async def migrate_when_up(database_url: str, patience_seconds: float = 60.0) -> None:
+    """As `migrate`, waiting for a server that comes up later than we do.
+
+    Raises:
+        StoreUnavailable: It did not answer in time.
+    """
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            return await asyncio.to_thread(migrate, database_url)
+        except sqlalchemy.exc.OperationalError as error:
+            if time.monotonic() > deadline:
+                raise StoreUnavailable(f"postgresql did not answer within {patience_seconds:g} s") from error
+            logger().warning("waiting for PostgreSQL", error=type(error.orig).__name__)
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 def _config(connection: sqlalchemy.Connection) -> alembic.config.Config:

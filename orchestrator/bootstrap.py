@@ -1,0 +1,82 @@
+"""One object graph for the web application and the worker: settings in, everything that trades and tells out.
+
+Adapters receive values here and nowhere else. Opening waits for the market clock and for PostgreSQL, and migrates; Redis and the engine
+may come later.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from arq.connections import ArqRedis
+
+from orchestrator.balances import KnownBalances
+from orchestrator.bus import RedisBus, RedisLiveLog
+from orchestrator.clock import MarketClock, market_clock
+from orchestrator.engine_client import HttpEngine, open_engine
+from orchestrator.jobs import RedisJobs, open_redis
+from orchestrator.metrics import Metrics
+from orchestrator.mutex import RedisMutex
+from orchestrator.settings import OrchestratorSettings
+from orchestrator.store.database import Database, migrate_when_up, open_database
+from orchestrator.store.unit_of_work import SqlTransactions
+
+
+class RandomIds:
+    """Implements the port Ids."""
+
+    def new(self) -> UUID:
+        """One that nobody has."""
+        return uuid4()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orchestrator:
+    """What a process of the orchestrator is made of; each member implements the port of its name."""
+
+    settings: OrchestratorSettings
+    clock: MarketClock
+    database: Database
+    redis: ArqRedis
+    transactions: SqlTransactions
+    engine: HttpEngine
+    balances: KnownBalances
+    bus: RedisBus
+    live_log: RedisLiveLog
+    jobs: RedisJobs
+    mutex: RedisMutex
+    metrics: Metrics
+
+
+@asynccontextmanager
+async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
+    """Everything, connected at first use and closed at the end.
+
+    Raises:
+        ClockUnavailable: The market clock named by the settings did not answer within a minute.
+        StoreUnavailable: PostgreSQL did not answer within a minute.
+    """
+    async with AsyncExitStack() as closing:
+        clock = await market_clock(settings.market_clock_url)
+        await migrate_when_up(settings.database_url)
+        database = open_database(settings.database_url, pool_size=settings.database_pool_size)
+        closing.push_async_callback(database.close)
+        redis = open_redis(settings.redis_url)
+        closing.push_async_callback(redis.aclose, close_connection_pool=True)
+        engine = open_engine(settings.engine_url, settings.engine_token)
+        closing.push_async_callback(engine.close_connections)
+        yield Orchestrator(
+            settings=settings,
+            clock=clock,
+            database=database,
+            redis=redis,
+            transactions=SqlTransactions(database),
+            engine=engine,
+            balances=KnownBalances(clock),
+            bus=RedisBus(redis),
+            live_log=RedisLiveLog(redis),
+            jobs=RedisJobs(redis),
+            mutex=RedisMutex(redis),
+            metrics=Metrics(),
+        )
