@@ -1,0 +1,98 @@
+"""A user's money in one mode, read under their row's lock: what risk judges and what travels to the engine as the paper book.
+
+Unrealized results enter with the marks that the caller fetched before the transaction. A position without a fresh mark counts with
+what its stop would lose, so that a missing price never makes an account look better than it is.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+import msgspec
+
+from orchestrator.core.position import Position
+from orchestrator.core.risk import AccountState
+from orchestrator.ports import Balances, ClaimRecord, PositionRecord, Trader, UnitOfWork
+from shared.enums import Mode
+from shared.execution import Account, PaperAccount, PaperBook, PaperPosition, RealAccount
+from shared.margin import ZERO, price_pnl
+
+type Marks = Mapping[str, Decimal]
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """What is open and claimed, and what it sums up to. `waiting` are claims that no position has taken over yet."""
+
+    state: AccountState
+    positions: list[PositionRecord]
+    waiting: list[ClaimRecord]
+
+
+async def standing_of(
+    unit: UnitOfWork, balances: Balances, trader: Trader, mode: Mode, marks: Marks, now: datetime, *, without: UUID | None = None
+) -> Standing:
+    """The account as it stands now.
+
+    Args:
+        unit: Holding the trader's row.
+        balances: Where a wallet's balance is known.
+        trader: The locked row.
+        mode: Which wallet.
+        marks: Fresh mark prices; symbols may be missing.
+        now: Market time; the day begins at 00:00 UTC.
+        without: An order whose own claim does not count, because it is being judged again.
+    """
+    positions = await unit.positions.live_of_user(trader.id, mode)
+    claims = await unit.claims.of_user(trader.id, mode)
+    held = {position.symbol for position in positions}
+    waiting = [claim for claim in claims if claim.symbol not in held and claim.order_id != without]
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    booked_today = await unit.ledger.net_since(trader.id, mode, midnight)
+    wallet = balances.of(trader, mode)
+    state = AccountState(
+        balance=wallet.balance,
+        fresh=wallet.fresh,
+        margin_in_use=sum((position.isolated_margin for position in positions), ZERO),
+        margin_claimed=sum((claim.margin for claim in waiting), ZERO),
+        exposure=sum((_exposure(position, marks) for position in positions), ZERO)
+        + sum((claim.notional for claim in waiting), ZERO),
+        positions=len(positions) + len(waiting),
+        today=booked_today + min(ZERO, sum((unrealized(position, marks) for position in positions), ZERO)),
+    )
+    return Standing(state=state, positions=positions, waiting=waiting)
+
+
+def account_of(trader: Trader, mode: Mode, positions: Sequence[Position], balance: Decimal | None, *, dry_run: bool) -> Account:
+    """The account as it travels to the engine: a paper one whole, a real one by its owner.
+
+    The type is what separates the two: no path in the engine leads from a paper book to an exchange client.
+    """
+    if mode is Mode.REAL:
+        return RealAccount(user_id=str(trader.id), dry_run=dry_run)
+    return PaperAccount(book=PaperBook(balance=balance or ZERO, positions=[_in_book(position) for position in positions]))
+
+
+def unrealized(position: Position, marks: Marks) -> Decimal:
+    """What the position would win or lose now before fees, USDT; at its stop, or its margin, where no mark is known."""
+    price = marks.get(position.symbol, position.stop_loss)
+    if price is None:
+        return -position.isolated_margin
+    return price_pnl(position.side, position.size, position.entry_price, price)
+
+
+def _exposure(position: Position, marks: Marks) -> Decimal:
+    return position.size * marks.get(position.symbol, position.entry_price)
+
+
+def _in_book(position: Position) -> PaperPosition:
+    return PaperPosition(
+        symbol=position.symbol,
+        side=position.side,
+        quantity=position.size,
+        entry_price=position.entry_price,
+        leverage=position.leverage,
+        margin=position.isolated_margin,
+        stop_loss=position.stop_loss,
+        take_profit=position.take_profit,
+    )

@@ -1,0 +1,339 @@
+"""From a signal to a position for one user: claim first, then the order, a position only from a fill.
+
+Steps, each committed before the next: the order row with its claim (CLAIMED, or AWAITING_APPROVAL), SENT, then the one call to the
+engine, then what came of it. Whoever dies between two steps leaves a row from which `settle` goes on; the order's id is looked up,
+never guessed.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from orchestrator.core.order import LIVE, OrderPurpose, OrderStatus, Refusal, RefusalReason, client_order_id
+from orchestrator.core.risk import OrderIntent, Plan, size_entry
+from orchestrator.errors import EngineRefused, EngineUnavailable
+from orchestrator.log import bound_trace, logger
+from orchestrator.ports import (
+    Balances,
+    Bus,
+    ClaimRecord,
+    Clock,
+    Engine,
+    Entered,
+    Ids,
+    OrderRecord,
+    PositionRecord,
+    RefusalRecord,
+    SignalRecord,
+    Trader,
+    Transactions,
+    UnitOfWork,
+)
+from orchestrator.trading import announce
+from orchestrator.trading.accounts import Marks, Standing, account_of, standing_of
+from orchestrator.trading.booking import book_entry
+from shared.enums import ExecutionStatus, Mode
+from shared.execution import EntryRequest, ExecutionReport
+from shared.wire import to_builtins
+
+CARRY: Final = timedelta(seconds=25)
+"""Wall time that an order under way belongs to whoever carries it: the engine's longest answer and the booking after it."""
+
+SIGNAL_LASTS: Final = timedelta(minutes=60)
+"""Market time after its candle's close in which a signal may be entered; the engine bounds the drift of the price besides."""
+
+
+class EntryRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator decided: whether real entries are dry runs, and how long an approval waits, wall time."""
+
+    dry_run: bool = True
+    approval_lasts: timedelta = timedelta(minutes=10)
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry that waits for the user's approval."""
+
+    order_id: UUID
+    symbol: str
+
+
+class Enter:
+    """Decides and carries entries."""
+
+    def __init__(
+        self, transactions: Transactions, engine: Engine, balances: Balances, bus: Bus, clock: Clock, ids: Ids, rules: EntryRules
+    ) -> None:
+        self._transactions = transactions
+        self._engine = engine
+        self._balances = balances
+        self._bus = bus
+        self._clock = clock
+        self._ids = ids
+        self._rules = rules
+
+    async def decide(
+        self, user_id: UUID, signal: SignalRecord, marks: Marks, received_at: datetime | None = None
+    ) -> Entered | Waiting | Refusal:
+        """Enters a signal for one user, leaves it for approval, or says why not; the "no" is kept.
+
+        Args:
+            user_id: Whose money.
+            signal: Kept by the defence, stored.
+            marks: Fresh mark prices of what users hold.
+            received_at: Wall time at which the signal came from the engine, for `signal_to_fill_ms`.
+        """
+        order = await self._claim(user_id, signal, marks)
+        if isinstance(order, Refusal):
+            await announce.signalled(self._bus, signal, user_id, "refused", order)
+            return order
+        if order.status is OrderStatus.AWAITING_APPROVAL:
+            await announce.approval(self._bus, order, f"{order.symbol} {order.side} waits for your approval.")
+            return Waiting(order_id=order.id, symbol=order.symbol)
+        return await self.carry(order, received_at)
+
+    async def carry(self, order: OrderRecord, received_at: datetime | None = None) -> Entered | Refusal:
+        """Sends a CLAIMED entry: SENT is committed, then the one call. Somebody else's order is left alone."""
+        with bound_trace(order.trace_id):
+            async with self._transactions() as unit:
+                sent = await unit.orders.advance(
+                    order, OrderStatus.SENT, sent_at=self._clock.now(), carried_until=self._clock.wall() + CARRY
+                )
+                await unit.commit()
+            if sent is None:
+                return Refusal(reason=RefusalReason.STOPPED, detail=f"the entry in {order.symbol} was stopped before it was sent")
+            return await self.send(sent, received_at)
+
+    async def send(self, order: OrderRecord, received_at: datetime | None = None) -> Entered | Refusal:
+        """The call of a SENT or UNKNOWN entry and the booking of its answer. The engine answers the same id with the same report."""
+        try:
+            report = await self._engine.enter(msgspec.convert(order.request, EntryRequest))
+        except EngineRefused as refused:
+            return await self.free(
+                order.id,
+                OrderStatus.REFUSED,
+                Refusal(reason=RefusalReason.VENUE_REFUSED, detail=f"{refused.code}: {refused.detail}"),
+            )
+        except EngineUnavailable as unavailable:
+            return await self._leave_unknown(order, str(unavailable))
+        return await self.book(order, report, received_at)
+
+    async def book(self, order: OrderRecord, report: ExecutionReport, received_at: datetime | None = None) -> Entered | Refusal:
+        """What a report does to an entry: a position, a freed claim, or an open question. Safe to repeat."""
+        if report.status is ExecutionStatus.FILLED and report.fills:
+            return await self._open(order, report, received_at)
+        if report.status is ExecutionStatus.REFUSED:
+            detail = f"{report.refusal.code}: {report.refusal.detail}" if report.refusal else "the venue refused"
+            return await self.free(order.id, OrderStatus.REFUSED, Refusal(reason=RefusalReason.VENUE_REFUSED, detail=detail))
+        return await self._leave_unknown(order, "the venue does not know yet")
+
+    async def free(self, order_id: UUID, status: OrderStatus, refusal: Refusal) -> Refusal:
+        """Ends an entry without a position: the claim is freed, the order row stays with its reason, the "no" is kept."""
+        async with self._transactions() as unit:
+            order = await unit.orders.get(order_id)
+            trader = await unit.traders.lock(order.user_id) if order else None
+            if trader is None or not await free_entry(unit, order_id, status, refusal, self._clock.now()):
+                return refusal
+            await unit.commit()
+        logger().info(
+            "entry ended without a position",
+            user_id=str(trader.id), order_id=str(order_id), symbol=order.symbol if order else "", reason=refusal.reason.value,
+            detail=refusal.detail,
+        )  # fmt: skip
+        await self._bus.publish(trader.id, "status", {})
+        return refusal
+
+    async def judge(
+        self, unit: UnitOfWork, trader: Trader, plan: Plan, marks: Marks, mode: Mode, *, without: UUID | None = None
+    ) -> tuple[OrderIntent | Refusal, Standing]:
+        """Risk on the account as it stands under the row's lock."""
+        standing = await standing_of(unit, self._balances, trader, mode, marks, self._clock.now(), without=without)
+        return size_entry(plan, trader, standing.state), standing
+
+    async def _claim(self, user_id: UUID, signal: SignalRecord, marks: Marks) -> OrderRecord | Refusal:
+        async with self._transactions() as unit:
+            trader = await unit.traders.lock(user_id)
+            if trader is None:
+                return Refusal(reason=RefusalReason.NOT_FOUND, detail="there is no such user")
+            order = await self._decide(unit, trader, signal, marks)
+            if isinstance(order, Refusal):
+                await unit.refusals.add(refusal_record(order, signal, user_id, self._clock.now()))
+            await unit.commit()
+        return order
+
+    async def _decide(self, unit: UnitOfWork, trader: Trader, signal: SignalRecord, marks: Marks) -> OrderRecord | Refusal:
+        now, mode = self._clock.now(), trader.mode
+        if now - signal.candle_close > SIGNAL_LASTS:
+            return Refusal(reason=RefusalReason.SIGNAL_STALE, detail=f"its candle closed at {signal.candle_close:%H:%M} UTC")
+        plan = Plan(
+            symbol=signal.symbol,
+            side=signal.side,
+            price=signal.signal_price,
+            stop_loss=signal.stop_loss,
+            instrument=signal.instrument,
+        )
+        intent, standing = await self.judge(unit, trader, plan, marks, mode)
+        taken = _taken(standing, signal.symbol)
+        if taken is not None:
+            return taken
+        if isinstance(intent, Refusal):
+            return intent
+        order = self._order(trader, signal, intent, standing)
+        await unit.orders.add(order)
+        if not await unit.claims.add(_claim_of(order, now)):
+            raise AssertionError(f"{signal.symbol} was claimed although the row of user {trader.id} is held")
+        return order
+
+    def _order(self, trader: Trader, signal: SignalRecord, intent: OrderIntent, standing: Standing) -> OrderRecord:
+        order_id, wall = self._ids.new(), self._clock.wall()
+        waits = not trader.auto_trade_enabled
+        order = OrderRecord(
+            id=order_id,
+            client_order_id=client_order_id(OrderPurpose.ENTRY, order_id.bytes),
+            user_id=trader.id,
+            signal_id=signal.id,
+            purpose=OrderPurpose.ENTRY,
+            status=OrderStatus.AWAITING_APPROVAL if waits else OrderStatus.CLAIMED,
+            symbol=signal.symbol,
+            side=signal.side,
+            mode=trader.mode,
+            dry_run=trader.mode is Mode.REAL and self._rules.dry_run,
+            margin=intent.margin,
+            notional=intent.notional,
+            leverage=intent.leverage,
+            signal_price=signal.signal_price,
+            stop_loss=signal.stop_loss,
+            take_profit=signal.take_profit,
+            trace_id=signal.trace_id,
+            created_at=self._clock.now(),
+            expires_at=wall + self._rules.approval_lasts if waits else None,
+            carried_until=None if waits else wall + CARRY,
+        )
+        return order if waits else msgspec.structs.replace(order, request=entry_request(order, trader, standing))
+
+    async def _open(self, order: OrderRecord, report: ExecutionReport, received_at: datetime | None) -> Entered | Refusal:
+        async with self._transactions() as unit:
+            trader = await unit.traders.lock(order.user_id)
+            took = None if received_at is None else (self._clock.wall() - received_at).total_seconds() * 1000
+            position = None
+            if trader is not None:
+                position = await book_entry(
+                    unit, trader, order.id, report, self._ids.new(), self._clock.now(), signal_to_fill_ms=took
+                )
+            if position is None:
+                return await self._settled_before(unit, order)
+            await unit.commit()
+        await self._tell(order, position)
+        return Entered(position_id=position.id, symbol=position.symbol)
+
+    async def _settled_before(self, unit: UnitOfWork, order: OrderRecord) -> Entered | Refusal:
+        """Another carrier was faster: answers what it did."""
+        settled = await unit.orders.get(order.id)
+        if settled is not None and settled.position_id is not None:
+            return Entered(position_id=settled.position_id, symbol=settled.symbol)
+        return Refusal(
+            reason=RefusalReason.OUTCOME_UNKNOWN, detail=f"the entry in {order.symbol} was ended before its fill was booked"
+        )
+
+    async def _leave_unknown(self, order: OrderRecord, why: str) -> Refusal:
+        """Leaves the outcome open for `settle`; the claim stays, so that nothing else enters this symbol."""
+        logger().warning(
+            "the outcome of an entry is unknown", client_order_id=order.client_order_id, symbol=order.symbol, detail=why
+        )
+        async with self._transactions() as unit:
+            await unit.orders.advance(order, OrderStatus.UNKNOWN, detail=why, carried_until=self._clock.wall())
+            await unit.commit()
+        return Refusal(
+            reason=RefusalReason.OUTCOME_UNKNOWN,
+            detail=f"the engine has not said what became of {order.symbol}; it is being settled",
+        )
+
+    async def _tell(self, order: OrderRecord, position: PositionRecord) -> None:
+        logger().info(
+            "position opened",
+            user_id=str(position.user_id), position_id=str(position.id), order_id=str(order.id), symbol=position.symbol,
+            side=position.side.value, mode=position.mode.value, client_order_id=order.client_order_id,
+            quantity=str(position.size), price=str(position.entry_price),
+        )  # fmt: skip
+        await announce.opened(self._bus, position)
+
+
+async def free_entry(unit: UnitOfWork, order_id: UUID, status: OrderStatus, refusal: Refusal, now: datetime) -> bool:
+    """Ends a live entry and frees its claim, in the caller's transaction that holds the user's row.
+
+    Returns:
+        False when the order was final already or moved.
+    """
+    order = await unit.orders.get(order_id)
+    if order is None or order.status not in LIVE:
+        return False
+    if await unit.orders.advance(order, status, reason=refusal.reason.value, detail=refusal.detail, settled_at=now) is None:
+        return False
+    await unit.claims.release(order.user_id, order.symbol, order.mode)
+    if order.signal_id is not None:
+        await unit.refusals.add(
+            RefusalRecord(
+                user_id=order.user_id,
+                signal_id=order.signal_id,
+                symbol=order.symbol,
+                reason=refusal.reason,
+                detail=refusal.detail,
+                at=now,
+                trace_id=order.trace_id,
+            )
+        )
+    return True
+
+
+def entry_request(order: OrderRecord, trader: Trader, standing: Standing) -> dict[str, object]:
+    """The body that is sent for this order, kept with it, so that sending it again sends the same."""
+    account = account_of(trader, order.mode, standing.positions, standing.state.balance, dry_run=order.dry_run)
+    if order.stop_loss is None or order.take_profit is None or order.signal_price is None:
+        raise AssertionError(f"entry {order.client_order_id} has no stop, target or price")
+    request = EntryRequest(
+        account=account,
+        client_order_id=order.client_order_id,
+        symbol=order.symbol,
+        side=order.side,
+        amount_usdt=order.notional,
+        leverage=order.leverage,
+        stop_loss=order.stop_loss,
+        take_profit=order.take_profit,
+        signal_price=order.signal_price,
+    )
+    body: dict[str, object] = to_builtins(request)
+    return body
+
+
+def refusal_record(refusal: Refusal, signal: SignalRecord, user_id: UUID | None, at: datetime) -> RefusalRecord:
+    """A "no" to a stored signal, for one user or for everyone."""
+    return RefusalRecord(
+        user_id=user_id,
+        signal_id=signal.id,
+        symbol=signal.symbol,
+        reason=refusal.reason,
+        detail=refusal.detail,
+        at=at,
+        trace_id=signal.trace_id,
+    )
+
+
+def _claim_of(order: OrderRecord, now: datetime) -> ClaimRecord:
+    return ClaimRecord(
+        user_id=order.user_id,
+        symbol=order.symbol,
+        mode=order.mode,
+        order_id=order.id,
+        margin=order.margin,
+        notional=order.notional,
+        created_at=now,
+    )
+
+
+def _taken(standing: Standing, symbol: str) -> Refusal | None:
+    if any(position.symbol == symbol for position in standing.positions):
+        return Refusal(reason=RefusalReason.POSITION_HELD, detail=f"a position in {symbol} is open")
+    if any(claim.symbol == symbol for claim in standing.waiting):
+        return Refusal(reason=RefusalReason.ENTRY_UNDER_WAY, detail=f"an entry in {symbol} is under way or waits for approval")
+    return None

@@ -1,0 +1,187 @@
+"""Panic: auto-trading off, approvals cancelled, everything flat, proven by a receipt.
+
+In this order, each committed before the next: off; entries that have not left are ended; then, round by round until nothing is left or
+time is up, every open position is closed in parallel and every order of unknown outcome is settled. Flat means no live position, no
+claim and no live order. Pressed again while it runs, it is the same panic; one whose process died is taken over.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from msgspec import structs
+
+from orchestrator.core.order import LIVE, OrderPurpose, OrderStatus, Refusal, RefusalReason
+from orchestrator.core.position import CloseReason, PositionStatus
+from orchestrator.log import logger
+from orchestrator.ports import (
+    Bus,
+    Clock,
+    Ids,
+    OrderRecord,
+    PanicReceipt,
+    PositionRecord,
+    ReceiptRecord,
+    SymbolResult,
+    Transactions,
+)
+from orchestrator.trading import announce
+from orchestrator.trading.bounded import each
+from orchestrator.trading.close import Close
+from orchestrator.trading.enter import free_entry
+from orchestrator.trading.settle import Settle
+from orchestrator.trading.stop import close_all
+from shared.enums import Mode
+
+LASTS: Final = timedelta(seconds=20)
+"""Wall time after which a panic says honestly what is still open."""
+
+TAKE_OVER: Final = timedelta(seconds=30)
+"""Wall time after which an unfinished panic is presumed abandoned by its process."""
+
+BETWEEN_ROUNDS: Final = 0.2
+"""Seconds between two looks at what is left."""
+
+
+class Panic:
+    """Runs a user's panic and finishes those that a crash interrupted."""
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        close: Close,
+        settle: Settle,
+        bus: Bus,
+        clock: Clock,
+        ids: Ids,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._transactions = transactions
+        self._close = close
+        self._settle = settle
+        self._bus = bus
+        self._clock = clock
+        self._ids = ids
+        self._pause = pause
+
+    async def run(self, user_id: UUID) -> PanicReceipt:
+        """Flattens a user, or answers how far the panic that runs already is."""
+        receipt, begun = await self._begin(user_id)
+        if not begun:
+            return _answer(receipt)
+        return await self._flatten(receipt)
+
+    async def resume(self) -> int:
+        """Takes over panics whose process died; how many there were. Safe on several workers."""
+        async with self._transactions() as unit:
+            abandoned = await unit.receipts.unfinished(self._clock.wall() - TAKE_OVER)
+        await each(abandoned, lambda receipt: self.run(receipt.user_id), what="resuming a panic")
+        return len(abandoned)
+
+    async def _begin(self, user_id: UUID) -> tuple[ReceiptRecord, bool]:
+        wall = self._clock.wall()
+        async with self._transactions() as unit:
+            await unit.traders.lock(user_id)
+            running = await unit.receipts.running(user_id)
+            if running is not None and running.started_at > wall - TAKE_OVER:
+                return running, False
+            await unit.traders.switch_auto_trade_off(user_id, wall)
+            if running is not None:
+                receipt = structs.replace(running, started_at=wall)
+                await unit.receipts.save(receipt)
+            else:
+                receipt = ReceiptRecord(id=self._ids.new(), user_id=user_id, started_at=wall, phase="stopping", results=[])
+                await unit.receipts.add(receipt)
+            await unit.commit()
+        logger().warning("panic", user_id=str(user_id), receipt_id=str(receipt.id))
+        await self._bus.publish(user_id, "settings", {})
+        await announce.panic(self._bus, receipt)
+        return receipt, True
+
+    async def _flatten(self, receipt: ReceiptRecord) -> PanicReceipt:
+        await self._end_what_has_not_left(receipt.user_id)
+        receipt = await self._note(receipt, phase="closing")
+        until, found = self._clock.wall() + LASTS, {result.symbol: result for result in receipt.results}
+        while True:
+            positions, orders, claims = await self._left(receipt.user_id)
+            if not (positions or orders or claims) or self._clock.wall() >= until:
+                break
+            for result in await self._round(positions, orders):
+                found[result.symbol] = result
+            receipt = await self._note(receipt, results=list(found.values()), open_positions=len(positions))
+            await self._pause(BETWEEN_ROUNDS)
+        left = len(orders) or claims
+        receipt = await self._note(
+            receipt,
+            phase="not_flat" if positions or left else "flat",
+            results=_final(found, positions),
+            open_positions=len(positions),
+            open_orders=left,
+            finished_at=self._clock.wall(),
+        )
+        return _answer(receipt)
+
+    async def _round(self, positions: list[PositionRecord], orders: list[OrderRecord]) -> list[SymbolResult]:
+        await each([order for order in orders if order.status in _UNSETTLED], self._settle.settle, what="settling in a panic")
+        still_open = [position for position in positions if position.status is PositionStatus.OPEN]
+        return await close_all(self._close, still_open, CloseReason.PANIC)
+
+    async def _end_what_has_not_left(self, user_id: UUID) -> None:
+        """Approvals are declined, and entries whose call has not been made are ended; those that were sent are settled later."""
+        stopped = Refusal(reason=RefusalReason.STOPPED, detail="stopped by panic")
+        async with self._transactions() as unit:
+            await unit.traders.lock(user_id)
+            for order in await unit.orders.live_of_user(user_id):
+                if order.purpose is OrderPurpose.ENTRY and order.status in _NOT_LEFT:
+                    await free_entry(unit, order.id, _NOT_LEFT[order.status], stopped, self._clock.now())
+            await unit.commit()
+        await self._bus.publish(user_id, "approvals", {"say": "What waited for approval was cancelled."})
+
+    async def _left(self, user_id: UUID) -> tuple[list[PositionRecord], list[OrderRecord], int]:
+        async with self._transactions() as unit:
+            positions = await unit.positions.live_of_user(user_id)
+            orders = [order for order in await unit.orders.live_of_user(user_id) if order.status in LIVE]
+            claims = len(await unit.claims.of_user(user_id, Mode.PAPER)) + len(await unit.claims.of_user(user_id, Mode.REAL))
+        return positions, orders, claims
+
+    async def _note(self, receipt: ReceiptRecord, **changes: object) -> ReceiptRecord:
+        receipt = structs.replace(receipt, **changes)
+        async with self._transactions() as unit:
+            await unit.receipts.save(receipt)
+            await unit.commit()
+        await announce.panic(self._bus, receipt)
+        return receipt
+
+
+_NOT_LEFT: Final = {
+    OrderStatus.AWAITING_APPROVAL: OrderStatus.DECLINED,
+    OrderStatus.CLAIMED: OrderStatus.REFUSED,
+}
+_UNSETTLED: Final = frozenset({OrderStatus.SENT, OrderStatus.UNKNOWN})
+
+
+def _final(found: dict[str, SymbolResult], left: list[PositionRecord]) -> list[SymbolResult]:
+    """Each symbol's last word: what is not left was closed, by this panic or by the close that was under way."""
+    open_now = {position.symbol for position in left}
+    seen = [
+        result if result.symbol in open_now or result.result == "closed" else SymbolResult(symbol=result.symbol, result="closed")
+        for result in found.values()
+    ]
+    waiting = [
+        SymbolResult(symbol=symbol, result="closing", detail="its close has no answer yet")
+        for symbol in sorted(open_now - set(found))
+    ]
+    return seen + waiting
+
+
+def _answer(receipt: ReceiptRecord) -> PanicReceipt:
+    return PanicReceipt(
+        receipt_id=receipt.id,
+        auto_trade_enabled=False,
+        positions=receipt.results,
+        open_positions=receipt.open_positions or 0,
+        open_orders=receipt.open_orders or 0,
+        flat=receipt.phase == "flat",
+    )
