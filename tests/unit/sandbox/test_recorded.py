@@ -1,0 +1,106 @@
+"""A recorded market is served as it was recorded."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import polars as pl
+import pytest
+
+from deploy.sandbox.app import running_exchange
+from deploy.sandbox.core.intervals import QUARTER_MS
+from deploy.sandbox.core.market import first_ripe_ms
+from deploy.sandbox.core.recorded import RecordedMarket, decimals_needed
+from deploy.sandbox.exchange import Exchange
+from deploy.sandbox.options import SandboxOptions
+
+DATA = Path(os.environ.get("NEUROTRADE_DATA", Path(__file__).resolve().parents[3].parent / "shared" / "data"))
+QUARTERS, OLDER = DATA / "universe_15m_2025-09.parquet", DATA / "universe_4h_2025-09.parquet"
+NOW = 1_758_513_600_000 + 65_000
+"""2025-09-22T04:01:05Z: a 4h candle has just closed."""
+CHOSEN = ["BTCUSDT", "ETHUSDT", "1000PEPEUSDT", "0GUSDT", "MYXUSDT", "PUMPUSDT"]
+
+recorded = pytest.mark.skipif(not QUARTERS.exists(), reason=f"no recorded market at {QUARTERS}")
+
+
+def frame(rows: list[tuple[str, int, float, float, float, float, float]]) -> pl.DataFrame:
+    names = ["symbol", "open_time", "open", "high", "low", "close", "volume"]
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("recorded")
+    out = []
+    for path in (QUARTERS, OLDER):
+        out.append(folder / path.name)
+        pl.scan_parquet(path).filter(pl.col("symbol").is_in(CHOSEN)).collect().write_parquet(out[-1])
+    return out[0], out[1]
+
+
+def closed(rows: list[list[Any]], length: int) -> list[tuple[float, ...]]:
+    return [(row[0], *(float(value) for value in row[1:6])) for row in rows if row[0] + length <= NOW]
+
+
+@recorded
+@pytest.mark.parametrize("interval", ["15m", "4h"])
+async def test_served_candles_equal_the_recording(few: tuple[Path, Path], interval: str) -> None:
+    length = QUARTER_MS if interval == "15m" else 16 * QUARTER_MS
+    source = few[0] if interval == "15m" else few[1]
+    truth = pl.read_parquet(source).filter(pl.col("open_time") + length <= NOW)
+    exchange = Exchange(SandboxOptions(port=0, speed=0, market=few[0], history=few[1], start_ms=NOW))
+    async with running_exchange(exchange) as base, aiohttp.ClientSession() as session:
+        for symbol in CHOSEN:
+            async with session.get(f"{base}/fapi/v1/klines?symbol={symbol}&interval={interval}&limit=1500") as response:
+                rows = closed(await response.json(), length)
+            found = truth.filter(pl.col("symbol") == symbol).drop("symbol")
+            # The 4h recording was summed in floats: 40544.155000000006 stands for 40544.155.
+            expected = found.with_columns(pl.col("volume").round(6)).rows()
+            # A symbol listed inside a 4h candle has that part of a candle in the 15m recording only.
+            shown = [row for row in rows if row[0] >= expected[0][0]]
+            assert len(shown) == min(len(expected), 1500 - 1)
+            assert shown == expected[-len(shown) :]
+
+
+@recorded
+def test_the_whole_market_is_ripe_after_three_days(few: tuple[Path, Path]) -> None:
+    source = RecordedMarket(pl.read_parquet(few[0]), pl.read_parquet(few[1]))
+    assert first_ripe_ms(source) == 1_756_080_000_000 + 300 * QUARTER_MS
+
+
+async def test_market_time_stops_where_the_tape_ends(tmp_path: Path) -> None:
+    path = tmp_path / "market.parquet"
+    opened = 1_758_499_200_000
+    frame(
+        [("BTCUSDT", opened + n * QUARTER_MS, 100.0 + n, 103.0 + n, 99.0 + n, 101.0 + n, 12.5) for n in range(120)]
+    ).write_parquet(path)
+    ends = opened + 120 * QUARTER_MS
+    options = SandboxOptions(port=0, market=path, speed=450, base_market_ms=ends - 1_000, base_wall_ms=0)
+    async with running_exchange(Exchange(options)) as base, aiohttp.ClientSession() as session:
+        async with session.get(f"{base}/sandbox/clock") as response:
+            clock = await response.json()
+        assert (clock["market_ms"], clock["ends_ms"], clock["symbols"]) == (ends, ends, 2)
+        async with session.get(f"{base}/fapi/v1/klines?symbol=BTCUSDT&interval=15m&limit=3") as response:
+            rows = await response.json()
+        assert [float(row[4]) for row in rows] == [218.0, 219.0, 220.0]
+        for path_ in ("ticker/24hr", "premiumIndex", "depth", "trades"):
+            async with session.get(f"{base}/fapi/v1/{path_}?symbol=BTCUSDT") as response:
+                assert response.status == 200, path_
+
+
+def test_a_gap_in_a_recording_is_refused() -> None:
+    rows = [("BTCUSDT", n * QUARTER_MS, 1.0, 1.0, 1.0, 1.0, 1.0) for n in (0, 1, 3)]
+    with pytest.raises(ValueError, match="gap"):
+        RecordedMarket(frame(rows))
+
+
+def test_a_symbol_outside_the_table_gets_its_grid_from_the_recording() -> None:
+    rows = [("NEWCOINUSDT", n * QUARTER_MS, 1.2345, 1.24, 1.2, 1.2, 10.5) for n in range(3)]
+    rules = RecordedMarket(frame(rows)).rules[0]
+    assert (rules.tick, rules.step, rules.base_asset) == ("0.0001", "0.1", "NEWCOIN")
+
+
+def test_decimals_are_counted_through_the_noise_of_floats() -> None:
+    values = pl.Series([0.1 + 0.2, 114235.7, 5.0]).to_numpy()
+    assert decimals_needed(values) == 1
