@@ -4,8 +4,10 @@
 """
 
 import asyncio
+import ctypes
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -35,12 +37,22 @@ from engine.snapshots import RedisSnapshots, connect
 SHUTDOWN_SECONDS = 4
 """A worker that has not ended by then is killed; callers retry, and nothing that may be lost lives here."""
 
+PR_SET_PDEATHSIG = 1
+"""Source: prctl(2)."""
+
 
 def create_app() -> Litestar:
     """The ASGI application from the process's environment; granian's worker calls it."""
     settings = read_settings(os.environ)
     log.configure(settings.log_format, "engine")
+    _die_with_parent()
     return build(settings)
+
+
+def _die_with_parent() -> None:
+    """Without this a worker outlives a killed granian and holds the port against the next start. Linux only; elsewhere nothing happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def build(settings: EngineSettings) -> Litestar:
@@ -133,7 +145,7 @@ def _nothing_wider(_candles: Candles) -> dict[str, float]:
 def _venues(market_data: MarketData, clock: Clock, *, dry_run: bool) -> Venues:
     return Venues(
         paper=lambda account: PaperVenue(market_data, clock, account.book),
-        dry=lambda: DryRunVenue(market_data, clock),
+        dry=lambda account: DryRunVenue(market_data, clock, account.dry_positions),
         real=BinanceVenue,
         dry_run=dry_run,
     )
