@@ -24,5 +24,5 @@ if [ -z "$found" ]; then
 fi
 echo "setting up .venv with $($found --version) and pip, about a minute" >&2
 [ -x .venv/bin/python ] && usable .venv/bin/python || "$found" -m venv --clear .venv
-.venv/bin/python -m pip install --quiet --require-hashes --requirement requirements.lock
-.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+.venv/bin/python -m pip install -qq --require-hashes --requirement requirements.lock
+.venv/bin/python -m pip install -qq --no-deps --no-build-isolation --editable .
