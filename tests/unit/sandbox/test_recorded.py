@@ -19,7 +19,7 @@ DATA = Path(os.environ.get("NEUROTRADE_DATA", Path(__file__).resolve().parents[3
 QUARTERS, OLDER = DATA / "universe_15m_2025-09.parquet", DATA / "universe_4h_2025-09.parquet"
 NOW = 1_758_513_600_000 + 65_000
 """2025-09-22T04:01:05Z: a 4h candle has just closed."""
-CHOSEN = ["BTCUSDT", "ETHUSDT", "1000PEPEUSDT", "0GUSDT", "MYXUSDT", "PUMPUSDT"]
+CHOSEN = ["BTCUSDT", "ETHUSDT", "1000000BOBUSDT", "0GUSDT", "MYXUSDT", "PUMPUSDT", "ICPUSDT"]
 
 recorded = pytest.mark.skipif(not QUARTERS.exists(), reason=f"no recorded market at {QUARTERS}")
 
