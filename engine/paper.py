@@ -5,6 +5,7 @@ that signs. They keep nothing: a paper book comes with each request.
 """
 
 import asyncio
+from collections.abc import Sequence
 from decimal import Decimal
 
 from engine.core import fills
@@ -106,8 +107,7 @@ class PaperVenue(MarketFills):
 
     async def holdings(self) -> Holdings | Problem:
         """The book's positions; a position of no quantity is none."""
-        held = tuple(position for position in self._book.positions if position.quantity > 0)
-        return Holdings(state=VenueState.OPEN if held else VenueState.FLAT, positions=held)
+        return _holding(self._book.positions)
 
 
 class DryRunVenue(MarketFills):
@@ -118,10 +118,19 @@ class DryRunVenue(MarketFills):
     dry_run = True
     unchecked: tuple[str, ...] = ("free_margin", "open_position", "account_brackets", "margin_type", "position_mode")
 
+    def __init__(self, market: MarketData, clock: Clock, positions: Sequence[PaperPosition] | None = None) -> None:
+        super().__init__(market, clock)
+        self._positions = positions
+
     async def wallet(self) -> Wallet | Problem | None:
         """Only a signed call could say."""
         return None
 
     async def holdings(self) -> Holdings | Problem:
-        """A dry-run position is not at the exchange, and the account's own ones need a signed call."""
-        return Holdings(state=VenueState.UNKNOWN)
+        """The dry-run positions that came with the request; where none were told, nothing is known."""
+        return Holdings(state=VenueState.UNKNOWN) if self._positions is None else _holding(self._positions)
+
+
+def _holding(positions: Sequence[PaperPosition]) -> Holdings:
+    held = tuple(position for position in positions if position.quantity > 0)
+    return Holdings(state=VenueState.OPEN if held else VenueState.FLAT, positions=held)

@@ -31,14 +31,6 @@ class SealedCredentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         return "SealedCredentials(***)"
 
 
-class RealAccount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="REAL", tag_field="mode"):
-    """An account at the exchange."""
-
-    user_id: str
-    dry_run: bool
-    credentials: SealedCredentials | None = None
-
-
 class PaperPosition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One open position of a paper account. Quantity in base asset, margin isolated, USDT."""
 
@@ -54,6 +46,19 @@ class PaperPosition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def __post_init__(self) -> None:
         require_finite(self.quantity, self.entry_price, self.margin, self.stop_loss, self.take_profit)
         require_leverage(self.leverage)
+
+
+class RealAccount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="REAL", tag_field="mode"):
+    """An account at the exchange.
+
+    A dry-run position exists only in the orchestrator: `dry_positions` tells the engine of them, None says nothing about them. An
+    account that is not dry is asked of the exchange, and they are ignored.
+    """
+
+    user_id: str
+    dry_run: bool
+    credentials: SealedCredentials | None = None
+    dry_positions: list[PaperPosition] | None = None
 
 
 class PaperBook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

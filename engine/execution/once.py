@@ -32,9 +32,9 @@ POLL_SECONDS = 0.02
 
 
 def digest_of(request: EntryRequest | CloseRequest) -> str:
-    """What an id stands for: every field of the order, and whose it is, without the paper book, which changes between tries."""
+    """What an id stands for: every field of the order, and whose it is, without the positions told, which change between tries."""
     account = request.account
-    owner = account.user_id if isinstance(account, RealAccount) else "PAPER"
+    owner = f"{account.user_id} {account.dry_run}" if isinstance(account, RealAccount) else "PAPER"
     fields = {name: getattr(request, name) for name in request.__struct_fields__ if name != "account"}
     return hashlib.sha256(type(request).__name__.encode() + owner.encode() + encode(fields)).hexdigest()
 

@@ -8,14 +8,14 @@ from collections.abc import Callable
 import msgspec
 
 from engine.ports import Venue
-from shared.execution import Account, PaperAccount
+from shared.execution import Account, PaperAccount, RealAccount
 
 
 class Venues(msgspec.Struct, frozen=True, kw_only=True):
     """The constructors. `dry_run` is the engine's own setting: an entry is dry if either side says so."""
 
     paper: Callable[[PaperAccount], Venue]
-    dry: Callable[[], Venue]
+    dry: Callable[[RealAccount], Venue]
     real: Callable[[], Venue]
     dry_run: bool
 
@@ -23,10 +23,10 @@ class Venues(msgspec.Struct, frozen=True, kw_only=True):
         """The venue of an account; for a close, the account says what its position is."""
         if isinstance(account, PaperAccount):
             return self.paper(account)
-        return self.dry() if account.dry_run else self.real()
+        return self.dry(account) if account.dry_run else self.real()
 
     def for_entry(self, account: Account) -> Venue:
         """The venue of a new position: dry also where the engine's setting says so."""
         if isinstance(account, PaperAccount):
             return self.paper(account)
-        return self.dry() if account.dry_run or self.dry_run else self.real()
+        return self.dry(account) if account.dry_run or self.dry_run else self.real()

@@ -227,7 +227,7 @@ class World:
             once=Once(reports=self.reports, work_seconds=work_seconds, wait_seconds=wait_seconds),
             venues=Venues(
                 paper=lambda account: PaperVenue(self.market, self.clock, account.book),
-                dry=lambda: DryRunVenue(self.market, self.clock),
+                dry=lambda account: DryRunVenue(self.market, self.clock, account.dry_positions),
                 real=self._real,
                 dry_run=dry_run,
             ),
@@ -249,9 +249,9 @@ def paper(*positions: PaperPosition, balance: str = "10000") -> PaperAccount:
     return PaperAccount(book=PaperBook(balance=Decimal(balance), positions=list(positions)))
 
 
-def real(*, dry_run: bool) -> RealAccount:
-    """An account at the exchange."""
-    return RealAccount(user_id="7", dry_run=dry_run)
+def real(*positions: PaperPosition, dry_run: bool) -> RealAccount:
+    """An account at the exchange, with its dry-run positions if any are told."""
+    return RealAccount(user_id="7", dry_run=dry_run, dry_positions=list(positions) or None)
 
 
 def held(side: Side = Side.LONG, quantity: str = "0.01", entry_price: str = "60000", **changes: Any) -> PaperPosition:

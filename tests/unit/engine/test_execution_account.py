@@ -176,3 +176,14 @@ async def test_flatten_of_an_account_that_cannot_be_seen_is_refused(dry_run: boo
 
     assert isinstance(done, Problem)
     assert done.code == "real_not_available"
+
+
+async def test_flatten_of_a_dry_run_closes_the_positions_that_came_with_it() -> None:
+    done = await flattened(World(), real(held(), dry_run=True))
+
+    assert done.flat
+    assert done.reports[0].dry_run is True
+
+
+async def test_the_positions_told_of_an_account_that_is_not_dry_are_ignored() -> None:
+    assert (await positions(World().desk, real(held(), dry_run=False))).state is VenueState.UNKNOWN

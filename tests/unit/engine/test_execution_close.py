@@ -218,6 +218,19 @@ async def test_a_dry_run_closes_the_quantity_that_is_named() -> None:
     assert "open_position" in report.unchecked
 
 
+async def test_a_dry_run_closes_the_position_that_came_with_it() -> None:
+    report = await filled(closing(real(held(), dry_run=True), quantity=Decimal(5)))
+
+    assert (report.filled_quantity, report.venue, report.dry_run) == (Decimal("0.01"), "binance", True)
+
+
+async def test_a_dry_run_liquidation_costs_no_more_than_its_margin_either() -> None:
+    account = real(held(), dry_run=True)
+    report = await filled(closing(account, trigger=trigger(TriggerKind.LIQUIDATION, "57228.9", "40000")))
+
+    assert (report.average_price, report.liquidation_fee) == (Decimal(57000), Decimal(0))
+
+
 async def test_a_dry_run_cannot_guess_a_quantity() -> None:
     assert await refused(closing(real(dry_run=True))) == "quantity_required"
 

@@ -39,7 +39,7 @@ def world_with_exchange(*, dry_run: bool) -> tuple[World, CountingExchange]:
     world, exchange = World(), CountingExchange()
     venues = Venues(
         paper=lambda account: PaperVenue(world.market, world.clock, account.book),
-        dry=lambda: DryRunVenue(world.market, world.clock),
+        dry=lambda account: DryRunVenue(world.market, world.clock, account.dry_positions),
         real=exchange.construct,
         dry_run=dry_run,
     )
