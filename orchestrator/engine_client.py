@@ -5,6 +5,8 @@ body not of the wire leaves open what was done (EngineUnavailable). Questions ar
 """
 
 import asyncio
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Final
 
 import httpx
@@ -51,33 +53,33 @@ class HttpEngine:
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
 
-    async def analyze(self, request: AnalyzeRequest, *, trace_id: str) -> AnalyzeReply:
+    async def analyze(self, request: AnalyzeRequest) -> AnalyzeReply:
         """One scan of the market."""
-        return await self._send("/analyze", request, AnalyzeReply, ANALYZE_SECONDS, trace_id)
+        return await self._send("/analyze", request, AnalyzeReply, ANALYZE_SECONDS)
 
-    async def marks(self, request: MarksRequest) -> MarksReply:
+    async def marks(self, since: Mapping[str, datetime]) -> MarksReply:
         """Mark prices and what they did since each symbol's moment."""
-        return await self._ask("/marks", request, MarksReply)
+        return await self._ask("/marks", MarksRequest(since=dict(since)), MarksReply)
 
     async def whales(self) -> WhalesReply:
         """The liquidation window now."""
         return await self._ask("/whales", None, WhalesReply)
 
-    async def enter(self, request: EntryRequest, *, trace_id: str) -> ExecutionReport:
+    async def enter(self, request: EntryRequest) -> ExecutionReport:
         """Open a position; never sent twice by itself."""
-        return await self._send("/execute/entry", request, ExecutionReport, ORDER_SECONDS, trace_id)
+        return await self._send("/execute/entry", request, ExecutionReport, ORDER_SECONDS)
 
-    async def close(self, request: CloseRequest, *, trace_id: str) -> ExecutionReport:
+    async def close(self, request: CloseRequest) -> ExecutionReport:
         """Close a position or a part of it; never sent twice by itself."""
-        return await self._send("/execute/close", request, ExecutionReport, ORDER_SECONDS, trace_id)
+        return await self._send("/execute/close", request, ExecutionReport, ORDER_SECONDS)
 
-    async def protect(self, request: ProtectRequest, *, trace_id: str) -> ProtectReport:
+    async def protect(self, request: ProtectRequest) -> ProtectReport:
         """Amend stop and target."""
-        return await self._send("/execute/protect", request, ProtectReport, ORDER_SECONDS, trace_id)
+        return await self._send("/execute/protect", request, ProtectReport, ORDER_SECONDS)
 
-    async def flatten(self, request: FlattenRequest, *, trace_id: str) -> FlattenReply:
+    async def flatten(self, request: FlattenRequest) -> FlattenReply:
         """Close everything and prove it."""
-        return await self._send("/execute/flatten", request, FlattenReply, FLATTEN_SECONDS, trace_id)
+        return await self._send("/execute/flatten", request, FlattenReply, FLATTEN_SECONDS)
 
     async def balance(self, account: Account) -> BalanceReply:
         """The wallet as the venue sees it."""
@@ -87,9 +89,9 @@ class HttpEngine:
         """What is open as the venue sees it."""
         return await self._ask("/execute/positions", AccountRequest(account=account), PositionsReply)
 
-    async def order(self, client_order_id: str, account: Account, *, trace_id: str) -> OrderReply:
+    async def order(self, client_order_id: str, account: Account) -> OrderReply:
         """What became of an id."""
-        return await self._ask(f"/execute/orders/{client_order_id}", AccountRequest(account=account), OrderReply, trace_id)
+        return await self._ask(f"/execute/orders/{client_order_id}", AccountRequest(account=account), OrderReply)
 
     async def ready(self) -> dict[str, object]:
         """The engine's own /ready, whatever its status says.
@@ -104,23 +106,23 @@ class HttpEngine:
         """Ends the connections; the client is of no use afterwards."""
         await self._client.aclose()
 
-    async def _ask[T](self, path: str, body: object, kind: type[T], trace_id: str = "") -> T:
+    async def _ask[T](self, path: str, body: object, kind: type[T]) -> T:
         try:
-            return await self._send(path, body, kind, READ_SECONDS, trace_id)
+            return await self._send(path, body, kind, READ_SECONDS)
         except EngineRefused:
             raise
         except EngineUnavailable:
             await asyncio.sleep(RETRY_AFTER_SECONDS)
-            return await self._send(path, body, kind, READ_SECONDS, trace_id)
+            return await self._send(path, body, kind, READ_SECONDS)
 
-    async def _send[T](self, path: str, body: object, kind: type[T], seconds: float, trace_id: str) -> T:
-        reply = await self._request("GET" if body is None else "POST", path, body, seconds, trace_id)
+    async def _send[T](self, path: str, body: object, kind: type[T], seconds: float) -> T:
+        reply = await self._request("GET" if body is None else "POST", path, body, seconds)
         if reply.is_success:
             return _decoded(reply, kind)
         raise _refusal(reply)
 
-    async def _request(self, method: str, path: str, body: object, seconds: float, trace_id: str = "") -> httpx.Response:
-        trace_id = trace_id or TRACE_ID.get()
+    async def _request(self, method: str, path: str, body: object, seconds: float) -> httpx.Response:
+        trace_id = TRACE_ID.get()
         try:
             async with asyncio.timeout(seconds):
                 return await self._client.request(

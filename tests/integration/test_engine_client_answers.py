@@ -11,7 +11,7 @@ import pytest
 from orchestrator.engine_client import HttpEngine, open_engine
 from orchestrator.errors import EngineRefused, EngineUnavailable
 from orchestrator.log import bound_trace
-from shared.analysis import MarksReply, MarksRequest
+from shared.analysis import MarksReply
 from shared.enums import Side
 from shared.execution import EntryRequest, PaperAccount, PaperBook
 from shared.problem import Problem
@@ -60,7 +60,7 @@ PROBLEM = encode(Problem(code="bad_request", detail="no such symbol"))
 
 async def test_a_question_is_asked_once_more_when_the_connection_breaks() -> None:
     network = Network(breaks, answers(200, EMPTY_MARKS))
-    reply = await network.engine().marks(MarksRequest(since={"BTCUSDT": NOW}))
+    reply = await network.engine().marks({"BTCUSDT": NOW})
     assert reply.missing == {"BTCUSDT": "no mark yet"}
     assert len(network.requests) == 2
 
@@ -68,7 +68,7 @@ async def test_a_question_is_asked_once_more_when_the_connection_breaks() -> Non
 async def test_an_order_is_never_sent_twice_by_itself() -> None:
     network = Network(breaks)
     with pytest.raises(EngineUnavailable):
-        await network.engine().enter(ENTRY, trace_id="t1")
+        await network.engine().enter(ENTRY)
     assert len(network.requests) == 1
 
 
@@ -76,14 +76,14 @@ async def test_an_order_is_never_sent_twice_by_itself() -> None:
 async def test_a_problem_means_that_the_engine_did_nothing(status: int) -> None:
     network = Network(answers(status, PROBLEM))
     with pytest.raises(EngineRefused, match="no such symbol") as refused:
-        await network.engine().enter(ENTRY, trace_id="t1")
+        await network.engine().enter(ENTRY)
     assert (refused.value.code, refused.value.status) == ("bad_request", status)
 
 
 async def test_a_refused_question_is_not_repeated() -> None:
     network = Network(answers(400, PROBLEM))
     with pytest.raises(EngineRefused):
-        await network.engine().marks(MarksRequest(since={}))
+        await network.engine().marks({})
     assert len(network.requests) == 1
 
 
@@ -99,16 +99,16 @@ async def test_a_refused_question_is_not_repeated() -> None:
 )
 async def test_any_other_answer_to_an_order_leaves_its_outcome_open(answer: Callable[[httpx.Request], httpx.Response]) -> None:
     with pytest.raises(EngineUnavailable) as unavailable:
-        await Network(answer).engine().enter(ENTRY, trace_id="t1")
+        await Network(answer).engine().enter(ENTRY)
     assert not isinstance(unavailable.value, EngineRefused)
 
 
 async def test_token_and_trace_id_travel_with_every_call() -> None:
     network = Network(answers(200, EMPTY_MARKS), answers(400, PROBLEM))
     with bound_trace("a" * 32):
-        await network.engine().marks(MarksRequest(since={}))
-    with pytest.raises(EngineRefused):
-        await network.engine().enter(ENTRY, trace_id="t1")
+        await network.engine().marks({})
+    with bound_trace("t1"), pytest.raises(EngineRefused):
+        await network.engine().enter(ENTRY)
     assert [request.headers["Authorization"] for request in network.requests] == ["Bearer token"] * 2
     assert [request.headers["X-Trace-Id"] for request in network.requests] == ["a" * 32, "t1"]
 
@@ -120,5 +120,5 @@ async def test_an_engine_that_is_not_there_is_unavailable_at_once() -> None:
     await listener.wait_closed()
     engine = open_engine(f"http://127.0.0.1:{port}", "token")
     with pytest.raises(EngineUnavailable):
-        await engine.enter(ENTRY, trace_id="t1")
+        await engine.enter(ENTRY)
     await engine.close_connections()
