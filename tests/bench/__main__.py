@@ -1,0 +1,40 @@
+"""`make bench`: ratios against peers, measured in one run. `--json FILE` writes them, `--only NAME` runs one."""
+
+import argparse
+import asyncio
+import json
+import platform
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+from tests.bench.me_route import me_vs_fastapi
+from tests.bench.rounds import Ratio
+from tests.bench.screening import cold_loopback_vs_first_system
+
+BENCHMARKS: dict[str, Callable[[], Awaitable[Ratio]]] = {
+    "cold_loopback_vs_first_system": cold_loopback_vs_first_system,
+    "me_vs_fastapi": me_vs_fastapi,
+}
+
+
+def main() -> None:
+    """Runs the benchmarks one after the other and prints a line for each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", choices=list(BENCHMARKS))
+    options = parser.parse_args()
+    print(f"{platform.machine()}, Python {platform.python_version()}; ratio = peer's time / ours, median of alternating rounds")
+    print(f"{'benchmark':34} {'ratio':>8} {'ours ms':>10} {'peer ms':>10} {'n':>4}")
+    found: dict[str, Ratio] = {}
+    for name in [options.only] if options.only else BENCHMARKS:
+        ratio = asyncio.run(BENCHMARKS[name]())
+        found[name] = ratio
+        print(f"{name:34} {ratio.ratio:8.2f} {ratio.ours_ms:10.2f} {ratio.peer_ms:10.2f} {ratio.n:4}", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(msgspec.to_builtins(found), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
