@@ -41,13 +41,13 @@ def rounds[T](looks: Sequence[tuple[str, datetime, T]]) -> list[tuple[Mapping[st
         looks: Symbol, moment from which its bars are wanted, and whatever wants them.
     """
     groups: dict[str, dict[datetime, list[T]]] = {}
-    for symbol, since, wanting in looks:
-        groups.setdefault(symbol, {}).setdefault(since, []).append(wanting)
+    for symbol, since, one in looks:
+        groups.setdefault(symbol, {}).setdefault(since, []).append(one)
     asked: list[tuple[dict[str, datetime], list[T]]] = []
     for symbol, moments in groups.items():
-        for number, (since, wanting) in enumerate(sorted(moments.items(), key=lambda moment: moment[0])):
+        for number, since in enumerate(sorted(moments)):
             if number == len(asked):
                 asked.append(({}, []))
             asked[number][0][symbol] = since
-            asked[number][1].extend(wanting)
+            asked[number][1].extend(moments[since])
     return [(since, wanting) for since, wanting in asked]

@@ -107,8 +107,9 @@ class Settle:
 
 
 def _account(order: OrderRecord) -> Account:
-    kind = EntryRequest if order.purpose is OrderPurpose.ENTRY else CloseRequest
-    return msgspec.convert(order.request, kind).account
+    if order.purpose is OrderPurpose.ENTRY:
+        return msgspec.convert(order.request, EntryRequest).account
+    return msgspec.convert(order.request, CloseRequest).account
 
 
 def _triggered(order: OrderRecord) -> bool:

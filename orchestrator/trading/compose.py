@@ -1,0 +1,90 @@
+"""Puts the use cases together from their ports: the one place that knows which of them stands on which."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from orchestrator.ports import Balances, Bus, Clock, Engine, Ids, Jobs, Mutex, Transactions
+from orchestrator.trading.amend import Amend
+from orchestrator.trading.approve import Approve
+from orchestrator.trading.close import Close
+from orchestrator.trading.desk import TradingDesk
+from orchestrator.trading.enter import Enter, EntryRules
+from orchestrator.trading.panic import Panic
+from orchestrator.trading.review import Review
+from orchestrator.trading.scan import Scan, ScanRules
+from orchestrator.trading.settle import Settle
+from orchestrator.trading.stop import Stop
+from orchestrator.trading.watch import Watch
+
+
+class Ports(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything outside that trading needs."""
+
+    transactions: Transactions
+    engine: Engine
+    balances: Balances
+    mutex: Mutex
+    bus: Bus
+    clock: Clock
+    ids: Ids
+    jobs: Jobs
+
+
+class Trading(msgspec.Struct, frozen=True, kw_only=True):
+    """The use cases. The desk serves the web process, the others the worker.
+
+    The worker calls `scan.run(candle_close)` on each close, `watch.run()` each wall second, `settle.run()` at start and every two wall
+    seconds, then `panic.resume()` and `approve.expire()`, and `review.run()` each few minutes of market time. Each is safe to run
+    twice and on several workers at once. A day's loss limit needs no reset: it is a sum since 00:00 UTC of market time.
+    """
+
+    desk: TradingDesk
+    scan: Scan
+    enter: Enter
+    close: Close
+    settle: Settle
+    watch: Watch
+    approve: Approve
+    panic: Panic
+    stop: Stop
+    amend: Amend
+    review: Review
+
+
+def compose(
+    ports: Ports,
+    entry_rules: EntryRules,
+    scan_rules: ScanRules,
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Trading:
+    """The use cases on these ports.
+
+    Args:
+        ports: Adapters of one process, or fakes.
+        entry_rules: What the operator decided of entries.
+        scan_rules: What the operator decided of scans.
+        pause: How a panic waits between two rounds.
+    """
+    begin, engine, bus, clock, ids = ports.transactions, ports.engine, ports.bus, ports.clock, ports.ids
+    enter = Enter(begin, engine, ports.balances, bus, clock, ids, entry_rules)
+    close = Close(begin, engine, ports.balances, bus, clock, ids)
+    settle = Settle(begin, engine, enter, close, clock)
+    approve = Approve(begin, engine, enter, bus, clock)
+    stop = Stop(begin, close, bus, clock)
+    panic = Panic(begin, close, settle, bus, clock, ids, pause)
+    amend = Amend(begin, engine, ports.balances, bus, clock, ids)
+    return Trading(
+        desk=TradingDesk(close, amend, approve, stop, panic, ports.jobs),
+        scan=Scan(begin, engine, enter, ports.mutex, bus, clock, ids, scan_rules),
+        enter=enter,
+        close=close,
+        settle=settle,
+        watch=Watch(begin, engine, close, bus, clock, ids),
+        approve=approve,
+        panic=panic,
+        stop=stop,
+        amend=amend,
+        review=Review(begin, engine, clock),
+    )

@@ -1,0 +1,62 @@
+"""The desk: everything a user can have done to their money, one use case each."""
+
+from decimal import Decimal
+from uuid import UUID
+
+from orchestrator.core.order import Refusal
+from orchestrator.ports import Amended, Closed, Entered, Jobs, PanicReceipt, Stopped
+from orchestrator.trading.amend import Amend
+from orchestrator.trading.approve import Approve
+from orchestrator.trading.close import Close
+from orchestrator.trading.panic import Panic
+from orchestrator.trading.stop import Stop
+
+
+class TradingDesk:
+    """Implements the port Desk."""
+
+    def __init__(self, close: Close, amend: Amend, approve: Approve, stop: Stop, panic: Panic, jobs: Jobs) -> None:
+        self._close = close
+        self._amend = amend
+        self._approve = approve
+        self._stop = stop
+        self._panic = panic
+        self._jobs = jobs
+
+    async def close(self, user_id: UUID, position_id: UUID, quantity: Decimal | None) -> Closed | Refusal:
+        """Close a position or a part of it; reduce-only, at the position's own mode."""
+        return await self._close.close(user_id, position_id, quantity)
+
+    async def amend(
+        self,
+        user_id: UUID,
+        position_id: UUID,
+        *,
+        stop_loss: Decimal | None,
+        take_profit: Decimal | None,
+        trailing_ratio: Decimal | None,
+    ) -> Amended | Refusal:
+        """Move stop or target, or arm a trailing stop; absent means unchanged, a trailing ratio of 0 disarms."""
+        return await self._amend.run(
+            user_id, position_id, stop_loss=stop_loss, take_profit=take_profit, trailing_ratio=trailing_ratio
+        )
+
+    async def approve(self, user_id: UUID, approval_id: UUID) -> Entered | Refusal:
+        """Enter what waits, priced again now."""
+        return await self._approve.approve(user_id, approval_id)
+
+    async def decline(self, user_id: UUID, approval_id: UUID) -> Refusal | None:
+        """Drop what waits; None when it is gone now."""
+        return await self._approve.decline(user_id, approval_id)
+
+    async def stop(self, user_id: UUID, *, close_positions: bool) -> Stopped:
+        """Switch auto-trading off; leave positions protected or close them."""
+        return await self._stop.run(user_id, close_positions=close_positions)
+
+    async def panic(self, user_id: UUID) -> PanicReceipt:
+        """Auto-trading off, approvals cancelled, everything flat, proven."""
+        return await self._panic.run(user_id)
+
+    async def request_scan(self) -> str:
+        """Queue a scan now; the job's id."""
+        return await self._jobs.enqueue_scan()
