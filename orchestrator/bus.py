@@ -13,6 +13,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from orchestrator.errors import StoreUnavailable
 from orchestrator.log import logger
 from orchestrator.ports import LiveMessage
 from shared.wire import encode
@@ -87,22 +88,28 @@ class RedisLiveLog:
         """Names the log's life: revs of another boot mean nothing.
 
         Raises:
-            redis.exceptions.RedisError: Redis did not answer.
+            StoreUnavailable: Redis did not answer.
         """
-        await self._redis.set(_BOOT, uuid4().hex[:12], nx=True)
-        found = await self._redis.get(_BOOT)
+        try:
+            await self._redis.set(_BOOT, uuid4().hex[:12], nx=True)
+            found = await self._redis.get(_BOOT)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(f"redis: {type(error).__name__}") from error
         return found.decode() if found else ""
 
     async def recent(self, user_id: UUID) -> list[LiveMessage]:
         """The structural messages still kept for a user and for everyone, oldest first; at most 256 of each.
 
         Raises:
-            redis.exceptions.RedisError: Redis did not answer.
+            StoreUnavailable: Redis did not answer.
         """
         pipe = self._redis.pipeline(transaction=False)
         pipe.xrange(f"live:log:{user_id}")
         pipe.xrange(f"live:log:{_EVERYONE}")
-        own, shared = await cast("Awaitable[list[Any]]", pipe.execute())
+        try:
+            own, shared = await cast("Awaitable[list[Any]]", pipe.execute())
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(f"redis: {type(error).__name__}") from error
         messages = [_message(user_id, fields[b"m"]) for _, fields in own] + [_message(None, fields[b"m"]) for _, fields in shared]
         return sorted((message for message in messages if message), key=lambda message: message.rev or 0)
 

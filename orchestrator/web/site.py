@@ -20,6 +20,7 @@ from orchestrator.web.api_positions import positions_router
 from orchestrator.web.api_signals import signals_router
 from orchestrator.web.api_user import user_router
 from orchestrator.web.doors import Doors
+from orchestrator.web.live import live_router
 from orchestrator.web.problems import ErrorPage, exception_handlers, trace_middleware
 from orchestrator.web.security import before_send, guard
 
@@ -34,6 +35,7 @@ API: tuple[Router, ...] = (
     signals_router,
     admin_router,
     health_router,
+    live_router,
 )
 
 type OpenDoors = Callable[[], AbstractAsyncContextManager[Doors]]

@@ -1,0 +1,192 @@
+"""The orchestrator's HTTP process: composes the doors of the routes, mounts API, live stream and pages, serves them by granian.
+
+`python -m orchestrator.app` runs one worker; replicas are more processes. Settings are read here and nowhere else.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from types import FrameType
+from typing import Final, cast
+
+import msgspec
+from granian.constants import Interfaces, Loops
+from granian.server import Server
+from litestar import Litestar
+
+from orchestrator import log
+from orchestrator.bootstrap import Orchestrator, build
+from orchestrator.errors import EngineUnavailable, StoreUnavailable
+from orchestrator.ports import Desk
+from orchestrator.settings import OrchestratorSettings, read_settings
+from orchestrator.store.logins import SqlLogins, SqlPreferences
+from orchestrator.store.reads import SqlReads
+from orchestrator.store.throttle import RedisThrottle
+from orchestrator.web.auth import Auth, Tokens
+from orchestrator.web.doors import Doors
+from orchestrator.web.health import Health, Source
+from orchestrator.web.hub import Hub
+from orchestrator.web.market import Market
+from orchestrator.web.pages import error_page, pages_router
+from orchestrator.web.site import OpenDoors, create_site
+
+BACKPRESSURE: Final = 2048
+"""Granian counts an open stream as a request under way: streams may take 80 % of it, so that panic always finds a place."""
+
+MOST_STREAMS: Final = BACKPRESSURE * 8 // 10
+HEARTBEAT: Final = "health:worker"
+"""Where the worker writes its wall time, as JSON {"at": ISO}."""
+
+WORKER_STALE_SECONDS: Final = 15.0
+FEED_STALE_SECONDS: Final = 60.0
+KILL_SECONDS: Final = 5
+"""Streams end by themselves when the server stops; a worker that has not ended by then is killed."""
+
+
+def create_app() -> Litestar:
+    """The ASGI application from the process's environment; granian's worker calls it."""
+    settings = read_settings(os.environ)
+    log.configure(settings.log_format, "orchestrator")
+    return create_site(doors_from(settings), pages=[pages_router], error_page=error_page)
+
+
+def doors_from(settings: OrchestratorSettings) -> OpenDoors:
+    """What opens the doors of the routes for given settings."""
+
+    @asynccontextmanager
+    async def open_doors() -> AsyncIterator[Doors]:
+        async with build(settings) as parts:
+            doors = compose(parts)
+            with _streams_end_on_signal(doors.hub):
+                listening = asyncio.create_task(doors.hub.run())
+                try:
+                    yield doors
+                finally:
+                    doors.hub.shut_down()
+                    listening.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await listening
+
+    return open_doors
+
+
+def compose(parts: Orchestrator) -> Doors:
+    """The doors of the routes from the process's object graph."""
+    settings = parts.settings
+    logins, reads = SqlLogins(parts.database), SqlReads(parts.database)
+    auth = Auth(
+        logins,
+        RedisThrottle(parts.redis),
+        parts.clock,
+        Tokens(settings.jwt_secret),
+        registration_open=settings.registration_open,
+        max_daily_loss=settings.max_daily_loss,
+    )
+    market = Market(parts.engine, parts.clock)
+    return Doors(
+        auth=auth,
+        logins=logins,
+        reads=reads,
+        preferences=SqlPreferences(parts.database),
+        desk=cast("Desk", getattr(parts, "desk", None)),
+        bus=parts.bus,
+        clock=parts.clock,
+        market=market,
+        hub=Hub(parts.live_log, reads, market, auth, parts.clock, most_streams=MOST_STREAMS),
+        health=Health(_sources(parts), parts.clock),
+        secure=settings.secure_cookies,
+    )
+
+
+def main() -> None:
+    """Serves until SIGTERM."""
+    settings = read_settings(os.environ)
+    log.configure(settings.log_format, "orchestrator")
+    Server(
+        "orchestrator.app:create_app",
+        factory=True,
+        address=settings.orchestrator_host,
+        port=settings.orchestrator_port,
+        interface=Interfaces.ASGI,
+        loop=Loops.uvloop,
+        workers=1,
+        backlog=2048,
+        backpressure=BACKPRESSURE,
+        workers_kill_timeout=KILL_SECONDS,
+        log_enabled=False,
+    ).serve()
+
+
+@contextlib.contextmanager
+def _streams_end_on_signal(hub: Hub) -> Iterator[None]:
+    """Ends the live streams when the process is told to stop: granian waits for every open one, and asks the application too late.
+
+    Granian hears signals through the event loop; a handler of Python's own beside it leaves that in place.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(hub.shut_down)
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _sources(parts: Orchestrator) -> list[Source]:
+    async def postgres() -> None:
+        await parts.database.ping()
+
+    async def redis() -> None:
+        await parts.redis.ping()
+
+    async def engine() -> None:
+        if (await parts.engine.ready()).get("status") == "unready":
+            raise EngineUnavailable("the engine is not ready")
+
+    async def feed() -> datetime | None:
+        return _proof_of("feed", await parts.engine.ready(), parts.clock.wall())
+
+    async def worker() -> datetime:
+        beat = await parts.redis.get(HEARTBEAT)
+        if not beat:
+            raise StoreUnavailable("no heartbeat of a worker")
+        return datetime.fromisoformat(msgspec.json.decode(beat)["at"])
+
+    return [
+        Source(name="postgres", check=postgres),
+        Source(name="redis", check=redis),
+        Source(name="engine", check=engine),
+        Source(name="worker", check=worker, stale_seconds=WORKER_STALE_SECONDS),
+        Source(name="feed", check=feed, must=False, stale_seconds=FEED_STALE_SECONDS),
+    ]
+
+
+def _proof_of(name: str, ready: dict[str, object], wall: datetime) -> datetime:
+    """When a source of the engine's last proved itself, from the ages in its /ready.
+
+    Raises:
+        EngineUnavailable: It does not say.
+    """
+    sources = ready.get("sources")
+    source = sources.get(name) if isinstance(sources, dict) else None
+    age_ms = source.get("age_ms") if isinstance(source, dict) else None
+    if not isinstance(age_ms, int | float):
+        raise EngineUnavailable(f"the engine does not know the age of {name}")
+    return wall - timedelta(milliseconds=age_ms)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    main()
