@@ -19,8 +19,9 @@ from shared.wire import decode, encode
 
 KEY_PREFIX = "neurotrade:report:1:"
 
-CLAIM_SECONDS = 15.0
-"""Three times the time an order may take: a claim that is gone belongs to a dead worker, not to a slow one."""
+CLAIM_SECONDS = 8.0
+"""More than an order may take with both questions to Redis (3 s and twice 2 s): a claim that is gone belongs to a dead worker, not to
+a slow one. Less would be unsafe, more would leave the order of a killed engine open for longer."""
 
 REPORT_SECONDS = 24 * 3600
 """Source: wire contract, POST /execute/entry: reports are kept for 24 h."""

@@ -22,10 +22,10 @@ from shared.wire import encode
 type Work = Callable[[], Awaitable[ExecutionReport]]
 type Blank = Callable[[ExecutionStatus, Problem], ExecutionReport]
 
-WORK_SECONDS = 5.0
+WORK_SECONDS = 3.0
 """An order that took longer is given up as refused: well before its claim expires, so that nobody else has begun."""
 
-WAIT_SECONDS = 6.0
+WAIT_SECONDS = 4.0
 """How long a second caller waits for the first one's report: longer than the work may take."""
 
 POLL_SECONDS = 0.02

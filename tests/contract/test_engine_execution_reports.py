@@ -4,16 +4,22 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from deploy.servers import free_port
+from deploy.servers import EmbeddedRedis, free_port
 from engine.errors import ClientOrderIdReused, ReportStoreUnavailable
+from engine.execution.desk import Desk
+from engine.execution.entry import enter
+from engine.execution.once import Once
 from engine.ports import Claimed, InFlight
 from engine.reports import KEY_PREFIX, RedisReports
 from shared.enums import ExecutionStatus, Side
 from shared.execution import ExecutionReport, Fill, OrderSide
+from tests.unit.engine.execution_desk import World, entry
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("redis")]
 
@@ -149,3 +155,33 @@ async def test_a_redis_that_is_gone_has_one_name_for_every_question(ask: Callabl
             await ask(RedisReports(nobody))  # type: ignore[misc]
     finally:
         await nobody.aclose()
+
+
+async def test_two_replicas_that_get_one_order_twenty_times_fill_it_once(redis: "Redis") -> None:
+    def replica() -> Desk:
+        once = Once(reports=RedisReports(redis), work_seconds=2.0, wait_seconds=2.0)
+        return msgspec.structs.replace(World().desk, once=once)
+
+    desks = [replica(), replica()]
+    reports = await asyncio.gather(*(enter(desks[number % 2], entry()) for number in range(20)))
+
+    assert {report.status for report in reports} == {ExecutionStatus.FILLED}
+    assert all(report == reports[0] for report in reports)
+
+
+async def test_an_order_goes_through_once_redis_has_come_back(tmp_path: Path) -> None:
+    server = EmbeddedRedis(tmp_path / "redis", free_port(), durable=False)
+    server.start()
+    client: Redis = Redis.from_url(server.url, socket_timeout=2.0, socket_connect_timeout=2.0)
+    desk = msgspec.structs.replace(World().desk, once=Once(reports=RedisReports(client)))
+    try:
+        assert (await enter(desk, entry(client_order_id="before"))).status is ExecutionStatus.FILLED
+        server.stop()
+        gone = await enter(desk, entry(client_order_id="during"))
+        assert gone.refusal is not None
+        assert gone.refusal.code == "report_store_unavailable"
+        server.start()
+        assert (await enter(desk, entry(client_order_id="after"))).status is ExecutionStatus.FILLED
+    finally:
+        await client.aclose()
+        server.stop()

@@ -11,6 +11,8 @@ from engine.errors import ClientOrderIdReused
 from engine.execution.close import close
 from engine.execution.entry import enter
 from engine.execution.lookup import look_up
+from engine.execution.once import WAIT_SECONDS, WORK_SECONDS
+from engine.reports import CLAIM_SECONDS
 from shared.enums import ExecutionStatus, OrderLookup
 from tests.unit.engine.execution_desk import StandingMarket, World, closing, entry, held, paper, real, refusal_of
 
@@ -206,3 +208,29 @@ async def test_a_missing_report_proves_nothing_about_real_money() -> None:
 
     assert (await look_up(world.desk, real(dry_run=False), "e-1")).state is OrderLookup.UNKNOWN
     assert (await look_up(world.desk, real(dry_run=True), "e-1")).state is OrderLookup.NOT_FOUND
+
+
+class BrokenMarket(StandingMarket):
+    """A market that breaks its promise once."""
+
+    async def book(self, symbol: str) -> Book:
+        if self.asked < 2:
+            self.asked = 2
+            raise ZeroDivisionError
+        return await super().book(symbol)
+
+
+async def test_an_order_that_crashed_gives_its_id_back() -> None:
+    world = World(market=BrokenMarket())
+    with pytest.raises(ZeroDivisionError):
+        await enter(world.desk, entry())
+
+    assert (await look_up(world.desk, paper(), "e-1")).state is OrderLookup.NOT_FOUND
+    assert (await enter(world.desk, entry())).status is ExecutionStatus.FILLED
+
+
+def test_a_claim_outlives_the_work_and_both_questions_to_redis() -> None:
+    redis_seconds = 2.0  # the socket time-out of engine.snapshots.connect
+
+    assert WORK_SECONDS + 2 * redis_seconds < CLAIM_SECONDS
+    assert WAIT_SECONDS > WORK_SECONDS
