@@ -11,9 +11,10 @@ import msgspec
 from aiohttp import web
 
 from deploy.sandbox.core.crowd import KINDS
-from deploy.sandbox.core.errors import Rejected, malformed, no_such_path
+from deploy.sandbox.core.errors import Rejected, no_such_path
 from deploy.sandbox.core.limits import DATA, FUNDING, WEIGHT, Pool, Standing
 from deploy.sandbox.core.query import Query
+from deploy.sandbox.core.rare import Rare
 from deploy.sandbox.core.replies import Reply
 from deploy.sandbox.exchange import Exchange
 
@@ -47,7 +48,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 def endpoints(exchange: Exchange) -> dict[str, Endpoint]:
     """Every public endpoint by path."""
-    prices, facts = exchange.prices, exchange.facts
+    prices, facts, rare = exchange.prices, exchange.facts, Rare(exchange.prices)
     rows: list[tuple[str, Callable[[Query, int], Reply], Callable[[Query], int]]] = [
         ("ping", lambda query, now: {}, fixed(1)),  # noqa: ARG005
         ("time", lambda query, now: {"serverTime": exchange.wall_ms()}, fixed(1)),  # noqa: ARG005
@@ -56,7 +57,9 @@ def endpoints(exchange: Exchange) -> dict[str, Endpoint]:
         ("continuousKlines", prices.continuous_klines, kline_weight),
         ("markPriceKlines", prices.mark_price_klines, kline_weight),
         ("indexPriceKlines", prices.index_price_klines, kline_weight),
+        ("premiumIndexKlines", prices.premium_index_klines, kline_weight),
         ("depth", prices.depth, depth_weight),
+        ("rpiDepth", prices.depth, fixed(20)),
         ("trades", prices.trades, fixed(5)),
         ("historicalTrades", prices.historical_trades, fixed(200)),
         ("aggTrades", prices.aggregate_trades, fixed(20)),
@@ -65,6 +68,13 @@ def endpoints(exchange: Exchange) -> dict[str, Endpoint]:
         ("ticker/bookTicker", prices.book_ticker, one_or_all(2, 5)),
         ("premiumIndex", prices.premium_index, one_or_all(1, 10)),
         ("openInterest", facts.open_interest, fixed(1)),
+        ("constituents", rare.constituents, fixed(2)),
+        ("assetIndex", rare.asset_index, one_or_all(1, 10)),
+        ("insuranceBalance", rare.insurance_balance, fixed(1)),
+        ("symbolAdlRisk", rare.adl_risk, fixed(1)),
+        ("tradingSchedule", rare.trading_schedule, fixed(5)),
+        ("indexInfo", rare.nothing, one_or_all(1, 10)),
+        ("convert/exchangeInfo", rare.nothing, fixed(20)),
     ]
     found = {f"/fapi/v1/{name}": Endpoint(answer=answer, weight=weight) for name, answer, weight in rows}
     found["/fapi/v2/ticker/price"] = found["/fapi/v1/ticker/price"]
@@ -72,6 +82,7 @@ def endpoints(exchange: Exchange) -> dict[str, Endpoint]:
     found["/fapi/v1/fundingInfo"] = Endpoint(answer=facts.funding_info, weight=fixed(1), pool=FUNDING)
     data: dict[str, Callable[[Query, int], Reply]] = {kind: facts.ratio(kind) for kind in KINDS}
     data |= {"openInterestHist": facts.open_interest_history, "takerlongshortRatio": facts.taker_ratio}
+    data |= {"basis": rare.basis, "delivery-price": rare.nothing}
     return found | {f"/futures/data/{n}": Endpoint(answer=answer, weight=fixed(1), pool=DATA) for n, answer in data.items()}
 
 
@@ -155,15 +166,5 @@ class Rest:
 
 def reply(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """A JSON response."""
-    return web.Response(body=msgspec.json.encode(body), status=status, headers=headers, content_type="application/json")
-
-
-def whole_number(value: Any, name: str) -> int:
-    """A whole number out of a control request's body.
-
-    Raises:
-        Rejected: It is something else.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise malformed(name)
-    return value
+    encoded = bytes(body) if isinstance(body, msgspec.Raw) else msgspec.json.encode(body)
+    return web.Response(body=encoded, status=status, headers=headers, content_type="application/json")

@@ -53,6 +53,10 @@ class Prices:
         """GET /fapi/v1/indexPriceKlines."""
         return self._candles(query.required("pair"), "index", query, now)
 
+    def premium_index_klines(self, query: Query, now: int) -> Reply:
+        """GET /fapi/v1/premiumIndexKlines."""
+        return self._candles(query.required("symbol"), "premium", query, now)
+
     def continuous_klines(self, query: Query, now: int) -> Reply:
         """GET /fapi/v1/continuousKlines: by pair and contract type."""
         pair, contract = query.required("pair"), query.required("contractType")

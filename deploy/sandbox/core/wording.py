@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deploy.sandbox.core import klines
+from deploy.sandbox.core import funding, klines
 from deploy.sandbox.core.intervals import next_open
 from deploy.sandbox.core.path import CLOSE, HIGH, LOW, OPEN, QUOTE, TAKER_BASE, TAKER_QUOTE, TRADES, VOLUME, Ints
 from deploy.sandbox.core.tape import Rows, Tape
@@ -83,7 +83,7 @@ class RenderedKlines:
         tape: The symbol's.
         wording: The symbol's.
         interval: One of `intervals.INTERVALS`.
-        kind: "last", "mark" or "index".
+        kind: "last", "mark", "index" or "premium".
     """
 
     def __init__(self, tape: Tape, wording: Wording, interval: str, kind: str) -> None:
@@ -121,4 +121,7 @@ class RenderedKlines:
         rows = klines.candles(self._tape, self._interval, start, end, now, mark=self._kind == "mark")
         if self._kind == "last":
             return self._wording.rows(rows, self._interval)
+        if self._kind == "premium" and len(rows.opened):
+            shares = np.tile(funding.premiums(self._tape, rows.opened), (4, 1))
+            rows = Rows(rows.opened, rows.table, shares * self._wording.price_scale)
         return self._wording.index_rows(rows, self._interval)
