@@ -1,0 +1,203 @@
+"""POST /analyze as a use case: from a market in memory to signals and reasons."""
+
+from datetime import timedelta
+
+import msgspec
+import numpy as np
+import pytest
+
+from engine.analysis import RulesAnalyst, ScanPlan, Sources, scan, show_window
+from engine.core.market import Candles, Timeframe, at
+from engine.core.screen import ScreenBounds
+from engine.core.verdict import AnalystFailure, Case, Verdict
+from engine.errors import ExchangeUnreachable
+from shared.analysis import AnalyzeReply, AnalyzeRequest, LiquidationPressure, RejectionReason, WhaleSignal
+from shared.enums import AnalystKind, Side
+from tests.unit.engine.execution_desk import NOW, WALL_MS, StandingClock
+from tests.unit.engine.market_world import NOW_MS, Kept, World, book, forced, living_feed, rules_of
+
+PLAN = ScanPlan(bounds=ScreenBounds(min_quote_volume=3e7, min_change_percent=1.5, top_n=10), min_confidence=60)
+STAGES = {"universe", "tickers", "candles", "features", "screen", "whales", "analyst", "verdict", "total"}
+
+
+class Silent:
+    """An analyst that never has a verdict, and remembers what it was shown."""
+
+    kind = AnalystKind.MODEL
+    model = "silent"
+
+    def __init__(self) -> None:
+        self.shown: list[Case] = []
+
+    async def argue(self, case: Case) -> Verdict | AnalystFailure:
+        self.shown.append(case)
+        return AnalystFailure(reason="no answer")
+
+
+def no_wider(_candles: Candles) -> dict[str, float]:
+    return {"CCI_14": 1.0}
+
+
+class Market:
+    def __init__(self) -> None:
+        self.clock = StandingClock()
+        self.world, self.kept = World(self.clock), Kept()
+        self.kept.feed = living_feed()
+        self.world.list_dip("AUSDT")
+        self.world.list_dip("BUSDT")
+        self.kept.ticker_of = dict(self.world.ticker_of)
+        self.sources = Sources(market=self.world, snapshots=self.kept, clock=self.clock)
+
+    async def scan(self, analyst: RulesAnalyst | Silent | None = None, **request: object) -> AnalyzeReply:
+        wanted = msgspec.convert(request, AnalyzeRequest)
+        return await scan(wanted, PLAN, self.sources, analyst or RulesAnalyst(), no_wider)
+
+
+def reasons(found: AnalyzeReply) -> dict[str, RejectionReason]:
+    return {no.symbol: no.reason for no in found.rejections}
+
+
+async def test_a_good_setup_becomes_a_signal_that_names_its_candle_its_price_and_its_analyst() -> None:
+    found = await Market().scan()
+    assert [signal.symbol for signal in found.signals] == ["AUSDT", "BUSDT"]
+    signal = found.signals[0]
+    assert (signal.side, signal.candle_close, signal.price_at, signal.analyst) == (Side.LONG, NOW, NOW, AnalystKind.RULES)
+    assert signal.stop_loss < signal.signal_price < signal.take_profit
+    assert set(found.timings_ms) == STAGES
+    assert (found.universe, found.screened, found.fallbacks) == (2, 2, [])
+
+
+async def test_only_perpetuals_in_usdt_that_trade_are_the_universe() -> None:
+    market = Market()
+    for name, changes in [
+        ("OLDUSDT", {"status": "SETTLING"}), ("CUSDC", {"quote_asset": "USDC"}), ("BTCUSDT_261225", {"contract_type": "CURRENT_QUARTER"}),
+    ]:  # fmt: skip
+        market.world.rules[name] = rules_of(name, **changes)
+    assert (await market.scan()).universe == 2
+
+
+async def test_one_symbol_without_candles_never_affects_another() -> None:
+    market = Market()
+    market.world.broken.add("AUSDT")
+    found = await market.scan()
+    assert [signal.symbol for signal in found.signals] == ["BUSDT"]
+    assert reasons(found) == {"AUSDT": RejectionReason.MARKET_DATA_MISSING}
+
+
+async def test_candles_that_ended_long_ago_decide_nothing() -> None:
+    market = Market()
+    market.clock.market = NOW + timedelta(minutes=30)
+    found = await market.scan()
+    assert set(reasons(found).values()) == {RejectionReason.MARKET_DATA_STALE}
+
+
+async def test_a_symbol_with_too_little_history_says_so() -> None:
+    market = Market()
+    kept = market.world.candle_of[("AUSDT", Timeframe.H4)]
+    market.world.candle_of[("AUSDT", Timeframe.H4)] = msgspec.structs.replace(
+        kept, **{name: getattr(kept, name)[-199:] for name in ("open_ms", "open", "high", "low", "close", "volume")}
+    )
+    assert reasons(await market.scan())["AUSDT"] is RejectionReason.NOT_ENOUGH_HISTORY
+
+
+async def test_a_silent_feed_is_replaced_by_requests_and_the_reply_says_so() -> None:
+    market = Market()
+    market.clock.pass_wall(timedelta(seconds=6))
+    market.world.book_of = {name: book(name, received_ms=market.clock.wall_ms()) for name in ("AUSDT", "BUSDT")}
+    found = await market.scan()
+    assert len(found.signals) == 2
+    assert found.fallbacks == ["tickers from REST", "no liquidations: the feed is silent"]
+
+
+async def test_without_redis_a_scan_goes_on_by_request() -> None:
+    market = Market()
+    market.kept.down = True
+    found = await market.scan()
+    assert len(found.signals) == 2
+    assert "tickers" in market.world.asked
+
+
+async def test_a_feed_that_does_not_know_the_market_yet_is_not_believed() -> None:
+    market = Market()
+    del market.kept.ticker_of["BUSDT"]
+    assert (await market.scan()).fallbacks == ["tickers from REST"]
+
+
+async def test_without_the_exchange_there_is_no_scan() -> None:
+    market = Market()
+    market.world.down = True
+    with pytest.raises(ExchangeUnreachable):
+        await market.scan()
+
+
+async def test_liquidations_of_longs_veto_a_long() -> None:
+    market = Market()
+    market.kept.orders = [forced("AUSDT", 200_000, Side.LONG)]
+    found = await market.scan()
+    assert reasons(found)["AUSDT"] is RejectionReason.WHALE_VETO
+    assert [signal.symbol for signal in found.signals] == ["BUSDT"]
+
+
+async def test_liquidations_of_shorts_raise_a_long_and_its_confidence() -> None:
+    market = Market()
+    market.kept.orders = [forced("BUSDT", 200_000, Side.SHORT)]
+    found = await market.scan()
+    assert [kept.symbol for kept in found.candidates] == ["BUSDT", "AUSDT"]
+    by_name = {signal.symbol: signal for signal in found.signals}
+    assert by_name["BUSDT"].confidence > by_name["AUSDT"].confidence
+    whale = by_name["BUSDT"].whale
+    assert whale is not None
+    assert whale.signal is WhaleSignal.SQUEEZE_SHORTS
+
+
+async def test_an_analyst_that_fails_means_no_trade_with_its_reason() -> None:
+    analyst = Silent()
+    found = await Market().scan(analyst)
+    assert found.signals == []
+    assert set(reasons(found).values()) == {RejectionReason.ANALYST_FAILED}
+    assert analyst.shown[0].indicators == {"CCI_14": 1.0}
+
+
+async def test_a_request_may_narrow_symbols_and_raise_the_threshold() -> None:
+    market = Market()
+    found = await market.scan(symbols=["BUSDT", "NOPE"], min_confidence=100)
+    assert found.screened == 1
+    assert reasons(found) == {"NOPE": RejectionReason.NO_SYMBOL_RULES, "BUSDT": RejectionReason.LOW_CONFIDENCE}
+
+
+async def test_top_n_bounds_the_candidates() -> None:
+    found = await Market().scan(top_n=1)
+    assert len(found.candidates) == 1
+    assert reasons(found)["BUSDT"] is RejectionReason.OUTRANKED
+
+
+async def test_an_empty_book_is_no_price() -> None:
+    market = Market()
+    market.world.book_of["AUSDT"] = msgspec.structs.replace(book("AUSDT"), asks=())
+    assert reasons(await market.scan())["AUSDT"] is RejectionReason.MARKET_DATA_MISSING
+
+
+async def test_nothing_is_signalled_on_a_book_that_was_received_long_ago() -> None:
+    market = Market()
+    market.world.book_of["AUSDT"] = book("AUSDT", received_ms=WALL_MS - 6_000)
+    assert reasons(await market.scan())["AUSDT"] is RejectionReason.STALE_PRICE
+
+
+async def test_features_hold_no_nan() -> None:
+    found = await Market().scan()
+    for candidate in found.candidates:
+        for value in candidate.features.values():
+            assert not (isinstance(value, float) and np.isnan(value))
+
+
+async def test_the_window_tells_the_heaviest_symbols_first_and_forgets_after_five_minutes() -> None:
+    market = Market()
+    market.kept.orders = [forced("A", 50_000, Side.SHORT, NOW_MS - 300_001), forced("A", 20_000), forced("B", 30_000, Side.SHORT)]
+    found = await show_window(market.sources)
+    assert [(view.symbol, view.pressure) for view in found.views] == [
+        ("B", LiquidationPressure.SHORT_HEAVY),
+        ("A", LiquidationPressure.LONG_HEAVY),
+    ]
+    assert len(found.recent) == 2
+    assert found.recent[0].at == at(NOW_MS)
+    assert found.feed_age_ms == 0
