@@ -6,11 +6,13 @@ that signs. They keep nothing: a paper book comes with each request.
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 
 from engine.core import fills
 from engine.core.order import MAX_PRICE_AGE_MS, EntryPlan, OrderRefusal, Wallet, no
 from engine.errors import ExchangeError, UnknownSymbol
+from engine.execution.protect import liquidation_of
 from engine.ports import Clock, Closing, Executed, Holdings, MarketData
 from shared.enums import Side, TriggerKind
 from shared.execution import PaperBook, PaperPosition, Protection, Trigger, VenueState
@@ -65,6 +67,9 @@ class MarketFills:
         if not levels:
             return no(OrderRefusal.THIN_BOOK, f"nobody takes {closing.symbol} now")
         taken = fills.walk_to_the_end(levels, closing.quantity, order_side, rules.tick_size)
+        if closing.position is not None and _beyond_liquidation(closing.position, taken.average_price):
+            fee_ratio = rules.liquidation_fee_ratio
+            return _liquidation(closing, closing.position, taken.average_price, fee_ratio, self._clock.now())
         return Executed(fills=fills.fills_of(closing.client_order_id, taken.levels, order_side, self._clock.now()))
 
 
@@ -73,18 +78,26 @@ def _unavailable(symbol: str, error: ExchangeError) -> Problem:
 
 
 def _at_trigger(closing: Closing, trigger: Trigger, tick: Decimal, fee_ratio: Decimal) -> Executed:
-    order_side = fills.order_side_of(closing.side, reduce_only=True)
-    if trigger.kind is TriggerKind.LIQUIDATION and closing.position is not None:
-        return _liquidation(closing, closing.position, trigger, fee_ratio)
+    touched = fills.touched_at(closing.side, trigger)
+    position = closing.position
+    if position is not None and (trigger.kind is TriggerKind.LIQUIDATION or _beyond_liquidation(position, touched)):
+        return _liquidation(closing, position, touched, fee_ratio, trigger.at)
     price = fills.trigger_price(closing.side, trigger, tick)
+    order_side = fills.order_side_of(closing.side, reduce_only=True)
     return Executed(fills=fills.fills_of(closing.client_order_id, [(price, closing.quantity)], order_side, trigger.at))
 
 
-def _liquidation(closing: Closing, position: PaperPosition, trigger: Trigger, fee_ratio: Decimal) -> Executed:
+def _beyond_liquidation(position: PaperPosition, price: Decimal) -> bool:
+    """A market that jumped over stop and liquidation price liquidated first: isolated margin never costs more than itself."""
+    liquidation = liquidation_of(position)
+    return liquidation > 0 and (price - liquidation) * position.side.sign <= 0
+
+
+def _liquidation(closing: Closing, position: PaperPosition, touched: Decimal, fee_ratio: Decimal, at: datetime) -> Executed:
     margin = position.margin * closing.quantity / position.quantity
-    price, fee = fills.liquidated(closing.side, closing.quantity, position.entry_price, margin, trigger, fee_ratio)
+    price, fee = fills.liquidated(closing.side, closing.quantity, position.entry_price, margin, touched, fee_ratio)
     order_side = fills.order_side_of(closing.side, reduce_only=True)
-    booked = fills.fills_of(closing.client_order_id, [(price, closing.quantity)], order_side, trigger.at, fee_ratio=ZERO)
+    booked = fills.fills_of(closing.client_order_id, [(price, closing.quantity)], order_side, at, fee_ratio=ZERO)
     return Executed(fills=booked, liquidation_fee=fee)
 
 

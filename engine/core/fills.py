@@ -112,17 +112,18 @@ def trigger_price(side: Side, trigger: Trigger, tick: Decimal) -> Decimal:
     Source: wire contract, POST /execute/close: "at the worse of trigger price and that bar's open, plus slippage".
     """
     order_side = order_side_of(side, reduce_only=True)
-    return worsen(_touched(side, trigger), order_side, TRIGGER_SLIPPAGE_RATIO, tick)
+    return worsen(touched_at(side, trigger), order_side, TRIGGER_SLIPPAGE_RATIO, tick)
 
 
-def _touched(side: Side, trigger: Trigger) -> Decimal:
+def touched_at(side: Side, trigger: Trigger) -> Decimal:
+    """Where the market was when the condition was met: its price, or the open of a bar that jumped over it; a target gains nothing by it."""
     if trigger.kind is TriggerKind.TARGET or trigger.bar_open is None:
         return trigger.price
     return min(trigger.price, trigger.bar_open) if side is Side.LONG else max(trigger.price, trigger.bar_open)
 
 
 def liquidated(
-    side: Side, quantity: Decimal, entry_price: Decimal, margin: Decimal, trigger: Trigger, fee_ratio: Decimal
+    side: Side, quantity: Decimal, entry_price: Decimal, margin: Decimal, touched: Decimal, fee_ratio: Decimal
 ) -> tuple[Decimal, Decimal]:
     """Price and liquidation fee (USDT) at which a liquidation is booked: together they cost the isolated margin at most.
 
@@ -133,13 +134,12 @@ def liquidated(
         quantity: Base asset liquidated.
         entry_price: Volume-weighted.
         margin: The isolated margin of that quantity, USDT.
-        trigger: Price, and the open of the bar that touched it.
+        touched: Where the market was.
         fee_ratio: The symbol's `liquidationFee`.
 
     Source: Binance FAQ, "Liquidation Protocols" (read 2026-11): bankruptcy price, liquidation clearance fee.
     """
     bankruptcy = entry_price - side.sign * margin / quantity
-    touched = _touched(side, trigger)
     raw = max(touched, bankruptcy) if side is Side.LONG else min(touched, bankruptcy)
     rounding = ROUND_CEILING if side is Side.LONG else ROUND_FLOOR
     price = max(raw, ZERO).quantize(MONEY, rounding=rounding)

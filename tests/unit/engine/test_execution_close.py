@@ -193,6 +193,42 @@ async def test_a_liquidation_never_costs_more_than_the_margin_of_the_closed_part
     assert lost <= position.margin * fill.quantity / position.quantity
 
 
+async def test_a_stop_in_a_market_that_jumped_beyond_liquidation_costs_the_margin_and_no_more() -> None:
+    # Margin 30 for 600 USDT: bankrupt at 57,000. The bar opened at 50,000, far below stop and liquidation price.
+    report = await filled(closing(paper(held()), trigger=trigger(TriggerKind.STOP, "59400", "50000")))
+
+    (fill,) = report.fills
+    assert (fill.price, fill.fee, report.liquidation_fee) == (Decimal(57_000), Decimal(0), Decimal(0))
+
+
+async def test_a_manual_close_beyond_liquidation_costs_the_margin_and_no_more() -> None:
+    world = World()
+    world.set_book(bids=((Decimal(57_100), Decimal(5)),))
+    report = await filled(closing(paper(held())), world)
+
+    # 29 lost, and of the fee of 7.1375 only the last dollar is there.
+    assert (report.average_price, report.liquidation_fee) == (Decimal(57_100), Decimal(1))
+
+
+@given(
+    side=st.sampled_from(Side),
+    kind=st.sampled_from(TriggerKind),
+    touched=st.decimals(min_value=40_000, max_value=80_000, places=1),
+    bar_open=st.none() | st.decimals(min_value=30_000, max_value=90_000, places=1),
+    leverage=st.sampled_from([2, 5, 20, 50, 100]),
+)
+async def test_no_triggered_close_ever_costs_more_than_the_isolated_margin_and_its_slippage_and_fee(
+    side: Side, kind: TriggerKind, touched: Decimal, bar_open: Decimal | None, leverage: int
+) -> None:
+    position = held(side, leverage=Decimal(leverage), margin=Decimal(600) / leverage)
+    met = Trigger(kind=kind, price=touched, at=THEN, bar_open=bar_open)
+    report = await filled(closing(paper(position), side, trigger=met))
+
+    (fill,) = report.fills
+    lost = report.liquidation_fee + fill.fee - price_pnl(side, fill.quantity, position.entry_price, fill.price)
+    assert lost <= position.margin
+
+
 async def test_a_trigger_needs_no_live_price() -> None:
     world = World()
     world.clock.pass_wall(timedelta(hours=1))
