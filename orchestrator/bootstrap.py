@@ -7,6 +7,7 @@ may come later.
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 from arq.connections import ArqRedis
@@ -18,9 +19,13 @@ from orchestrator.engine_client import HttpEngine, open_engine
 from orchestrator.jobs import RedisJobs, open_redis
 from orchestrator.metrics import Metrics
 from orchestrator.mutex import RedisMutex
+from orchestrator.ports import Desk
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.store.database import Database, migrate_when_up, open_database
 from orchestrator.store.unit_of_work import SqlTransactions
+from orchestrator.trading.compose import Ports, Trading, compose
+from orchestrator.trading.enter import EntryRules
+from orchestrator.trading.scan import ScanRules
 
 
 class RandomIds:
@@ -39,14 +44,18 @@ class Orchestrator:
     clock: MarketClock
     database: Database
     redis: ArqRedis
-    transactions: SqlTransactions
     engine: HttpEngine
-    balances: KnownBalances
     bus: RedisBus
     live_log: RedisLiveLog
     jobs: RedisJobs
     mutex: RedisMutex
     metrics: Metrics
+    trading: Trading
+
+    @property
+    def desk(self) -> Desk:
+        """What a user can have done."""
+        return self.trading.desk
 
 
 @asynccontextmanager
@@ -66,17 +75,38 @@ async def build(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
         closing.push_async_callback(redis.aclose, close_connection_pool=True)
         engine = open_engine(settings.engine_url, settings.engine_token)
         closing.push_async_callback(engine.close_connections)
-        yield Orchestrator(
-            settings=settings,
-            clock=clock,
-            database=database,
-            redis=redis,
-            transactions=SqlTransactions(database),
-            engine=engine,
-            balances=KnownBalances(clock),
-            bus=RedisBus(redis),
-            live_log=RedisLiveLog(redis),
-            jobs=RedisJobs(redis),
-            mutex=RedisMutex(redis),
-            metrics=Metrics(),
-        )
+        yield _composed(settings, clock, database, redis, engine)
+
+
+def _composed(
+    settings: OrchestratorSettings, clock: MarketClock, database: Database, redis: ArqRedis, engine: HttpEngine
+) -> Orchestrator:
+    ports = Ports(
+        transactions=SqlTransactions(database),
+        engine=engine,
+        balances=KnownBalances(clock),
+        mutex=RedisMutex(redis),
+        bus=RedisBus(redis),
+        clock=clock,
+        ids=RandomIds(),
+        jobs=RedisJobs(redis),
+    )
+    entries = EntryRules(dry_run=settings.binance_dry_run, approval_lasts=timedelta(minutes=settings.approval_minutes))
+    scans = ScanRules(
+        min_confidence=settings.min_confidence,
+        top_n=settings.top_coins_limit,
+        recent=timedelta(minutes=settings.recent_signal_minutes),
+    )
+    return Orchestrator(
+        settings=settings,
+        clock=clock,
+        database=database,
+        redis=redis,
+        engine=engine,
+        bus=RedisBus(redis),
+        live_log=RedisLiveLog(redis),
+        jobs=RedisJobs(redis),
+        mutex=RedisMutex(redis),
+        metrics=Metrics(),
+        trading=compose(ports, entries, scans),
+    )

@@ -24,6 +24,9 @@ STRUCTURAL: Final = frozenset({"position", "signals", "approvals", "status", "pa
 KEPT: Final = 256
 """Structural messages kept for each user and for everyone; a page that missed more reloads."""
 
+PUBLISH_SECONDS: Final = 1.0
+"""What a message may cost whoever sends it: trading never waits for pages."""
+
 RECONNECT_SECONDS: Final = 0.5
 SILENCE_SECONDS: Final = 5.0
 """How long a read of the subscription waits before it asks again."""
@@ -60,11 +63,12 @@ class RedisBus:
         whose = _EVERYONE if user_id is None else str(user_id)
         try:
             body = encode({"event": event, "data": data})
-            if event in STRUCTURAL:
-                await self._numbered(keys=["live:rev", f"live:log:{whose}"], args=[f"live:{whose}", body, KEPT])
-            else:
-                await self._redis.publish(f"live:{whose}", body)
-        except (RedisError, OSError, TypeError, ValueError) as error:
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                if event in STRUCTURAL:
+                    await self._numbered(keys=["live:rev", f"live:log:{whose}"], args=[f"live:{whose}", body, KEPT])
+                else:
+                    await self._redis.publish(f"live:{whose}", body)
+        except (RedisError, OSError, TimeoutError, TypeError, ValueError) as error:
             logger().warning("a message to the pages was lost", kind=event, error=str(error) or type(error).__name__)
 
 

@@ -1,8 +1,10 @@
-"""The queue: what is asked of the worker, under ids that make asking twice the same as asking once.
+"""The queue: what is asked of the worker, under ids that make asking twice the same as asking once; and the worker's sign of life.
 
 Only scans go through it. Nothing that protects a position waits in a queue.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -23,9 +25,25 @@ ON_DEMAND: Final = "now"
 JOB_EXPIRES_SECONDS: Final = 900.0
 """A scan that waited longer is of an old candle; it is dropped rather than run."""
 
-SOCKET_SECONDS: Final = 5.0
-CONNECT_SECONDS: Final = 2.0
-RETRIES: Final = 2
+DONE_SECONDS: Final = 86_400
+PULSE_KEY: Final = "health:worker"
+PULSE_SECONDS: Final = 86_400
+"""Kept long, so that the age of a worker that is gone can be seen to grow."""
+
+SOCKET_SECONDS: Final = 2.0
+"""Our commands take a millisecond; a Redis that hangs for longer is away."""
+
+CONNECT_SECONDS: Final = 1.0
+RETRIES: Final = 1
+
+
+class Pulse(msgspec.Struct, frozen=True, kw_only=True):
+    """The worker's sign of life, all in wall time: when it was given, and when each kind of work last ended well."""
+
+    at: datetime
+    last_scan: datetime | None = None
+    last_watch: datetime | None = None
+    last_settle: datetime | None = None
 
 
 class RedisJobs:
@@ -56,16 +74,49 @@ class RedisJobs:
         Raises:
             StoreUnavailable: Redis did not answer.
         """
-        try:
+        with _answering():
             return int(await self._redis.zcard(QUEUE))
-        except RedisError as error:
-            raise StoreUnavailable(f"redis: {type(error).__name__}") from error
+
+    async def done(self, candle_close: datetime) -> bool:
+        """Whether that close was scanned already.
+
+        Raises:
+            StoreUnavailable: Redis did not answer.
+        """
+        with _answering():
+            return bool(await self._redis.exists(_done_key(candle_close)))
+
+    async def mark_done(self, candle_close: datetime) -> None:
+        """Note that a close was scanned; losing the note costs a scan that finds nothing new.
+
+        Raises:
+            StoreUnavailable: Redis did not answer.
+        """
+        with _answering():
+            await self._redis.set(_done_key(candle_close), 1, ex=DONE_SECONDS)
+
+    async def beat(self, pulse: Pulse) -> None:
+        """Give the worker's sign of life.
+
+        Raises:
+            StoreUnavailable: Redis did not answer.
+        """
+        with _answering():
+            await self._redis.set(PULSE_KEY, msgspec.json.encode(pulse), ex=PULSE_SECONDS)
+
+    async def last_pulse(self) -> Pulse | None:
+        """The newest sign of life of any worker; None when none was ever given.
+
+        Raises:
+            StoreUnavailable: Redis did not answer.
+        """
+        with _answering():
+            found = await self._redis.get(PULSE_KEY)
+        return msgspec.json.decode(found, type=Pulse) if found else None
 
     async def _enqueue(self, job_id: str, argument: str) -> str:
-        try:
+        with _answering():
             await self._redis.enqueue_job(SCAN, argument, _job_id=job_id, _queue_name=QUEUE, _expires=JOB_EXPIRES_SECONDS)
-        except RedisError as error:
-            raise StoreUnavailable(f"redis: {type(error).__name__}") from error
         return job_id
 
 
@@ -93,3 +144,16 @@ def open_redis(url: str) -> ArqRedis:
 def serialize(job: dict[str, Any]) -> bytes:
     """A job or its result as JSON; an exception becomes its text."""
     return msgspec.json.encode(job, enc_hook=str)
+
+
+def _done_key(candle_close: datetime) -> str:
+    return f"{scan_job_id(candle_close)}:done"
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Calls Redis' silence by its name."""
+    try:
+        yield
+    except RedisError as error:
+        raise StoreUnavailable(f"redis: {type(error).__name__}") from error

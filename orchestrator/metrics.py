@@ -36,6 +36,22 @@ class Metrics:
             registry=self.registry,
         )
 
+    def went_well(self, loop: str, seconds: float) -> None:
+        """A whole round of a loop."""
+        self.loop_runs.labels(loop).inc()
+        self.loop_seconds.labels(loop).observe(seconds)
+        self.last_round.labels(loop).set_to_current_time()
+
+    def went_wrong(self, loop: str) -> None:
+        """A round that a missing source ended."""
+        self.loop_failures.labels(loop).inc()
+
+    def scanned(self, result: str, wall_ms: float) -> None:
+        """A scan and how it ended."""
+        self.scans.labels(result).inc()
+        if wall_ms:
+            self.scan_seconds.observe(wall_ms / 1000)
+
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self.registry)

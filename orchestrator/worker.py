@@ -1,0 +1,269 @@
+"""The process that trades: scans on each candle's close from a queue, everything that protects in loops of its own.
+
+`python -m orchestrator.worker`. Any number may run: scans are apart by a lease, everything else by compare-and-set. A source that is away
+is waited for; SIGTERM ends rounds and jobs that have begun, for a few seconds, and what is then cut off is settled at the next start.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
+from datetime import datetime, timedelta
+from typing import Any, Final, cast
+
+import uvloop
+from arq.worker import Worker, func
+from redis.exceptions import RedisError
+
+from orchestrator.bootstrap import Orchestrator, build
+from orchestrator.errors import OrchestratorError, SettingsError, StoreUnavailable
+from orchestrator.jobs import ON_DEMAND, QUEUE, SCAN, Pulse, RedisJobs, open_redis, serialize
+from orchestrator.log import configure, logger
+from orchestrator.loops import Loop, backoff, one_at_a_time, pause, repeat
+from orchestrator.metrics import Metrics, serve_metrics
+from orchestrator.ports import Clock
+from orchestrator.settings import OrchestratorSettings, read_settings
+from orchestrator.trading.scan import Scan, ScanOutcome, ScanResult, last_close
+
+WATCH_SECONDS: Final = 1.0
+SETTLE_SECONDS: Final = 2.0
+PULSE_SECONDS: Final = 1.0
+CLOSE_LOOK_SECONDS: Final = 0.05
+REVIEW_EVERY: Final = timedelta(minutes=5)
+"""Market time; a barrier that was touched is no less touched five minutes later."""
+
+CLOSE_SETTLES: Final = timedelta(seconds=2)
+"""Market time after a close in which the exchange still writes its candle."""
+
+POLL_SECONDS: Final = 0.01
+SCAN_TIMEOUT_SECONDS: Final = 150
+"""Above the engine's own time-out; it is also how long a killed worker's job stays taken."""
+
+DRAIN_SECONDS: Final = 5.0
+"""What a stopping worker gives to rounds and jobs that have begun; a supervisor kills after ten."""
+
+
+class CloseFeed:
+    """Asks for a scan at each close of market time, for the newest one only."""
+
+    def __init__(self, clock: Clock, jobs: RedisJobs) -> None:
+        self._clock = clock
+        self._jobs = jobs
+        self._asked: datetime | None = None
+
+    async def run(self) -> None:
+        """One look at the clock."""
+        close = last_close(self._clock.now() - CLOSE_SETTLES)
+        if close != self._asked:
+            await self._jobs.enqueue_scan_of(close)
+            self._asked = close
+
+
+class Scans:
+    """The job: scans a close once, unless a newer one has come; waits for an engine that is away."""
+
+    def __init__(self, scan: Scan, clock: Clock, jobs: RedisJobs, metrics: Metrics, stop: asyncio.Event) -> None:
+        self._scan = scan
+        self._clock = clock
+        self._jobs = jobs
+        self._metrics = metrics
+        self._stop = stop
+        self.last_done: datetime | None = None
+
+    async def job(self, _context: dict[Any, Any], argument: str) -> str:
+        """What the queue calls; answers how it ended and never raises but when cancelled."""
+        try:
+            if argument == ON_DEMAND:
+                return (await self._once(None)).outcome
+            return await self._of_close(datetime.fromisoformat(argument))
+        except StoreUnavailable as error:
+            logger().warning("a scan ended early", error=str(error), candle_close=argument)
+            return "store_unavailable"
+        except Exception:  # noqa: BLE001 - the edge of the queue: one scan that fails must not end the worker
+            logger().exception("a scan failed", candle_close=argument)
+            return "failed"
+
+    async def _of_close(self, close: datetime) -> str:
+        if await self._jobs.done(close):
+            return "done_before"
+        failures = 0
+        while not self._stop.is_set():
+            if last_close(self._clock.now()) > close:
+                logger().info("a close was skipped for a newer one", candle_close=close.isoformat())
+                return "superseded"
+            result = await self._once(close)
+            if result.outcome is ScanOutcome.DONE:
+                await self._jobs.mark_done(close)
+                return result.outcome
+            failures += 1
+            await pause(self._stop, backoff(failures))
+        return "stopped"
+
+    async def _once(self, close: datetime | None) -> ScanResult:
+        result = await self._scan.run(close)
+        self._metrics.scanned(result.outcome, result.wall_ms)
+        if result.outcome is ScanOutcome.DONE:
+            self.last_done = self._clock.wall()
+        return result
+
+
+class Heart:
+    """Notes which loops went well and gives the worker's sign of life."""
+
+    def __init__(self, clock: Clock, jobs: RedisJobs, scans: Scans, metrics: Metrics) -> None:
+        self._clock = clock
+        self._jobs = jobs
+        self._scans = scans
+        self._metrics = metrics
+        self._well: dict[str, datetime] = {}
+
+    def went_well(self, loop: str, seconds: float) -> None:
+        """A whole round."""
+        self._well[loop] = self._clock.wall()
+        self._metrics.went_well(loop, seconds)
+
+    def went_wrong(self, loop: str) -> None:
+        """A round that ended early."""
+        self._metrics.went_wrong(loop)
+
+    async def run(self) -> None:
+        """One beat."""
+        await self._jobs.beat(
+            Pulse(
+                at=self._clock.wall(),
+                last_scan=self._scans.last_done,
+                last_watch=self._well.get("watch"),
+                last_settle=self._well.get("settle"),
+            )
+        )
+
+
+def loops_of(orchestrator: Orchestrator, heart: Heart) -> list[Loop]:
+    """Everything that the worker does again and again; what protects comes first and never waits in a queue."""
+    trading, mutex = orchestrator.trading, orchestrator.mutex
+    review_seconds = max(WATCH_SECONDS, REVIEW_EVERY.total_seconds() / orchestrator.clock.speed)
+
+    async def settle() -> None:
+        await trading.settle.run()
+        await trading.panic.resume()
+        await trading.approve.expire()
+
+    def alone(name: str, run: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
+        return lambda: one_at_a_time(mutex, name, run)
+
+    return [
+        Loop(name="watch", every_seconds=WATCH_SECONDS, run=alone("watch", trading.watch.run)),
+        Loop(name="settle", every_seconds=SETTLE_SECONDS, run=alone("settle", settle)),
+        Loop(name="review", every_seconds=review_seconds, run=alone("review", trading.review.run)),
+        Loop(name="closes", every_seconds=CLOSE_LOOK_SECONDS, run=CloseFeed(orchestrator.clock, orchestrator.jobs).run),
+        Loop(name="pulse", every_seconds=PULSE_SECONDS, run=heart.run),
+    ]
+
+
+async def serve_queue(redis_url: str, scans: Scans, stop: asyncio.Event) -> None:
+    """Runs queued jobs until `stop` is set, over every absence of Redis."""
+    failures = 0
+    while not stop.is_set():
+        try:
+            await _serve_until(redis_url, scans, stop)
+            failures = 0
+        except (RedisError, OSError) as error:
+            failures += 1
+            logger().warning("the queue is away", error=f"{type(error).__name__}: {error}", attempt=failures)
+            await pause(stop, backoff(failures))
+
+
+async def _serve_until(redis_url: str, scans: Scans, stop: asyncio.Event) -> None:
+    redis = open_redis(redis_url)
+    queue = Worker(
+        functions=[func(cast("Any", scans.job), name=SCAN, keep_result=0, timeout=SCAN_TIMEOUT_SECONDS)],
+        queue_name=QUEUE,
+        redis_pool=redis,
+        handle_signals=False,
+        poll_delay=POLL_SECONDS,
+        keep_result=0,
+        log_results=False,
+        job_serializer=serialize,
+        job_deserializer=redis.job_deserializer,
+    )
+    polling, stopping = asyncio.create_task(queue.async_run()), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({polling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        queue.allow_pick_jobs = False
+        if queue.tasks:
+            await asyncio.wait(queue.tasks.values(), timeout=DRAIN_SECONDS)
+        if polling.done():
+            polling.result()
+    finally:
+        await _end(polling, stopping, *queue.tasks.values())
+        await redis.aclose(close_connection_pool=True)
+
+
+async def _end(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def work(settings: OrchestratorSettings, stop: asyncio.Event) -> None:
+    """Trades until `stop` is set.
+
+    Raises:
+        ClockUnavailable: The market clock did not answer at the start.
+        StoreUnavailable: PostgreSQL did not answer at the start.
+    """
+    async with build(settings) as orchestrator:
+        scans = Scans(orchestrator.trading.scan, orchestrator.clock, orchestrator.jobs, orchestrator.metrics, stop)
+        heart = Heart(orchestrator.clock, orchestrator.jobs, scans, orchestrator.metrics)
+        with ExitStack() as closing:
+            if settings.worker_metrics_port:
+                closing.callback(serve_metrics(orchestrator.metrics, settings.orchestrator_host, settings.worker_metrics_port))
+            logger().info("the worker trades")
+            async with asyncio.TaskGroup() as group:
+                for loop in loops_of(orchestrator, heart):
+                    group.create_task(repeat(loop, stop, heart))
+                group.create_task(serve_queue(settings.redis_url, scans, stop))
+
+
+async def run_until_told(settings: OrchestratorSettings, stop: asyncio.Event) -> None:
+    """Works until `stop` is set, then gives what has begun a few seconds and cuts off the rest."""
+    working, stopping = asyncio.create_task(work(settings, stop)), asyncio.create_task(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if stop.is_set() and not working.done():
+        await asyncio.wait({working}, timeout=DRAIN_SECONDS + 1)
+    stopping.cancel()
+    if not working.done():
+        logger().warning("what had begun was cut off; it is settled at the next start")
+        await _end(working)
+        return
+    working.result()
+
+
+async def _process(settings: OrchestratorSettings) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        await run_until_told(settings, stop)
+    except OrchestratorError as error:
+        logger().error("the worker ends", error=f"{type(error).__name__}: {error}")
+        return 1
+    logger().info("the worker has stopped")
+    return 0
+
+
+def main(env: Mapping[str, str]) -> int:
+    """The process's exit code."""
+    try:
+        settings = read_settings(env, logs_people_in=False)
+    except SettingsError as error:
+        sys.stderr.write(f"the worker cannot start: {error}\n")
+        return 2
+    configure(settings.log_format, "worker")
+    return uvloop.run(_process(settings))
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))
