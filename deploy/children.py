@@ -61,7 +61,7 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._stopping = False
-        self._begun = 0.0
+        self._begun = self._first_begun = 0.0
         self._ready_once = False
         self._tail: deque[str] = deque(maxlen=20)
 
@@ -72,6 +72,7 @@ class Child:
 
     def start(self) -> None:
         """Starts the process and keeps it running."""
+        self._first_begun = time.monotonic()
         self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.spec.name}")
 
     async def wait_ready(self) -> None:
@@ -80,16 +81,15 @@ class Child:
         Raises:
             ChildFailed: It would not stay up or did not serve in time.
         """
-        begun = time.monotonic()
         while not await self._is_ready():
             if self.restarts >= START_TRIES:
                 raise self._failure("does not stay up")
-            if time.monotonic() - begun > START_SECONDS:
+            if time.monotonic() - self._first_begun > START_SECONDS:
                 raise self._failure(f"did not serve within {START_SECONDS:.0f} s")
             await asyncio.sleep(POLL_SECONDS)
         self._ready_once = True
         where = f"  {self.spec.address}" if self.spec.address else ""
-        self._console.say(f"{self.spec.name:<13} ready after {time.monotonic() - begun:4.1f} s{where}")
+        self._console.say(f"{self.spec.name:<13} ready after {time.monotonic() - self._first_begun:4.1f} s{where}")
 
     async def stop(self) -> None:
         """Asks the process to end, waits its time, then ends its whole family."""

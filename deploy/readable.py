@@ -14,8 +14,14 @@ ERROR_LEVELS: Final = frozenset({"error", "critical", "exception", "fatal"})
 ROTATE_BYTES: Final = 20_000_000
 """A log file is set aside once at this size, so that a demo left running does not fill the disk."""
 
-SHOWN_FIRST: Final = ("event",)
-NOT_SHOWN: Final = frozenset({"event", "level", "at", "process", "timestamp", "exception", "trace_id"})
+NOT_SHOWN: Final = frozenset(
+    {
+        "event", "level", "at", "process", "timestamp", "exception", "trace_id", "user_id", "position_id", "order_id", "signal_id",
+        "client_order_id", "login_id",
+    }
+)  # fmt: skip
+"""Ids are for searching the files, not for reading."""
+
 COLOURS: Final = {"sandbox": 36, "engine": 32, "feed": 34, "worker": 33, "orchestrator": 35, "neurotrade": 37}
 WIDTH: Final = 12
 
@@ -65,7 +71,7 @@ def readable(record: dict[str, Any]) -> str:
     """One log record as a sentence with its fields, the traceback below it."""
     level = str(record.get("level", "info"))
     mark = "" if level in {"info", "debug"} else f"{level.upper()} "
-    fields = " ".join(f"{key}={_short(value)}" for key, value in record.items() if key not in NOT_SHOWN)
+    fields = " ".join(f"{key}={_short(value)}" for key, value in record.items() if key not in NOT_SHOWN and value != "")
     text = f"{_time(record)} {mark}{record.get('event', '')}{'  ' + fields if fields else ''}"
     return f"{text}\n{record['exception']}" if record.get("exception") else text
 

@@ -67,8 +67,10 @@ PRICED: Final[LiteralString] = """
       FROM fills f JOIN positions p ON p.id = f.position_id GROUP BY f.position_id, p.side, p.liquidation_price)
     SELECT count(*) AS n FROM legs
     WHERE NOT liquidated
-      AND (entry IS NULL OR abs((CASE side WHEN 'LONG' THEN 1 ELSE -1 END) * (sold - entry * left_by) - booked) > 0.00000001 * (n + 1))"""
-"""Positions whose booked profit is not what the prices and quantities of their fills give; a liquidation is capped by its margin."""
+      AND (entry IS NULL OR abs((CASE side WHEN 'LONG' THEN 1 ELSE -1 END) * (sold - entry * left_by) - booked)
+             > 0.00000001 * (n + 1) + 0.000000000001 * n * left_by)"""
+"""Positions whose booked profit is not what the prices and quantities of their fills give, but for rounding: eight decimals a fill, twelve of
+an average price. A liquidation is capped by its margin and judged by its wallet alone."""
 
 SIZES: Final[LiteralString] = """
     SELECT count(*) AS n FROM positions p
