@@ -1,6 +1,7 @@
 """REST: what an admin may see and ask for; no balance of anybody is among it."""
 
 from litestar import Response, Router, get, post
+from litestar.params import FromQuery
 
 from orchestrator.ports import AdminUserRow, ScanRow, Statistics
 from orchestrator.web.api_positions import page_limit, page_offset
@@ -32,7 +33,7 @@ class ScanQueued(Reply, frozen=True, kw_only=True):
 
 
 @get("/users", summary="List users")
-async def users(request: Asked, limit: int = 100, offset: int = 0) -> Users:
+async def users(request: Asked, limit: FromQuery[int] = 100, offset: FromQuery[int] = 0) -> Users:
     """Everyone, without their money."""
     rows = await doors_of(request).reads.admin_users(limit=page_limit(limit, MAX_ROWS), offset=page_offset(offset))
     return Users(users=rows)
@@ -45,7 +46,7 @@ async def health(request: Asked) -> Ready:
 
 
 @get("/signals", summary="Signals and scans")
-async def signals(request: Asked, limit: int = 50) -> AdminSignals:
+async def signals(request: Asked, limit: FromQuery[int] = 50) -> AdminSignals:
     """The newest signals with timings of the scans."""
     reads = doors_of(request).reads
     views = await reads.signals(request.user.id, limit=page_limit(limit, MAX_ROWS))

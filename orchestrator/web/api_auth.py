@@ -3,6 +3,7 @@
 from typing import Any
 
 from litestar import Request, Response, Router, post
+from litestar.params import JSONBody
 
 from orchestrator.web.auth import LoggedIn
 from orchestrator.web.bodies import LoginBody, RegisterBody
@@ -14,14 +15,14 @@ SCHEME = "Bearer"
 
 
 @post("/register", opt={"open": True}, summary="Register")
-async def register(request: Request[Any, Any, Any], data: RegisterBody) -> Registered:
+async def register(request: Request[Any, Any, Any], data: JSONBody[RegisterBody]) -> Registered:
     """A new user, on paper, auto-trading off."""
     user = await doors_of(request).auth.register(data.username, data.password, address_of(request))
     return Registered(id=user.id, username=user.username, role=user.role, mode="PAPER")
 
 
 @post("/login", opt={"open": True}, status_code=200, summary="Log in")
-async def log_in(request: Request[Any, Any, Any], data: LoginBody) -> Response[Access]:
+async def log_in(request: Request[Any, Any, Any], data: JSONBody[LoginBody]) -> Response[Access]:
     """An access token, and the cookie that carries the same."""
     doors = doors_of(request)
     logged_in = await doors.auth.log_in(data.username, data.password, address_of(request))

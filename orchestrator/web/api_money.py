@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from litestar import Router, get
+from litestar.params import FromQuery
 
 from orchestrator.web.api_positions import marks_for, mode_of, page_limit, page_offset
 from orchestrator.web.doors import Asked, Doors, doors_of
@@ -28,7 +29,9 @@ MAX_ENTRIES = 10_000
 
 
 @get("/history", summary="Closed positions")
-async def history(request: Asked, mode: str | None = None, limit: int = 100, offset: int = 0) -> Positions:
+async def history(
+    request: Asked, mode: FromQuery[str | None] = None, limit: FromQuery[int] = 100, offset: FromQuery[int] = 0
+) -> Positions:
     """Closed positions, the last closed first."""
     chosen = mode_of(mode) or request.user.mode
     rows = await doors_of(request).reads.history(
@@ -38,7 +41,7 @@ async def history(request: Asked, mode: str | None = None, limit: int = 100, off
 
 
 @get("/stats", summary="Totals, win rate, today")
-async def stats(request: Asked, mode: str | None = None) -> StatsReply:
+async def stats(request: Asked, mode: FromQuery[str | None] = None) -> StatsReply:
     """Totals over closed positions, and what is open now."""
     doors = doors_of(request)
     chosen = mode_of(mode) or request.user.mode
@@ -66,7 +69,7 @@ async def stats(request: Asked, mode: str | None = None) -> StatsReply:
 
 
 @get("/equity", summary="The equity curve")
-async def equity(request: Asked, period: str = "7d", mode: str | None = None) -> Equity:
+async def equity(request: Asked, period: FromQuery[str] = "7d", mode: FromQuery[str | None] = None) -> Equity:
     """Booked balances over a period of market time, and equity now."""
     if period not in PERIODS:
         raise bad_fields({"period": f"must be one of {', '.join(PERIODS)}"})
@@ -86,7 +89,9 @@ async def equity(request: Asked, period: str = "7d", mode: str | None = None) ->
 
 
 @get("/ledger", summary="The ledger")
-async def ledger(request: Asked, mode: str | None = None, limit: int = MAX_ENTRIES, offset: int = 0) -> Ledger:
+async def ledger(
+    request: Asked, mode: FromQuery[str | None] = None, limit: FromQuery[int] = MAX_ENTRIES, offset: FromQuery[int] = 0
+) -> Ledger:
     """Every change of the wallet, the newest first; the sum of all amounts is the balance."""
     chosen = mode_of(mode) or request.user.mode
     page = await doors_of(request).reads.ledger(

@@ -4,6 +4,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from litestar import Response, Router, get, patch, post
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from orchestrator.ports import Mark, PositionRow, Refusal, SymbolResult
 from orchestrator.web.bodies import AmendBody, CloseBody, Numbers, StopBody
@@ -33,7 +34,11 @@ MAX_ROWS = 500
 
 @get("/positions", summary="List positions")
 async def list_positions(
-    request: Asked, status: str | None = None, mode: str | None = None, limit: int = 200, offset: int = 0
+    request: Asked,
+    status: FromQuery[str | None] = None,
+    mode: FromQuery[str | None] = None,
+    limit: FromQuery[int] = 200,
+    offset: FromQuery[int] = 0,
 ) -> Positions:
     """Positions of the user, the newest first; `status` is one or more of the four states, CLOSED or LIVE, comma-separated."""
     doors = doors_of(request)
@@ -49,7 +54,7 @@ async def list_positions(
 
 
 @get("/positions/{position_id:uuid}", summary="Read a position")
-async def read_position(request: Asked, position_id: UUID) -> PositionReply:
+async def read_position(request: Asked, position_id: FromPath[UUID]) -> PositionReply:
     """One position of the user."""
     doors = doors_of(request)
     row = await doors.reads.position(request.user.id, position_id)
@@ -59,7 +64,7 @@ async def read_position(request: Asked, position_id: UUID) -> PositionReply:
 
 
 @post("/positions/{position_id:uuid}/close", status_code=200, summary="Close a position")
-async def close_position(request: Asked, position_id: UUID, data: CloseBody | None = None) -> ClosedReply:
+async def close_position(request: Asked, position_id: FromPath[UUID], data: JSONBody[CloseBody | None] = None) -> ClosedReply:
     """Close all of a position, or the quantity given; reduce-only."""
     numbers = await Numbers.of(request)
     quantity = numbers.read("quantity", (data or CloseBody()).quantity)
@@ -78,7 +83,7 @@ async def close_position(request: Asked, position_id: UUID, data: CloseBody | No
 
 
 @patch("/positions/{position_id:uuid}", summary="Amend a position")
-async def amend_position(request: Asked, position_id: UUID, data: AmendBody) -> AmendedReply:
+async def amend_position(request: Asked, position_id: FromPath[UUID], data: JSONBody[AmendBody]) -> AmendedReply:
     """Move stop or target, or arm a trailing stop; absent means unchanged."""
     numbers = await Numbers.of(request)
     stop_loss = numbers.read("stop_loss", data.stop_loss)
@@ -107,7 +112,7 @@ async def list_approvals(request: Asked) -> Approvals:
 
 
 @post("/approvals/{approval_id:uuid}/approve", status_code=200, summary="Approve an entry")
-async def approve(request: Asked, approval_id: UUID) -> Approved:
+async def approve(request: Asked, approval_id: FromPath[UUID]) -> Approved:
     """Enter what waits, priced again now."""
     entered = await doors_of(request).desk.approve(request.user.id, approval_id)
     if isinstance(entered, Refusal):
@@ -116,7 +121,7 @@ async def approve(request: Asked, approval_id: UUID) -> Approved:
 
 
 @post("/approvals/{approval_id:uuid}/decline", status_code=200, summary="Decline an entry")
-async def decline(request: Asked, approval_id: UUID) -> Declined:
+async def decline(request: Asked, approval_id: FromPath[UUID]) -> Declined:
     """Drop what waits."""
     refusal = await doors_of(request).desk.decline(request.user.id, approval_id)
     if refusal is not None:
@@ -125,7 +130,7 @@ async def decline(request: Asked, approval_id: UUID) -> Declined:
 
 
 @post("/stop", status_code=200, summary="Stop auto-trading")
-async def stop(request: Asked, data: StopBody) -> StopReply:
+async def stop(request: Asked, data: JSONBody[StopBody]) -> StopReply:
     """Auto-trading off; positions stay protected, or are closed."""
     stopped = await doors_of(request).desk.stop(request.user.id, close_positions=data.positions == "close")
     return StopReply(auto_trade_enabled=stopped.auto_trade_enabled, positions=_outcomes(stopped.positions))

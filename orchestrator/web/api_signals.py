@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from litestar import Router, get
+from litestar.params import FromPath, FromQuery
 
 from orchestrator.web.api_positions import page_limit, page_offset
 from orchestrator.web.doors import Asked, doors_of
@@ -13,7 +14,9 @@ MAX_ROWS = 200
 
 
 @get("/", summary="List signals")
-async def list_signals(request: Asked, limit: int = 50, offset: int = 0, symbol: str | None = None) -> Signals:
+async def list_signals(
+    request: Asked, limit: FromQuery[int] = 50, offset: FromQuery[int] = 0, symbol: FromQuery[str | None] = None
+) -> Signals:
     """Signals for everyone, the newest first."""
     views = await doors_of(request).reads.signals(
         request.user.id, limit=page_limit(limit, MAX_ROWS), offset=page_offset(offset), symbol=symbol
@@ -22,7 +25,7 @@ async def list_signals(request: Asked, limit: int = 50, offset: int = 0, symbol:
 
 
 @get("/{signal_id:uuid}", summary="Read a signal")
-async def read_signal(request: Asked, signal_id: UUID) -> SignalReply:
+async def read_signal(request: Asked, signal_id: FromPath[UUID]) -> SignalReply:
     """One signal with reasoning and features."""
     view = await doors_of(request).reads.signal(request.user.id, signal_id)
     if view is None:

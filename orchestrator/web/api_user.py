@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 from litestar import Router, delete, get, patch, post, put
+from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, UnsetType
 
 from orchestrator.ports import SettingsChanges, UserRow
@@ -30,7 +31,7 @@ async def read_settings(request: Asked) -> Settings:
 
 
 @patch("/api/settings", summary="Change settings")
-async def change_settings(request: Asked, data: SettingsBody) -> Settings:
+async def change_settings(request: Asked, data: JSONBody[SettingsBody]) -> Settings:
     """Change what is given, leave the rest; every change is kept with its time."""
     changes = settings_changes(data, await Numbers.of(request))
     version = None if isinstance(data.version, UnsetType) else data.version
@@ -92,7 +93,7 @@ def _later(what: str) -> ProblemError:
 
 
 @put("/api/user/api-key", status_code=204, summary="Store an exchange key (not yet)")
-async def store_api_key(data: ApiKeyBody) -> None:  # noqa: ARG001 - read so that a malformed one is told
+async def store_api_key(data: JSONBody[ApiKeyBody]) -> None:  # noqa: ARG001 - read so that a malformed one is told
     """Answers 501 until real money is available."""
     raise _later("Storing an exchange key")
 
@@ -110,7 +111,7 @@ async def begin_totp() -> None:
 
 
 @post("/api/user/totp/confirm", summary="Confirm two-step sign-in (not yet)")
-async def confirm_totp(data: CodeBody) -> None:  # noqa: ARG001 - read so that a malformed one is told
+async def confirm_totp(data: JSONBody[CodeBody]) -> None:  # noqa: ARG001 - read so that a malformed one is told
     """Answers 501 until real money is available."""
     raise _later("Two-step sign-in")
 
@@ -122,7 +123,7 @@ async def end_totp() -> None:
 
 
 @get("/api/chart/{symbol:str}", summary="A chart (not yet)")
-async def chart(symbol: str) -> None:
+async def chart(symbol: FromPath[str]) -> None:
     """Answers 501 until charts are available."""
     raise _later(f"The chart of {symbol[:40]}")
 

@@ -12,7 +12,7 @@ from orchestrator.web.health import Health
 from orchestrator.web.hub import Hub
 from orchestrator.web.market import Market
 
-type Asked = Request[Viewer, Any, State]
+Asked = Request[Viewer, Any, State]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from litestar import Router, get
+from litestar.params import FromQuery
 from litestar.response import Stream as StreamResponse
 
 from orchestrator.web.doors import Asked, Doors, doors_of
@@ -26,7 +27,7 @@ _MAX_SYMBOL = 40
 
 
 @get("/api/live", summary="Live events", media_type="text/event-stream", tags=["live"])
-async def live(request: Asked, last: str = "", watch: str = "") -> StreamResponse:
+async def live(request: Asked, last: FromQuery[str] = "", watch: FromQuery[str] = "") -> StreamResponse:
     """Server-sent events; `last` (or Last-Event-ID) is the last id seen, `watch` up to three more symbols to price."""
     doors = doors_of(request)
     if doors.hub.closing or doors.hub.streams >= doors.hub.most_streams:

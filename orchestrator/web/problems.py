@@ -15,7 +15,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.errors import EngineUnavailable, OrchestratorError
-from orchestrator.log import TRACE_ID, bound_trace, logger
+from orchestrator.log import TRACE_ID, bound_trace, logger, new_trace_id
 from orchestrator.ports import Refusal, RefusalReason
 from shared.problem import Problem
 from shared.wire import TRACE_HEADER, encode
@@ -119,7 +119,9 @@ def exception_handlers(error_page: ErrorPage | None = None) -> dict[Any, Any]:
     def answer(
         request: Request[Any, Any, Any], status: int, problem: Problem, headers: Mapping[str, str] | None = None
     ) -> Response[Any]:
-        traced = msgspec.structs.replace(problem, trace_id=TRACE_ID.get())
+        traced = msgspec.structs.replace(problem, trace_id=TRACE_ID.get() or _given_trace(request.scope) or new_trace_id())
+        if not TRACE_ID.get():  # no route was found, so no middleware ran
+            headers = {**(headers or {}), TRACE_HEADER: traced.trace_id}
         if error_page is not None and wants_page(request):
             page = error_page(request, status, traced)
             page.headers.update(headers or {})
