@@ -71,7 +71,9 @@ pages_router = Router(
         actions.admin_page,
         actions.scan_form,
         sections.section_page,
+        sections.tick,
         sections.position_section,
+        sections.life_section,
         sections.receipt_section,
     ],
 )

@@ -63,13 +63,18 @@ def _drawdowns(places: Sequence[tuple[float, float]]) -> list[str]:
     for place in places[1:]:
         if place[1] <= peak_y:
             if len(stretch) > 1:
-                areas.append(_path([*stretch, (place[0], peak_y)]))
+                areas.append(_path([*stretch, (_crossing(stretch[-1], place, peak_y), peak_y)]))
             peak_y, stretch = place[1], [place]
         else:
             stretch.append(place)
     if len(stretch) > 1:
         areas.append(_path([*stretch, (stretch[-1][0], peak_y)]))
     return areas
+
+
+def _crossing(below: tuple[float, float], above: tuple[float, float], y: float) -> float:
+    """Where the line from one place to another reaches a height."""
+    return round(below[0] + (above[0] - below[0]) * (below[1] - y) / (below[1] - above[1]), 1)
 
 
 def _path(places: Sequence[tuple[float, float]]) -> str:

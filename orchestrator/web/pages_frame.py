@@ -108,6 +108,7 @@ async def frame(request: Asked, active: str) -> dict[str, Any]:
         "approvals": approvals,
         "approvals_waiting": len(approvals),
         "live_name": "live-" + hashlib.sha256(viewer.login_id.bytes).hexdigest()[:16],
+        "rev": doors.hub.rev(viewer.id),
         "wall": wall,
         "now": doors.clock.now(),
         "notice": notice_of(request.query_params.get("say")),

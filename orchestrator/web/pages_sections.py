@@ -9,12 +9,13 @@ from litestar import Response, get
 from orchestrator.ports import ScanRow, UserRow
 from orchestrator.web import format as fmt
 from orchestrator.web.doors import Asked, doors_of
-from orchestrator.web.pages_frame import frame, id_of
+from orchestrator.web.pages_frame import frame, id_of, user_of
 from orchestrator.web.pages_money import PERIODS, Money, PositionView, money_of, view_of, worst_case
 from orchestrator.web.pages_render import page
 from orchestrator.web.pages_words import REFUSALS, SOURCES, WHALES, word
 from orchestrator.web.problems import not_found
-from orchestrator.web.valuation import LIVE, day_start
+from orchestrator.web.ticks import balance_payload, positions_payload, prices_payload
+from orchestrator.web.valuation import LIVE, day_start, value_all, wealth
 
 SCAN_MINUTES = 15
 BRIEF = 5
@@ -184,6 +185,29 @@ async def section_page(request: Asked, section: str) -> Response[str]:
 async def position_section(request: Asked, position_id: str) -> Response[str]:
     """The live part of a position's page."""
     return page("sections/position.html", await frame(request, "positions") | await position_context(request, position_id))
+
+
+@get("/dashboard/_/life/{position_id:str}", include_in_schema=False)
+async def life_section(request: Asked, position_id: str) -> Response[str]:
+    """What a position has paid and done so far."""
+    return page("sections/life.html", await frame(request, "positions") | await position_context(request, position_id))
+
+
+@get("/dashboard/_/tick", include_in_schema=False)
+async def tick(request: Asked) -> Response[dict[str, Any]]:
+    """The numbers of one moment, for a page that has no live stream: the same patches, asked for."""
+    doors, user = doors_of(request), await user_of(request)
+    rows = await doors.reads.positions(user.id, statuses=LIVE)
+    marks = await doors.market.marks({row.symbol for row in rows})
+    valued = value_all(rows, marks)
+    worth = wealth(await doors.reads.account(user.id, user.mode), [each for each in valued if each.row.mode == user.mode])
+    wall = doors.clock.wall()
+    parts = [prices_payload(marks, rows, wall), positions_payload(valued, worth, wall), balance_payload(user.mode, worth, wall)]
+    patches: dict[str, Any] = {name: {} for name in ("t", "s", "x")}
+    for part in parts:
+        for name, patch in patches.items():
+            patch.update(part.get(name, {}))
+    return Response(patches | {"prices": parts[0]["prices"], "server_now": fmt.iso(wall)}, headers={"Cache-Control": "no-store"})
 
 
 @get("/dashboard/_/receipt/{receipt_id:str}", include_in_schema=False)
