@@ -49,8 +49,8 @@ def configure(log_format: str, process: str) -> None:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
-        cache_logger_on_first_use=True,
+        logger_factory=structlog.WriteLoggerFactory(),
+        cache_logger_on_first_use=False,
     )
     _route_standard_logging(shared, renderer)
 

@@ -5,6 +5,7 @@ are the only things of the market that reach the prompt.
 """
 
 import json
+import re
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Final, Literal
 
@@ -16,6 +17,7 @@ from shared.enums import AnalystKind, Side
 from shared.wire import to_builtins
 
 MOST_REASONING: Final = 600
+_BEGINS_LIKE_AN_OBJECT: Final = re.compile(r'\{\s*"')
 
 SYSTEM: Final = """You judge one futures trade candidate at a time. Answer with exactly one JSON object and nothing else, of this form:
 {"signal": "LONG" | "SHORT" | "WAIT", "confidence": 0-100, "stop_loss": number, "take_profit": number, "reasoning": "one or two sentences"}
@@ -98,19 +100,27 @@ def _price(value: float | str | None) -> Decimal | None:
 
 
 def _objects(text: str) -> list[dict[str, Any]]:
-    decoder = json.JSONDecoder(parse_constant=_no_constant)
+    """The whole objects at the top of a text; none where something that begins like an object does not end like one."""
+    decoder = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_no_twice)
     found: list[dict[str, Any]] = []
     position = text.find("{")
     while position >= 0:
         try:
-            value, end = decoder.raw_decode(text, position)
+            value, position = decoder.raw_decode(text, position)
+            found.append(value)
         except (ValueError, RecursionError):
-            position = text.find("{", position + 1)
-            continue
-        found.append(value)
-        position = text.find("{", end)
+            if _BEGINS_LIKE_AN_OBJECT.match(text, position):
+                return []
+            position += 1
+        position = text.find("{", position)
     return found
 
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number")
+
+
+def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise ValueError("a field is given twice")
+    return dict(pairs)

@@ -1,0 +1,41 @@
+"""The engine's settings: named when missing or malformed, never shown."""
+
+import pytest
+
+from engine.errors import SettingsError
+from engine.settings import read_settings
+
+LEAST = {"ENGINE_TOKEN": "secret-token", "REDIS_URL": "redis://127.0.0.1:6379/0"}
+
+
+def test_two_settings_are_enough_and_the_defaults_are_safe() -> None:
+    settings = read_settings(LEAST)
+    assert settings.binance_dry_run is True
+    assert settings.ai_api_key == ""
+    assert (settings.top_coins_limit, settings.min_confidence, settings.engine_port) == (10, 75, 8000)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ENGINE_TOKEN", " "), ("REDIS_URL", ""), ("BINANCE_REST_URL", "fapi.binance.com"), ("BINANCE_WS_URL", "https://x"),
+        ("BINANCE_DRY_RUN", "maybe"), ("TOP_COINS_LIMIT", "0"), ("TOP_COINS_LIMIT", "ten"), ("MIN_CONFIDENCE", "101"), ("MIN_VOLUME_USDT", "nan"),
+        ("ENGINE_PORT", "70000"), ("LOG_FORMAT", "xml"), ("AI_TIMEOUT_SECONDS", "0"), ("REQUEST_WEIGHT_LIMIT", "1.5"), ("MARKET_CLOCK_URL", "here"),
+    ],
+)  # fmt: skip
+def test_a_missing_or_malformed_setting_is_named(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name) as caught:
+        read_settings({**LEAST, name: value})
+    assert caught.value.name == name
+
+
+def test_either_name_of_the_models_key_is_read() -> None:
+    assert read_settings({**LEAST, "DEEPSEEK_API_KEY": "k1"}).ai_api_key == "k1"
+    assert read_settings({**LEAST, "DEEPSEEK_API_KEY": "k1", "AI_API_KEY": "k2"}).ai_api_key == "k2"
+
+
+def test_settings_never_show_a_secret() -> None:
+    settings = read_settings({**LEAST, "AI_API_KEY": "k2", "BINANCE_API_SECRET": "s3"})
+    assert "secret-token" not in repr(settings)
+    assert "k2" not in repr(settings)
+    assert "s3" not in str(settings)
