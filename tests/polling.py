@@ -17,7 +17,7 @@ def wait_until[T](read: Callable[[], T], *, seconds: float, what: str) -> T:
         time.sleep(0.05)
 
 
-async def eventually[T](read: Callable[[], Awaitable[T]], *, seconds: float, what: str) -> T:
+async def eventually[T](read: Callable[[], Awaitable[T | None]], *, seconds: float, what: str) -> T:
     """As `wait_until`, inside an event loop."""
     deadline = time.monotonic() + seconds
     while True:
