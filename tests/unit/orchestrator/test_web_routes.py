@@ -208,7 +208,7 @@ async def test_a_token_signed_without_our_key_is_refused(scene: Scene) -> None:
     forged = [
         jwt.encode(payload, "another secret that is as long as it takes", algorithm="HS256"),
         jwt.encode(payload, SECRET * 2, algorithm="HS512"),
-        jwt.encode(payload, None, algorithm="none"),
+        jwt.encode(payload, "", algorithm="none"),
         jwt.encode({"sub": str(user_id), "exp": wall + 900}, SECRET, algorithm="HS256"),
         jwt.encode(payload | {"sub": str(uuid4())}, SECRET, algorithm="HS256"),
     ]
