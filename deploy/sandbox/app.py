@@ -12,15 +12,15 @@ from deploy.sandbox.exchange import Exchange
 from deploy.sandbox.files import default_start
 from deploy.sandbox.options import SandboxOptions
 from deploy.sandbox.rest import Rest
-from deploy.sandbox.streams import Streams
+from deploy.sandbox.streams import Pace, Streams
 
 __all__ = ["SandboxOptions", "default_start", "running_sandbox", "serve"]
 
 
-def build(exchange: Exchange) -> web.Application:
+def build(exchange: Exchange, pace: Pace | None = None) -> web.Application:
     """The application with every door."""
     app = web.Application()
-    streams = Streams(exchange)
+    streams = Streams(exchange, pace or Pace())
     app.add_routes(Control(exchange).routes())
     app.add_routes(streams.routes())
     app.router.add_route("*", "/{path:.*}", Rest(exchange).handle)
@@ -55,9 +55,9 @@ async def running_sandbox(options: SandboxOptions) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def running_exchange(exchange: Exchange) -> AsyncIterator[str]:
+async def running_exchange(exchange: Exchange, pace: Pace | None = None) -> AsyncIterator[str]:
     """Serve an exchange while the context lasts; yields its base URL."""
-    runner = web.AppRunner(build(exchange), access_log=None, shutdown_timeout=2.0)
+    runner = web.AppRunner(build(exchange, pace), access_log=None, shutdown_timeout=2.0)
     await runner.setup()
     try:
         site = web.TCPSite(runner, exchange.options.host, exchange.options.port)

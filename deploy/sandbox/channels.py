@@ -11,6 +11,9 @@ import msgspec
 from deploy.sandbox.core.events import Emitter, Events
 from deploy.sandbox.core.stream_names import Stream
 
+PASSING = frozenset({"aggTrade", "trade", "forceOrder"})
+"""Streams of things that happen: a new listener hears what comes from now on. The others begin with how things stand."""
+
 
 class Listener(Protocol):
     """A connection that takes frames."""
@@ -66,9 +69,16 @@ class Channels:
         self._parse = parse
         self._open: dict[str, Channel] = {}
 
-    def join(self, listener: Listener, name: str, routes: frozenset[str], wall_ms: int) -> None:
-        """Listen to a stream; on the wrong route or without such a stream nothing will ever come, as on the exchange."""
-        channel = self._open.get(name) or self._opened(name, wall_ms)
+    def join(self, listener: Listener, name: str, routes: frozenset[str], moments: tuple[int, int]) -> None:
+        """Listen to a stream; on the wrong route or without such a stream nothing will ever come, as on the exchange.
+
+        Args:
+            listener: Who.
+            name: Of the stream.
+            routes: What the listener's path carries.
+            moments: Market time and wall time.
+        """
+        channel = self._open.get(name) or self._opened(name, *moments)
         if channel is not None and channel.stream.route in routes:
             self._open[name] = channel
             channel.listeners[listener] = None
@@ -88,11 +98,12 @@ class Channels:
             if channel.due_wall_ms <= wall_ms:
                 channel.speak(now, wall_ms)
 
-    def _opened(self, name: str, wall_ms: int) -> Channel | None:
+    def _opened(self, name: str, now: int, wall_ms: int) -> Channel | None:
         stream = self._parse(name)
         emit = self._events.emitter(stream) if stream else None
         if stream is None or emit is None:
             return None
         channel = Channel(name, stream, emit)
         channel.due_wall_ms = wall_ms
+        channel.told_until = now if stream.kind in PASSING else None
         return channel

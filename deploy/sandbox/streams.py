@@ -20,15 +20,29 @@ log = logging.getLogger(__name__)
 
 STEP_SECONDS = 0.05
 """How often channels are looked at: the fastest cadence."""
-PING_SECONDS = 180.0
-PONG_SECONDS = 600.0
-LIFETIME_SECONDS = 24 * 3600.0
 MOST_STREAMS = 1024
 MOST_MESSAGES = 10
 """Incoming messages a second."""
 MOST_QUEUED = 20_000
 """Frames that wait for a slow reader before it is dropped."""
 POLICY_VIOLATION = 1008
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """Wall times of a connection's life, seconds.
+
+    Args:
+        ping: Between two pings of the server.
+        pong: Without a pong before the connection is dropped.
+        lifetime: Before it is dropped anyway.
+        check: Between two looks at all this.
+    """
+
+    ping: float = 180.0
+    pong: float = 600.0
+    lifetime: float = 24 * 3600.0
+    check: float = 1.0
+
 
 _ROUTES = {"/market": frozenset({MARKET}), "/public": frozenset({PUBLIC}), "": frozenset({PUBLIC})}
 """What each path carries; un-routed connections get only /public streams since 2026-04-23."""
@@ -71,10 +85,12 @@ class Streams:
 
     Args:
         exchange: What it opens on.
+        pace: Of connections.
     """
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, pace: Pace) -> None:
         self._exchange = exchange
+        self._pace = pace
         self.channels = Channels(exchange.events, parsed)
         self._connections: set[Connection] = set()
 
@@ -142,16 +158,16 @@ class Streams:
 
     async def _keep(self, connection: Connection) -> None:
         """Pings, and ends what is silent, slow or a day old."""
-        loop = asyncio.get_running_loop()
+        loop, pace = asyncio.get_running_loop(), self._pace
         begun = pinged = loop.time()
         while not connection.socket.closed:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(pace.check)
             moment = loop.time()
-            silent = moment - connection.last_pong > PONG_SECONDS
-            if silent or connection.overflowed or moment - begun > LIFETIME_SECONDS:
+            silent = moment - connection.last_pong > pace.pong
+            if silent or connection.overflowed or moment - begun > pace.lifetime:
                 await connection.socket.close(code=POLICY_VIOLATION, message=b"no pong" if silent else b"disconnected")
                 return
-            if moment - pinged >= PING_SECONDS:
+            if moment - pinged >= pace.ping:
                 pinged = moment
                 await connection.socket.ping(str(self._exchange.wall_ms()).encode())
 
@@ -188,7 +204,7 @@ class Streams:
     def _subscribe(self, connection: Connection, names: list[str]) -> None:
         for name in names[:MOST_STREAMS]:
             connection.names[name] = None
-            self.channels.join(connection, name, connection.routes, self._exchange.wall_ms())
+            self.channels.join(connection, name, connection.routes, (self._exchange.now(), self._exchange.wall_ms()))
 
     def _unsubscribe(self, connection: Connection, names: list[str]) -> None:
         for name in names:

@@ -35,7 +35,7 @@ QUARTERS_A_DAY = DAY_MS // QUARTER_MS
 MINUTES = TICKS // TICKS_A_MINUTE
 KEPT_BLOCKS = 3_000
 """Walked candles kept over all symbols: some 25 MB."""
-KEPT_CHUNKS = 12_000
+KEPT_CHUNKS = 4_000
 """Days of sums kept over all symbols: some 12 KB each by quarters, 150 KB by minutes."""
 KEPT_MINUTE_CHUNKS = 250
 KEPT_MIDDLES = 3_000

@@ -10,8 +10,8 @@ from deploy.sandbox.core.tape import Rows, Tape
 QUOTE_DECIMALS = 7
 """At most; fewer where tick times step has fewer."""
 MARK_DECIMALS = 8
-KEPT_ROWS = 1_600
-"""Rendered closed candles kept for a symbol and interval: one full reply and some."""
+SPARE_ROWS = 64
+"""Rendered closed candles kept for a symbol and interval beyond the longest reply so far."""
 
 
 class Wording:
@@ -89,6 +89,7 @@ class RenderedKlines:
     def __init__(self, tape: Tape, wording: Wording, interval: str, kind: str) -> None:
         self._tape, self._wording, self._interval, self._kind = tape, wording, interval, kind
         self._first = 0
+        self._longest = 0
         self._rows: list[bytes] = []
 
     def reply(self, start: int, end: int, now: int) -> bytes:
@@ -111,7 +112,8 @@ class RenderedKlines:
         if end >= known:
             self._rows += self._rendered(known, end, now)
         out = self._rows[(start - self._first) // length : (end - self._first) // length + 1]
-        surplus = len(self._rows) - KEPT_ROWS
+        self._longest = max(self._longest, len(out))
+        surplus = len(self._rows) - self._longest - SPARE_ROWS
         if surplus > 0:
             self._rows = self._rows[surplus:]
             self._first += surplus * length
