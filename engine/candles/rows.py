@@ -4,7 +4,8 @@ Source: Binance USDⓈ-M REST pages "Kline", "24hr Ticker", "Mark Price", "Order
 """
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -95,7 +96,7 @@ class SymbolRow(msgspec.Struct, rename="camel"):
     contract_type: str
     base_asset: str
     quote_asset: str
-    filters: list[dict[str, str | int]]
+    filters: list[dict[str, Any]]
     liquidation_fee: Decimal = Decimal("0.015")
     market_take_bound: Decimal = Decimal("0.05")
 
@@ -164,12 +165,15 @@ def funding_of(row: FundingRow) -> Funding:
     return Funding(at_ms=row.funding_time, rate=row.funding_rate, mark=Decimal(row.mark_price) if row.mark_price else None)
 
 
-def rules_of(row: SymbolRow) -> InstrumentRules:
-    """A symbol's rules.
+def rules_of(row: SymbolRow) -> InstrumentRules | None:
+    """A symbol's rules; None where a filter that every contract has is absent, so that one odd row never hides the others."""
+    try:
+        return _rules(row)
+    except (KeyError, InvalidOperation):
+        return None
 
-    Raises:
-        KeyError: A filter that every contract has is absent.
-    """
+
+def _rules(row: SymbolRow) -> InstrumentRules:
     filters = {str(entry["filterType"]): entry for entry in row.filters}
     price, lot = filters["PRICE_FILTER"], filters["LOT_SIZE"]
     market_lot = filters.get("MARKET_LOT_SIZE", lot)
@@ -196,5 +200,5 @@ def rules_of(row: SymbolRow) -> InstrumentRules:
     )
 
 
-def _number(entry: Mapping[str, str | int], name: str) -> Decimal:
+def _number(entry: Mapping[str, Any], name: str) -> Decimal:
     return Decimal(str(entry[name])).normalize() + 0

@@ -132,7 +132,8 @@ class BinanceData:
 
     async def _read_rules(self) -> Mapping[str, InstrumentRules]:
         info = await self._get("/fapi/v1/exchangeInfo", rows.ExchangeInfo, {}, 1)
-        self._rules = {row.symbol: rows.rules_of(row) for row in info.symbols if row.contract_type}
+        found = (rows.rules_of(row) for row in info.symbols)
+        self._rules = {rules.symbol: rules for rules in found if rules is not None}
         self._rules_ms = self._clock.now_ms()
         return self._rules
 

@@ -1,0 +1,300 @@
+"""Public data over HTTP: decoding, caching until the next close, one flight for all, weight, retries, refusals by name."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from engine.candles import BinanceData, Door, WeightBudget, open_session
+from engine.candles.rows import (
+    DepthRow,
+    ExchangeInfo,
+    FundingRow,
+    KlineRow,
+    MarkKlineRow,
+    PremiumRow,
+    RatioRow,
+    TickerRow,
+    TradeRow,
+    rules_of,
+)
+from engine.core.market import Timeframe
+from engine.errors import ExchangeRefused, ExchangeThrottled, ExchangeUnreachable, ReplyMalformed, UnknownSymbol
+from tests.unit.engine.execution_desk import NOW, StandingClock
+from tests.unit.engine.market_world import MINUTE, NOW_MS
+
+type Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Exchange:
+    """A tiny exchange: each path answers what a test puts there, every question is remembered."""
+
+    def __init__(self) -> None:
+        self.clock = StandingClock()
+        self.answers: dict[str, Any] = {}
+        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.headers: dict[str, str] = {}
+        self.status = 200
+        self.drops = 0
+        self.held: asyncio.Event | None = None
+        self.budget = WeightBudget(2400, self.clock.now_ms, patience_seconds=0.1)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append((request.path, dict(request.query)))
+        if self.held is not None:
+            await self.held.wait()
+        if self.drops:
+            self.drops -= 1
+            assert request.transport is not None
+            request.transport.abort()
+        answer = self.answers.get(request.path, [])
+        body = answer(dict(request.query)) if callable(answer) else answer
+        return web.json_response(body, status=self.status, headers=self.headers)
+
+
+@asynccontextmanager
+async def data_of(exchange: Exchange) -> AsyncIterator[BinanceData]:
+    app = web.Application()
+    app.router.add_get("/{path:.*}", exchange.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        async with open_session() as session:
+            yield BinanceData(Door(session, f"http://127.0.0.1:{runner.addresses[0][1]}", exchange.budget), exchange.clock)
+    finally:
+        await runner.cleanup()
+
+
+def kline(open_ms: int, timeframe: Timeframe = Timeframe.M15) -> list[object]:
+    return [open_ms, "1.0", "1.3", "0.9", "1.2", "50", open_ms + timeframe.ms - 1, "60", 3, "1", "1", "0"]
+
+
+def until_now(query: dict[str, str]) -> list[list[object]]:
+    timeframe = Timeframe(query["interval"])
+    newest = NOW_MS // timeframe.ms * timeframe.ms
+    return [kline(newest - back * timeframe.ms, timeframe) for back in range(5, -1, -1)]
+
+
+async def test_only_closed_candles_are_kept() -> None:
+    exchange = Exchange()
+    exchange.answers["/fapi/v1/klines"] = until_now
+    async with data_of(exchange) as data:
+        candles = await data.candles("XUSDT", Timeframe.M15)
+    assert candles.closed_ms == NOW_MS
+    assert list(candles.open_ms) == [NOW_MS - back * Timeframe.M15.ms for back in range(5, 0, -1)]
+    assert exchange.asked[0][1] == {"symbol": "XUSDT", "interval": "15m", "limit": "499"}
+
+
+async def test_candles_are_read_again_only_when_the_next_one_has_closed() -> None:
+    exchange = Exchange()
+    exchange.answers["/fapi/v1/klines"] = until_now
+    async with data_of(exchange) as data:
+        await data.candles("XUSDT", Timeframe.M15)
+        exchange.clock.market = NOW + timedelta(minutes=14, seconds=59)
+        await data.candles("XUSDT", Timeframe.M15)
+        assert len(exchange.asked) == 1
+        exchange.clock.market = NOW + timedelta(minutes=15)
+        await data.candles("XUSDT", Timeframe.M15)
+        await data.candles("XUSDT", Timeframe.H4)
+    assert [query["interval"] for _, query in exchange.asked] == ["15m", "15m", "4h"]
+
+
+async def test_many_who_want_the_same_share_one_flight() -> None:
+    exchange = Exchange()
+    exchange.answers["/fapi/v1/klines"] = until_now
+    exchange.held = asyncio.Event()
+    async with data_of(exchange) as data:
+        asked = [asyncio.ensure_future(data.candles("XUSDT", Timeframe.M15)) for _ in range(20)]
+        asked[0].cancel()
+        await asyncio.sleep(0)
+        exchange.held.set()
+        found = await asyncio.gather(*asked[1:])
+    assert len(exchange.asked) == 1
+    assert all(candles is found[0] for candles in found)
+
+
+async def test_a_symbol_that_is_not_ascii_reaches_the_exchange_as_it_is() -> None:
+    exchange = Exchange()
+    exchange.answers["/fapi/v1/klines"] = until_now
+    async with data_of(exchange) as data:
+        await data.candles("币安人生USDT", Timeframe.M15)
+        await data.candles("1000SATSUSDT", Timeframe.M15)
+    assert [query["symbol"] for _, query in exchange.asked] == ["币安人生USDT", "1000SATSUSDT"]
+
+
+async def test_a_dropped_connection_is_tried_again_and_a_dead_exchange_is_unreachable() -> None:
+    exchange = Exchange()
+    exchange.answers["/fapi/v1/klines"] = until_now
+    exchange.drops = 2
+    async with data_of(exchange) as data:
+        assert len(await data.candles("XUSDT", Timeframe.M15)) == 5
+        assert len(exchange.asked) == 3
+        exchange.drops = 100
+        with pytest.raises(ExchangeUnreachable):
+            await data.candles("YUSDT", Timeframe.M15)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (400, {"code": -1121, "msg": "Invalid symbol."}, UnknownSymbol),
+        (400, {"code": -1102, "msg": "Mandatory parameter."}, ExchangeRefused),
+        (404, ["not", "a", "problem"], ReplyMalformed),
+        (500, {}, ExchangeUnreachable),
+        (503, {"code": -1008, "msg": "overload"}, ExchangeUnreachable),
+        (403, "<html>", ExchangeUnreachable),
+        (200, {"neither": "list"}, ReplyMalformed),
+    ],
+)
+async def test_every_refusal_has_its_name_and_is_not_repeated(status: int, body: object, error: type[Exception]) -> None:
+    exchange = Exchange()
+    exchange.status, exchange.answers["/fapi/v1/klines"] = status, body
+    async with data_of(exchange) as data:
+        with pytest.raises(error):
+            await data.candles("XUSDT", Timeframe.M15)
+    assert len(exchange.asked) == 1
+
+
+@pytest.mark.parametrize("status", [429, 418])
+async def test_after_429_or_418_nobody_asks_until_the_exchange_allows(status: int) -> None:
+    exchange = Exchange()
+    exchange.status, exchange.headers["Retry-After"] = status, "30"
+    async with data_of(exchange) as data:
+        for _ in range(2):
+            with pytest.raises(ExchangeThrottled) as caught:
+                await data.book("XUSDT")
+    assert 29 < caught.value.retry_after_seconds <= 30
+    assert len(exchange.asked) == 1
+
+
+async def test_weight_is_spent_by_the_market_minute_and_the_exchange_knows_better() -> None:
+    exchange = Exchange()
+    exchange.answers["/fapi/v1/depth"] = {"bids": [["1", "2"]], "asks": [["3", "4"]], "T": 5}
+    exchange.headers["X-MBX-USED-WEIGHT-1M"] = "2399"
+    async with data_of(exchange) as data:
+        assert (await data.book("XUSDT")).mid == Decimal(2)
+        with pytest.raises(ExchangeThrottled, match="weight"):
+            await data.book("XUSDT")
+        exchange.clock.market = NOW + timedelta(minutes=1)
+        exchange.headers.clear()
+        await data.book("XUSDT")
+    assert len(exchange.asked) == 2
+    assert exchange.budget.used == 2
+
+
+async def test_a_waiter_goes_on_when_the_market_minute_turns() -> None:
+    clock = StandingClock()
+    budget = WeightBudget(10, clock.now_ms, patience_seconds=5)
+    await budget.spend(10)
+    waiting = asyncio.ensure_future(budget.spend(10))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    clock.market = NOW + timedelta(minutes=1)
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_rules_are_read_once_a_market_hour_and_an_old_word_is_better_than_none() -> None:
+    exchange = Exchange()
+    exchange.answers["/fapi/v1/exchangeInfo"] = {"symbols": [symbol_row("XUSDT"), {**symbol_row("ODDUSDT"), "filters": []}]}
+    async with data_of(exchange) as data:
+        assert set(await data.instruments()) == {"XUSDT"}
+        await data.instrument("XUSDT")
+        assert len(exchange.asked) == 1
+        exchange.clock.market = NOW + timedelta(hours=1)
+        exchange.status = 500
+        assert (await data.instrument("XUSDT")).tick_size == Decimal("0.10")
+        assert len(exchange.asked) == 2
+        with pytest.raises(UnknownSymbol):
+            await data.instrument("YUSDT")
+
+
+async def test_long_gaps_of_mark_bars_are_read_page_by_page_without_a_hole() -> None:
+    exchange = Exchange()
+    since = NOW_MS - 4000 * MINUTE
+
+    def page(query: dict[str, str]) -> list[list[object]]:
+        start = int(query["startTime"])
+        opens = range(start, min(start + int(query["limit"]) * MINUTE, NOW_MS + 1), MINUTE)
+        return [kline(open_ms, Timeframe.M1) for open_ms in opens]
+
+    exchange.answers["/fapi/v1/markPriceKlines"] = page
+    async with data_of(exchange) as data:
+        bars = await data.mark_bars("XUSDT", since, NOW_MS + 30_000)
+    assert [bar.open_ms for bar in bars] == list(range(since, NOW_MS + 1, MINUTE))
+    assert (bars[0].high, bars[0].close_ms) == (Decimal("1.3"), since + MINUTE)
+    assert len(exchange.asked) == 3
+
+
+async def test_positioning_that_does_not_come_is_none() -> None:
+    exchange = Exchange()
+    exchange.status = 500
+    async with data_of(exchange) as data:
+        found = await data.positioning("XUSDT")
+    assert (found.funding_ratio, found.long_short_ratio) == (None, None)
+
+
+def symbol_row(symbol: str) -> dict[str, Any]:
+    return {
+        "symbol": symbol, "status": "TRADING", "contractType": "PERPETUAL", "baseAsset": "X", "quoteAsset": "USDT",
+        "filters": [
+            {"filterType": "PRICE_FILTER", "minPrice": "0.1", "maxPrice": "1000", "tickSize": "0.10"},
+            {"filterType": "LOT_SIZE", "minQty": "1", "maxQty": "1000", "stepSize": "1"},
+        ],
+    }  # fmt: skip
+
+
+def test_the_whole_recorded_market_has_rules_and_only_trading_usdt_perpetuals_are_ours(fixtures_folder: Path) -> None:
+    body = (fixtures_folder / "rules" / "exchangeInfo_DEMO_2026-03-31.json").read_bytes()
+    rows = msgspec.json.decode(body, type=ExchangeInfo, strict=False).symbols
+    rules = {found.symbol: found for row in rows if (found := rules_of(row)) is not None}
+    ours = {symbol for symbol, found in rules.items() if found.tradable}
+    assert len(rules) == 705
+    assert len(ours) == 531
+    assert {"1000SHIBUSDT", "币安人生USDT"} <= ours
+    settled = {symbol for symbol, found in rules.items() if found.status == "SETTLING"}
+    assert settled
+    assert not settled & ours
+    assert all(
+        found.tick_size > 0 and found.step_size > 0 and found.min_notional > 0 for found in rules.values() if found.tradable
+    )
+
+
+def test_mainnet_rows_become_exact_decimals(fixtures_folder: Path) -> None:
+    listed = json.loads((fixtures_folder / "rules" / "mainnet_rows_2026-09.json").read_text())["symbols"]
+    btc = next(row for row in listed if row["symbol"] == "BTCUSDT")
+    found = rules_of(
+        msgspec.convert(
+            {"baseAsset": "BTC", "quoteAsset": "USDT", **btc},
+            type=ExchangeInfo.__annotations__["symbols"].__args__[0],
+            strict=False,
+        )
+    )
+    assert found is not None
+    assert (found.tick_size, found.min_notional, found.market_max_quantity) == (Decimal("0.1"), Decimal(50), Decimal(120))
+    assert found.liquidation_fee_ratio == Decimal("0.0125")
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/fapi/v1/depth", DepthRow),
+        ("/fapi/v1/trades", list[TradeRow]),
+        ("/fapi/v1/premiumIndex", PremiumRow),
+        ("/fapi/v1/ticker/24hr", TickerRow),
+        ("/fapi/v1/fundingRate", list[FundingRow]),
+        ("/futures/data/topLongShortAccountRatio", list[RatioRow]),
+    ],
+)
+def test_the_documented_replies_are_read(fixtures_folder: Path, path: str, kind: Any) -> None:
+    examples = json.loads((fixtures_folder / "official_sdk" / "rest_api_examples.json").read_text())
+    reply = next(example["response"] for example in examples if example["path"] == path)
+    assert msgspec.json.decode(msgspec.json.encode(reply), type=kind, strict=False)
