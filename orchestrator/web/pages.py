@@ -3,6 +3,7 @@
 from pathlib import PurePosixPath
 
 from litestar import Response, Router, get
+from litestar.params import FromPath
 
 from orchestrator.web import pages_account as account
 from orchestrator.web import pages_actions as actions
@@ -21,7 +22,7 @@ _FILES = {path.relative_to(STATIC).as_posix(): path.read_bytes() for path in sor
 
 
 @get(STATIC_PATH + "/{digest:str}/{name:path}", include_in_schema=False, opt={"open": True}, sync_to_thread=False)
-def static_file(digest: str, name: str) -> Response[bytes]:
+def static_file(digest: FromPath[str], name: FromPath[str]) -> Response[bytes]:
     """A static file under the hash of its content; any other hash is not there.
 
     Raises:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from litestar import Response, get, post
+from litestar.params import FromPath
 
 from orchestrator.ports import PositionRow, Refusal, SettingsChanges
 from orchestrator.web.doors import Asked, doors_of
@@ -21,13 +22,13 @@ _NOT_A_NUMBER = "Enter a number such as 12.5."
 
 
 @get("/dashboard/positions/{position_id:str}", include_in_schema=False)
-async def position_page(request: Asked, position_id: str) -> Response[str]:
+async def position_page(request: Asked, position_id: FromPath[str]) -> Response[str]:
     """One position: is it protected, why is it here, and what can be changed."""
     return await _position(request, position_id, {}, {})
 
 
 @get("/dashboard/positions/{position_id:str}/close", include_in_schema=False)
-async def close_page(request: Asked, position_id: str) -> Response[str]:
+async def close_page(request: Asked, position_id: FromPath[str]) -> Response[str]:
     """Asks before a position is closed; a closed one is shown instead."""
     context = await frame(request, "positions") | await position_context(request, position_id)
     if not context["view"].live:
@@ -36,7 +37,7 @@ async def close_page(request: Asked, position_id: str) -> Response[str]:
 
 
 @post("/dashboard/positions/{position_id:str}/close", include_in_schema=False)
-async def close_form(request: Asked, position_id: str) -> Response[str]:
+async def close_form(request: Asked, position_id: FromPath[str]) -> Response[str]:
     """Closes all, half or a quantity of a position."""
     form, doors, back = await form_of(request), doors_of(request), f"/dashboard/positions/{id_of(position_id)}"
     row: PositionRow = (await position_context(request, position_id))["view"].row
@@ -52,7 +53,7 @@ async def close_form(request: Asked, position_id: str) -> Response[str]:
 
 
 @post("/dashboard/positions/{position_id:str}/protect", include_in_schema=False)
-async def protect_form(request: Asked, position_id: str) -> Response[str]:
+async def protect_form(request: Asked, position_id: FromPath[str]) -> Response[str]:
     """Moves stop and target, or arms a trailing stop. What the form left as it was is not sent."""
     form, back = await form_of(request), f"/dashboard/positions/{id_of(position_id)}"
     row: PositionRow = (await position_context(request, position_id))["view"].row
@@ -74,7 +75,7 @@ async def protect_form(request: Asked, position_id: str) -> Response[str]:
 
 
 @post("/dashboard/approvals/{approval_id:str}/approve", include_in_schema=False)
-async def approve_form(request: Asked, approval_id: str) -> Response[str]:
+async def approve_form(request: Asked, approval_id: FromPath[str]) -> Response[str]:
     """Enters what waits, priced again now.
 
     Raises:
@@ -89,7 +90,7 @@ async def approve_form(request: Asked, approval_id: str) -> Response[str]:
 
 
 @post("/dashboard/approvals/{approval_id:str}/decline", include_in_schema=False)
-async def decline_form(request: Asked, approval_id: str) -> Response[str]:
+async def decline_form(request: Asked, approval_id: FromPath[str]) -> Response[str]:
     """Drops what waits.
 
     Raises:
@@ -150,7 +151,7 @@ async def panic_form(request: Asked) -> Response[str]:
 
 
 @get("/dashboard/panic/{receipt_id:str}", include_in_schema=False)
-async def receipt_page(request: Asked, receipt_id: str) -> Response[str]:
+async def receipt_page(request: Asked, receipt_id: FromPath[str]) -> Response[str]:
     """What a panic did, and whether it is over."""
     return page("receipt.html", await frame(request, "panic") | await receipt_context(request, receipt_id))
 

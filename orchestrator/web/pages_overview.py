@@ -1,6 +1,7 @@
 """The pages that only show: overview, positions, signals, market, history, ledger, and the phone's menu."""
 
 from litestar import Response, get
+from litestar.params import FromPath
 
 from orchestrator.web.doors import Asked, doors_of
 from orchestrator.web.pages_frame import PAGE_SIZE, frame, id_of, offset_of, pager
@@ -43,7 +44,7 @@ async def signals_page(request: Asked) -> Response[str]:
 
 
 @get("/dashboard/signals/{signal_id:str}", include_in_schema=False)
-async def signal_page(request: Asked, signal_id: str) -> Response[str]:
+async def signal_page(request: Asked, signal_id: FromPath[str]) -> Response[str]:
     """One signal: reasoning, figures, and what became of it.
 
     Raises:
@@ -89,7 +90,7 @@ async def more_page(request: Asked) -> Response[str]:
 
 
 @get("/dashboard/{tab:str}", include_in_schema=False)
-async def unknown_page(request: Asked, tab: str) -> Response[str]:  # noqa: ARG001 - the router wants the parameter
+async def unknown_page(request: Asked, tab: FromPath[str]) -> Response[str]:  # noqa: ARG001 - the router wants the parameter
     """Any other tab.
 
     Raises:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from litestar import Response, get
+from litestar.params import FromPath
 
 from orchestrator.ports import ScanRow, UserRow
 from orchestrator.web import format as fmt
@@ -158,7 +159,7 @@ async def receipt_context(request: Asked, receipt_id: str) -> dict[str, Any]:
 
 
 @get("/dashboard/_/{section:str}", include_in_schema=False)
-async def section_page(request: Asked, section: str) -> Response[str]:
+async def section_page(request: Asked, section: FromPath[str]) -> Response[str]:
     """One section of a page, as it stands now.
 
     Raises:
@@ -182,13 +183,13 @@ async def section_page(request: Asked, section: str) -> Response[str]:
 
 
 @get("/dashboard/_/position/{position_id:str}", include_in_schema=False)
-async def position_section(request: Asked, position_id: str) -> Response[str]:
+async def position_section(request: Asked, position_id: FromPath[str]) -> Response[str]:
     """The live part of a position's page."""
     return page("sections/position.html", await frame(request, "positions") | await position_context(request, position_id))
 
 
 @get("/dashboard/_/life/{position_id:str}", include_in_schema=False)
-async def life_section(request: Asked, position_id: str) -> Response[str]:
+async def life_section(request: Asked, position_id: FromPath[str]) -> Response[str]:
     """What a position has paid and done so far."""
     return page("sections/life.html", await frame(request, "positions") | await position_context(request, position_id))
 
@@ -211,7 +212,7 @@ async def tick(request: Asked) -> Response[dict[str, Any]]:
 
 
 @get("/dashboard/_/receipt/{receipt_id:str}", include_in_schema=False)
-async def receipt_section(request: Asked, receipt_id: str) -> Response[str]:
+async def receipt_section(request: Asked, receipt_id: FromPath[str]) -> Response[str]:
     """The progress of a panic."""
     return page("sections/receipt.html", await frame(request, "panic") | await receipt_context(request, receipt_id))
 

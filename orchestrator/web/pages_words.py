@@ -8,6 +8,8 @@ from orchestrator.web import format as fmt
 REFUSALS: Final = {
     "scan_running": "another scan was running",
     "duplicate_in_batch": "the same symbol was already in this scan",
+    "duplicate_signal": "this candle's signal was taken by another scan",
+    "price_unknown": "the price is not known now",
     "recent_signal": "the same signal came a short while ago",
     "position_held": "a position in this symbol is already open",
     "entry_under_way": "an entry in this symbol is already under way",
