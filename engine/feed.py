@@ -9,7 +9,8 @@ import itertools
 import os
 import signal
 from collections import deque
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from engine import log
 from engine.clock import market_clock
@@ -30,6 +31,20 @@ WHOLE_EVERY: Final = 40
 MOST_ORDERS: Final = 5_000
 LARGE_USD: Final = 100_000.0
 """A liquidation that is worth a line in the log."""
+
+
+class Board(Protocol):
+    """Where the feed writes: `engine.snapshots.RedisSnapshots`."""
+
+    async def write(
+        self,
+        state: FeedState,
+        tickers: Sequence[Ticker] | None = None,
+        marks: Sequence[Mark] | None = None,
+        liquidations: Sequence[ForcedOrder] | None = None,
+    ) -> None:
+        """Writes what is given; raises SnapshotsUnavailable."""
+        ...
 
 
 class Feed:
@@ -82,7 +97,7 @@ class Feed:
         """Redis may have lost everything: write all again."""
         self._dirty = dict.fromkeys(self._dirty, True)
 
-    async def write(self, snapshots: RedisSnapshots) -> None:
+    async def write(self, snapshots: Board) -> None:
         """Writes what changed since the last write; raises SnapshotsUnavailable, and then it all counts as changed."""
         self._forget_old()
         dirty, self._dirty = self._dirty, dict.fromkeys(self._dirty, False)
@@ -108,7 +123,7 @@ class Feed:
             self._dirty["orders"] = True
 
 
-async def keep_writing(feed: Feed, snapshots: RedisSnapshots) -> None:
+async def keep_writing(feed: Feed, snapshots: Board) -> None:
     """Writes until it is cancelled; Redis may go and come."""
     lost = False
     for beat in itertools.count():

@@ -20,15 +20,22 @@ from engine.ports import Clock
 from shared.enums import Side
 
 STREAMS: Final = ("!forceOrder@arr", "!markPrice@arr@1s", "!ticker@arr")
-SILENCE_SECONDS: Final = 10.0
-"""Marks come each second: a connection that says nothing for so long is dead."""
-
-LIFETIME_SECONDS: Final = 23.5 * 3600
-"""The exchange cuts a connection after 24 h; we leave before."""
-
-FIRST_BACKOFF_SECONDS: Final = 0.25
-MOST_BACKOFF_SECONDS: Final = 30.0
 USD_MARGINED: Final = 1
+
+
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """Wall seconds that a connection is given.
+
+    Marks come each second, so `silence` means death; the exchange cuts after 24 h, so we leave at `lifetime`.
+    """
+
+    silence: float = 10.0
+    lifetime: float = 23.5 * 3600
+    first_pause: float = 0.25
+    longest_pause: float = 30.0
+
+
+PATIENCE: Final = Patience()
 
 
 class Listener(Protocol):
@@ -106,7 +113,7 @@ def deliver(frame: bytes | str, listener: Listener, received_ms: int) -> None:
             listener.take_liquidation(_forced(forced.order))
 
 
-async def listen(base_url: str, listener: Listener, clock: Clock) -> None:
+async def listen(base_url: str, listener: Listener, clock: Clock, patience: Patience = PATIENCE) -> None:
     """Listens until it is cancelled; a drop, silence or old age means a new connection after a growing, jittered pause."""
     attempt = 0
     url = f"{base_url}/market/stream?streams={'/'.join(STREAMS)}"
@@ -117,7 +124,7 @@ async def listen(base_url: str, listener: Listener, clock: Clock) -> None:
             async with connect(url, max_size=2**24, open_timeout=5, close_timeout=2) as socket:
                 listener.connection(up=True)
                 logger().info("streams connected", attempt=attempt)
-                async for frame in _frames(socket):
+                async for frame in _frames(socket, patience):
                     heard += 1
                     deliver(frame, listener, clock.wall_ms())
         except TimeoutError:
@@ -128,21 +135,21 @@ async def listen(base_url: str, listener: Listener, clock: Clock) -> None:
             reason = f"a frame that does not fit: {error}"
         listener.connection(up=False)
         attempt = 1 if heard else attempt + 1
-        pause = backoff_seconds(attempt)
+        pause = pause_before(attempt, patience)
         logger().warning("streams dropped", reason=reason, attempt=attempt, seconds=round(pause, 2))
         await asyncio.sleep(pause)
 
 
-def backoff_seconds(attempt: int) -> float:
-    """The pause before an attempt, doubling from a quarter second to half a minute, with jitter of a half."""
-    full: float = min(MOST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(attempt - 1, 10))
+def pause_before(attempt: int, patience: Patience = PATIENCE) -> float:
+    """Wall seconds before an attempt, doubling from the first pause to the longest, with jitter of a half."""
+    full: float = min(patience.longest_pause, patience.first_pause * 2.0 ** min(attempt - 1, 10))
     return full * (0.5 + random.random() / 2)  # noqa: S311 - jitter, not a secret
 
 
-async def _frames(socket: ClientConnection) -> AsyncIterator[bytes | str]:
-    ends = asyncio.get_running_loop().time() + LIFETIME_SECONDS
+async def _frames(socket: ClientConnection, patience: Patience) -> AsyncIterator[bytes | str]:
+    ends = asyncio.get_running_loop().time() + patience.lifetime
     while asyncio.get_running_loop().time() < ends:
-        async with asyncio.timeout(SILENCE_SECONDS):
+        async with asyncio.timeout(patience.silence):
             frame = await socket.recv()
         yield frame
 

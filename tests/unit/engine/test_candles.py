@@ -18,8 +18,6 @@ from engine.candles.rows import (
     DepthRow,
     ExchangeInfo,
     FundingRow,
-    KlineRow,
-    MarkKlineRow,
     PremiumRow,
     RatioRow,
     TickerRow,
