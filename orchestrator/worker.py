@@ -11,7 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime, timedelta
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 import uvloop
 from arq.worker import Worker, func
@@ -45,10 +45,18 @@ DRAIN_SECONDS: Final = 5.0
 """What a stopping worker gives to rounds and jobs that have begun; a supervisor kills after ten."""
 
 
+class ScanQueue(Protocol):
+    """Where scans are asked for."""
+
+    async def enqueue_scan_of(self, candle_close: datetime) -> str:
+        """Queue the scan of a candle's close; the same close twice is one job."""
+        ...
+
+
 class CloseFeed:
     """Asks for a scan at each close of market time, for the newest one only."""
 
-    def __init__(self, clock: Clock, jobs: RedisJobs) -> None:
+    def __init__(self, clock: Clock, jobs: ScanQueue) -> None:
         self._clock = clock
         self._jobs = jobs
         self._asked: datetime | None = None
