@@ -64,12 +64,13 @@ async def standing_of(
 
 
 def account_of(trader: Trader, mode: Mode, positions: Sequence[Position], balance: Decimal | None, *, dry_run: bool) -> Account:
-    """The account as it travels to the engine: a paper one whole, a real one by its owner.
+    """The account as it travels to the engine: a paper one whole, a real one by its owner, with its dry positions.
 
     The type is what separates the two: no path in the engine leads from a paper book to an exchange client.
     """
     if mode is Mode.REAL:
-        return RealAccount(user_id=str(trader.id), dry_run=dry_run)
+        held = [_in_book(position) for position in positions if position.dry_run] if dry_run else None
+        return RealAccount(user_id=str(trader.id), dry_run=dry_run, dry_positions=held)
     return PaperAccount(book=PaperBook(balance=balance or ZERO, positions=[_in_book(position) for position in positions]))
 
 
