@@ -1,0 +1,211 @@
+"""The real process: granian, PostgreSQL, Redis; a login, a live stream, and an end by SIGTERM with streams open."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+import redis
+
+from deploy.servers import free_port
+from tests.polling import wait_until
+
+pytestmark = pytest.mark.servers
+
+PROJECT = Path(__file__).resolve().parents[2]
+PERSON = {"username": "ada", "password": "correct horse battery"}
+
+
+class Served:
+    """The process and a client of it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], client: httpx.Client, log: Path) -> None:
+        self.process, self.client, self.log = process, client, log
+
+    def log_in(self) -> str:
+        """Registers once, logs in, answers the token."""
+        self.client.post("/api/auth/register", json=PERSON)
+        reply = self.client.post("/api/auth/login", json=PERSON)
+        assert reply.status_code == 200, reply.text
+        token: str = reply.json()["access_token"]
+        return token
+
+
+@pytest.fixture
+def served(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Served]:
+    port = free_port()
+    env = {
+        **os.environ,
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "ENGINE_URL": "http://127.0.0.1:9",
+        "ENGINE_TOKEN": "t" * 32,
+        "JWT_SECRET": "s" * 48,
+        "SECURE_COOKIES": "false",
+        "ORCHESTRATOR_PORT": str(port),
+        "LOG_FORMAT": "json",
+    }
+    log = tmp_path / "orchestrator.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen([sys.executable, "-m", "orchestrator.app"], env=env, cwd=PROJECT, stdout=out, stderr=out)
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False) as client:
+                wait_until(lambda: _answers(client, process, log), seconds=30, what="the server's first answer")
+                yield Served(process, client, log)
+        finally:
+            process.kill()
+            process.wait(10)
+
+
+def test_a_stream_says_hello_tells_what_happens_and_ends_with_the_login(served: Served, redis_url: str) -> None:
+    token = served.log_in()
+    headers = {"Authorization": f"Bearer {token}"}
+    user_id = served.client.get("/api/user/me", headers=headers).json()["id"]
+    with _stream(served, headers) as events:
+        kind, hello, _ = next(events)
+        assert kind == "hello"
+        assert hello["boot"]
+        served.client.patch("/api/settings", headers=headers, json={"leverage": "20"})
+        _, changed, event_id = _until(events, "settings")
+        assert changed == {"version": 2}
+        assert event_id.startswith(hello["boot"] + "-")
+        assert _until(events, "balance")[1]["total"] == "10000"
+        served.client.post("/api/auth/logout", headers=headers)
+        assert _until(events, "bye")[1]["reason"] == "signed_out"
+        assert list(events) == []
+    assert served.client.get("/api/user/me", headers=headers).status_code == 401
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.xlen(f"live:log:{user_id}") >= 2
+
+
+def test_a_stream_that_comes_back_gets_what_it_missed(served: Served) -> None:
+    headers = {"Authorization": f"Bearer {served.log_in()}"}
+    served.client.patch("/api/settings", headers=headers, json={"leverage": "20"})
+    with _stream(served, headers) as events:
+        hello = next(events)[1]
+    last = f"{hello['boot']}-{hello['rev']}"
+    served.client.patch("/api/settings", headers=headers, json={"leverage": "30"})
+    with _stream(served, headers, last) as events:
+        assert next(events)[1]["resumed"] is True
+        assert _until(events, "settings")[1] == {"version": 3}
+    for strange in (f"{hello['boot']}-99999", "anotherboot-1", "nonsense"):
+        with _stream(served, headers, strange) as events:
+            assert next(events)[1]["resumed"] is False
+            assert _until(events, "reset")[1]["reason"] == "gap"
+
+
+def test_the_server_ends_within_seconds_while_streams_are_open(served: Served) -> None:
+    headers = {"Authorization": f"Bearer {served.log_in()}"}
+    with contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(_stream(served, headers)) for _ in range(5)]
+        for events in streams:
+            assert next(events)[0] == "hello"
+        began = time.monotonic()
+        served.process.send_signal(signal.SIGTERM)
+        assert [_until(events, "bye")[1]["reason"] for events in streams] == ["shutdown"] * 5
+        served.process.wait(6)
+        assert time.monotonic() - began < 6
+    assert served.process.returncode == 0
+    assert '"level": "error"' not in served.log.read_text()
+
+
+def test_only_so_many_streams_a_user(served: Served) -> None:
+    headers = {"Authorization": f"Bearer {served.log_in()}"}
+    with contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(_stream(served, headers)) for _ in range(9)]
+        assert _until(streams[0], "bye")[1]["reason"] == "too_many"
+        assert next(streams[8])[0] == "hello"
+
+
+def test_wrong_passwords_delay_one_name_from_one_address_only(served: Served) -> None:
+    served.log_in()
+    wrong = {"username": "ada", "password": "wrong password"}
+    statuses = [served.client.post("/api/auth/login", json=wrong).status_code for _ in range(5)]
+    assert statuses == [401, 401, 401, 401, 429]
+    delayed = served.client.post("/api/auth/login", json=PERSON)
+    assert delayed.json()["code"] == "too_many_attempts"
+    assert int(delayed.headers["retry-after"]) >= 1
+    assert served.client.post("/api/auth/login", json=wrong | {"username": "bob"}).status_code == 401
+    reply = wait_until(lambda: _logged_in(served), seconds=5, what="the delay to end")
+    assert reply
+
+
+def test_readiness_names_what_is_missing_and_how_old_the_rest_is(served: Served) -> None:
+    reply = served.client.get("/ready")
+    assert reply.status_code == 503
+    sources: dict[str, Any] = reply.json()["sources"]
+    assert {name: source["ok"] for name, source in sources.items()} == {
+        "postgres": True, "redis": True, "engine": False, "worker": False, "feed": False,
+    }  # fmt: skip
+    assert sources["postgres"]["age_seconds"] < 1
+    assert sources["engine"]["age_seconds"] is None
+    assert b"nt_source_ok" in served.client.get("/metrics").content
+
+
+def test_a_login_taken_away_in_the_database_ends_within_seconds(served: Served, database_url: str) -> None:
+    headers = {"Authorization": f"Bearer {served.log_in()}"}
+    assert served.client.get("/api/user/me", headers=headers).status_code == 200
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE logins SET revoked_at = now()")
+    wait_until(lambda: served.client.get("/api/user/me", headers=headers).status_code == 401, seconds=4, what="the login to end")
+
+
+def test_the_cookie_of_the_dashboard_is_out_of_reach_of_scripts(served: Served) -> None:
+    served.log_in()
+    cookies = [
+        value for name, value in served.client.post("/api/auth/login", json=PERSON).headers.multi_items() if name == "set-cookie"
+    ]
+    session = next(cookie for cookie in cookies if cookie.startswith("nt_session="))
+    assert "HttpOnly" in session
+    assert "samesite=strict" in session.lower()
+    page = served.client.get("/api/user/me", headers={"X-Trace-Id": str(uuid4())})
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
+    assert page.headers["cache-control"] == "no-store"
+
+
+def _answers(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> bool:
+    assert process.poll() is None, log.read_text()
+    try:
+        return client.get("/health").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _logged_in(served: Served) -> bool:
+    return served.client.post("/api/auth/login", json=PERSON).status_code == 200
+
+
+@contextlib.contextmanager
+def _stream(served: Served, headers: dict[str, str], last: str = "") -> Iterator[Iterator[tuple[str, Any, str]]]:
+    with served.client.stream("GET", "/api/live", params={"last": last} if last else {}, headers=headers) as reply:
+        assert reply.status_code == 200
+        assert reply.headers["content-type"].startswith("text/event-stream")
+        yield _events(reply)
+
+
+def _events(reply: httpx.Response) -> Iterator[tuple[str, Any, str]]:
+    fields: dict[str, str] = {}
+    for line in reply.iter_lines():
+        if line:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        elif fields:
+            yield fields["event"], json.loads(fields["data"]), fields.get("id", "")
+            fields = {}
+
+
+def _until(events: Iterator[tuple[str, Any, str]], kind: str) -> tuple[str, Any, str]:
+    for event in events:
+        if event[0] == kind:
+            return event
+    raise AssertionError(f"the stream ended without {kind}")
