@@ -1,0 +1,71 @@
+"""`python -m tests.crash_matrix`: twenty kills of each process under trading, as a table; exits 0 only when nothing was violated."""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from tests.crash_matrix.drive import VICTIMS, Kill, Matrix, Pass
+from tests.demo import RunningDemo
+
+COLUMNS = f"{'process':<13} {'kills':>5} {'in flight':>9} {'filled after':>12} {'back':>8} {'trading':>8} {'violations':>10}"
+
+
+def main() -> int:
+    """Runs the matrix; 1 when something was violated, or no kill fell between an order's commit and its fill."""
+    parser = argparse.ArgumentParser(prog="python -m tests.crash_matrix", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20, help="kills of each process")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="write the outcome of every kill here")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="nt-crash-", ignore_cleanup_errors=True) as folder:
+        passes = run(Path(folder) / "demo", options.rounds, options.seed)
+    print(table(passes))
+    if options.json is not None:
+        outcome = {"seed": options.seed, "sound": sound(passes), "passes": passes}
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(outcome)) + b"\n")
+    return 0 if sound(passes) else 1
+
+
+def run(folder: Path, rounds: int, seed: int) -> list[Pass]:
+    """All passes, on one demo."""
+    passes: list[Pass] = []
+    with RunningDemo(folder, "--seed", str(seed)) as demo:
+        demo.wait_trading()
+        matrix = Matrix(demo, seed)
+        matrix.prepare()
+        for number in range(1, rounds + 1):
+            done = matrix.run_pass()
+            passes.append(done)
+            faults = [*done.violations, *(fault for kill in done.kills for fault in kill.violations)]
+            word = "; ".join(faults) or "whole"
+            in_flight = sum(kill.in_flight for kill in done.kills)
+            print(f"{number:3}/{rounds}  {in_flight} orders in flight, at rest after {done.rest_seconds} s: {word}", flush=True)
+    return passes
+
+
+def sound(passes: list[Pass]) -> bool:
+    """True when nothing was violated and kills of every kind fell where they had to."""
+    kills = [kill for done in passes for kill in done.kills]
+    unharmed = not any(done.violations for done in passes) and not any(kill.violations for kill in kills)
+    return unharmed and any(kill.filled_after for kill in kills)
+
+
+def table(passes: list[Pass]) -> str:
+    """One line a process; seconds are the slowest."""
+    kills = [kill for done in passes for kill in done.kills]
+    return "\n".join(["", COLUMNS, *(_line(victim, [kill for kill in kills if kill.victim == victim]) for victim in VICTIMS)])
+
+
+def _line(victim: str, kills: list[Kill]) -> str:
+    return (
+        f"{victim:<13} {len(kills):>5} {sum(kill.in_flight for kill in kills):>9} {sum(kill.filled_after for kill in kills):>12}"
+        f" {max(kill.back_seconds for kill in kills):>6.1f} s {max(kill.trading_seconds for kill in kills):>6.1f} s"
+        f" {sum(len(kill.violations) for kill in kills):>10}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
