@@ -628,8 +628,8 @@ class FakeEngine:
             return self._report(request, ExecutionStatus.REFUSED, [], refusal=Problem(code="stale_price", detail="no price"))
         quantity, moment, trigger = min(request.quantity or held.quantity, held.quantity), self._clock.now(), request.trigger
         if trigger is not None:
-            gapped = trigger.price if trigger.kind is TriggerKind.TARGET else trigger.bar_open
-            worse: Decimal = min(trigger.price, gapped) if request.side is Side.LONG else max(trigger.price, gapped)
+            gapped = trigger.price if trigger.kind is TriggerKind.TARGET or trigger.bar_open is None else trigger.bar_open
+            worse = min(trigger.price, gapped) if request.side is Side.LONG else max(trigger.price, gapped)
             price, moment = worse, trigger.at
             if trigger.kind is TriggerKind.LIQUIDATION:
                 return self._liquidation(request, held.margin, quantity, held.entry_price)

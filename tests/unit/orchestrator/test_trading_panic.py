@@ -1,0 +1,136 @@
+"""Panic and stop: off first, everything flat, and an honest word about what is not."""
+
+import asyncio
+
+from orchestrator.core.order import OrderStatus
+from tests.builders import USER, d, signal, trader
+from tests.fakes import World
+from tests.soundness import assert_at_rest, assert_sound
+
+SYMBOLS = ("AAAUSDT", "BBBUSDT", "CCCUSDT")
+
+
+async def three_positions() -> World:
+    world = World(trader())
+    await world.enter(*(signal(symbol) for symbol in SYMBOLS))
+    return world
+
+
+async def test_panic_closes_everything_and_proves_it() -> None:
+    world = await three_positions()
+    receipt = await world.trading.desk.panic(USER)
+    assert (receipt.flat, receipt.open_positions, receipt.open_orders) == (True, 0, 0)
+    assert {(one.symbol, one.result) for one in receipt.positions} == {(symbol, "closed") for symbol in SYMBOLS}
+    assert not world.rows.traders[USER].auto_trade_enabled
+    assert world.rows.claims == {}
+    assert_at_rest(world.rows)
+
+
+async def test_auto_trading_is_off_before_anything_is_closed() -> None:
+    world = await three_positions()
+    world.engine.broken = {"close"}
+    receipt = await world.trading.desk.panic(USER)
+    assert not receipt.flat
+    assert not world.rows.traders[USER].auto_trade_enabled
+
+
+async def test_panic_with_nothing_open_is_flat_at_once() -> None:
+    world = World(trader())
+    receipt = await world.trading.desk.panic(USER)
+    assert (receipt.flat, receipt.positions) == (True, [])
+
+
+async def test_one_symbol_that_cannot_be_closed_never_keeps_another_open() -> None:
+    world = await three_positions()
+    del world.engine.prices["BBBUSDT"]
+    receipt = await world.trading.desk.panic(USER)
+    assert (receipt.flat, receipt.open_positions) == (False, 1)
+    results = {one.symbol: one.result for one in receipt.positions}
+    assert results == {"AAAUSDT": "closed", "BBBUSDT": "venue_refused", "CCCUSDT": "closed"}
+    world.quote("BBBUSDT", 99)
+    assert (await world.trading.desk.panic(USER)).flat
+    assert_at_rest(world.rows)
+
+
+async def test_approvals_are_cancelled_by_panic() -> None:
+    world = World(trader(auto_trade_enabled=False))
+    await world.enter(signal())
+    receipt = await world.trading.desk.panic(USER)
+    (order,) = world.rows.orders.values()
+    assert (order.status, order.reason) == (OrderStatus.DECLINED, "stopped")
+    assert receipt.flat
+    assert_at_rest(world.rows)
+
+
+async def test_a_close_of_unknown_outcome_is_settled_within_the_panic() -> None:
+    world = await three_positions()
+    world.engine.trouble["close"] = ["lost after", "lost before"]
+    receipt = await world.trading.desk.panic(USER)
+    assert receipt.flat
+    assert len([fill for fill in world.rows.fills.values() if not fill.opens]) == 3
+    assert_at_rest(world.rows)
+
+
+async def test_an_entry_of_unknown_outcome_is_settled_and_closed_by_panic() -> None:
+    world = World(trader())
+    world.engine.trouble["enter"] = ["lost after"]
+    await world.enter(signal())
+    receipt = await world.trading.desk.panic(USER)
+    assert receipt.flat
+    assert [position.status.value for position in world.rows.positions.values()] == ["CLOSED_LOSS"]
+    assert_at_rest(world.rows)
+
+
+async def test_pressed_twice_it_is_one_panic_with_one_receipt() -> None:
+    world = await three_positions()
+    first, second = await asyncio.gather(world.trading.desk.panic(USER), world.trading.desk.panic(USER))
+    assert first.receipt_id == second.receipt_id
+    assert len(world.rows.receipts) == 1
+    assert len(world.engine.sent("close")) == 3
+
+
+async def test_a_panic_whose_process_died_is_finished_by_a_worker() -> None:
+    world = await three_positions()
+    await world.trading.panic._begin(USER)
+    world.start()
+    assert await world.trading.panic.resume() == 0
+    world.clock.pass_wall(seconds=31)
+    assert await world.trading.panic.resume() == 1
+    assert world.rows.live() == []
+    (receipt,) = world.rows.receipts.values()
+    assert receipt.phase == "flat"
+    assert_at_rest(world.rows)
+
+
+async def test_panic_touches_nobody_else() -> None:
+    world = World(trader(1), trader(2))
+    await world.enter(signal())
+    await world.trading.desk.panic(USER)
+    assert [position.user_id.int for position in world.rows.live()] == [2]
+    assert world.rows.traders[trader(2).id].auto_trade_enabled
+
+
+async def test_stop_keeps_positions_protected_when_asked_to() -> None:
+    world = await three_positions()
+    stopped = await world.trading.desk.stop(USER, close_positions=False)
+    assert [one.result for one in stopped.positions] == ["kept"] * 3
+    assert all(position.stop_loss == d(98) for position in world.rows.live())
+    world.clock.pass_market(minutes=75)
+    await world.enter(signal("DDDUSDT", candle_close=world.clock.now()))
+    assert [order.status.value for order in world.rows.orders.values()][-1] == "AWAITING_APPROVAL"
+    assert_sound(world.rows)
+
+
+async def test_stop_closes_positions_when_asked_to() -> None:
+    world = await three_positions()
+    stopped = await world.trading.desk.stop(USER, close_positions=True)
+    assert [one.result for one in stopped.positions] == ["closed"] * 3
+    assert world.rows.live() == []
+
+
+async def test_the_pages_are_told_how_far_a_panic_is() -> None:
+    world = await three_positions()
+    await world.trading.desk.panic(USER)
+    told = world.bus.events("panic")
+    assert [one["done"] for one in told] == [False] * (len(told) - 1) + [True]
+    assert told[-1]["phase"] == "flat"
