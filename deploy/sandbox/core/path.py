@@ -69,17 +69,17 @@ def _bridge(state, a, b, start, end, low, high, price):  # type: ignore[no-untyp
     """Ticks a..b from start to end, wandering inside [low, high]."""
     price[a] = start
     price[b] = end
-    n = b - a
+    swing = 2.0 * _SWING * (high - low)
+    slope = (end - start) / (b - a)
     total = 0.0
     steps = np.empty(TICKS, dtype=np.float64)
     for k in range(a + 1, b + 1):
         total += _uniform(state, 2000 + k) - 0.5
         steps[k] = total
+    drift = total / (b - a)
     for k in range(a + 1, b):
-        walked = steps[k]
-        share = (k - a) / n
-        p = start + (end - start) * share + 2.0 * _SWING * (high - low) * (walked - total * share)
-        price[k] = min(high, max(low, int(np.floor(p + 0.5))))
+        p = start + slope * (k - a) + swing * (steps[k] - drift * (k - a))
+        price[k] = min(high, max(low, int(p + 0.5)))
 
 
 @njit(cache=True)
@@ -103,8 +103,9 @@ def _walk(key, candle, o, h, low, c, volume, price, quantity, buyer):  # type: i
     keys = 4 if volume >= 4 else 0
     spread = volume - keys
     given = 0
+    share = spread / weight
     for k in range(TICKS):
-        until = spread if k == _LAST else min(spread, int(np.floor(spread * (weights[k] / weight))))
+        until = spread if k == _LAST else min(spread, int(share * weights[k]))
         quantity[k] = until - given
         given = until
         if k > 0 and price[k] != price[k - 1]:
@@ -158,24 +159,22 @@ def _summary(key, first, candles, has_before, per, table, index_table):  # type:
 @njit(cache=True)
 def _fold(price, quantity, buyer, index, start, end, out, index_out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Ticks start..end as one candle."""
-    out[0] = price[start]
-    out[1] = out[2] = price[start]
-    index_out[0] = index_out[1] = index_out[2] = index[start]
+    high = low = price[start]
+    index_high = index_low = index[start]
+    volume = trades = quote = taker_base = taker_quote = 0
     for k in range(start, end):
-        out[1] = max(out[1], price[k])
-        out[2] = min(out[2], price[k])
-        quote = price[k] * quantity[k]
-        out[4] += quantity[k]
-        out[6] += quote
-        if quantity[k] > 0:
-            out[5] += 1
+        p, q = price[k], quantity[k]
+        high, low = max(high, p), min(low, p)
+        index_high, index_low = max(index_high, index[k]), min(index_low, index[k])
+        volume += q
+        quote += p * q
+        trades += q > 0
         if buyer[k]:
-            out[7] += quantity[k]
-            out[8] += quote
-        index_out[1] = max(index_out[1], index[k])
-        index_out[2] = min(index_out[2], index[k])
-    out[3] = price[end - 1]
-    index_out[3] = index[end - 1]
+            taker_base += q
+            taker_quote += p * q
+    out[0], out[1], out[2], out[3], out[4] = price[start], high, low, price[end - 1], volume
+    out[5], out[6], out[7], out[8] = trades, quote, taker_base, taker_quote
+    index_out[0], index_out[1], index_out[2], index_out[3] = index[start], index_high, index_low, index[end - 1]
 
 
 @njit(cache=True)

@@ -48,7 +48,7 @@ async def ask(socket: Socket, **order: Any) -> Any:
             return frame
 
 
-async def silent(socket: Socket, seconds: float = 1.3) -> bool:
+async def silent(socket: Socket, seconds: float = 0.5) -> bool:
     try:
         await socket.receive(timeout=seconds)
     except TimeoutError:
