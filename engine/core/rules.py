@@ -60,7 +60,7 @@ def _stretch(view: _View) -> Evidence | None:
     if strength is None:
         return None
     depth = (50 - strength) * view.sign
-    points = 15 if 12 <= depth <= 19 else 8 if depth >= 10 else 0
+    points = 15 if 12 <= depth <= 19 else 12 if depth > 19 else 8 if depth >= 10 else 0
     return Evidence(points=points, words=f"RSI {strength:.1f} lies {depth:.1f} on the stretched side of 50")
 
 
@@ -89,11 +89,28 @@ def _early(view: _View) -> Evidence | None:
     )
 
 
+def _trend(view: _View) -> Evidence | None:
+    fast, slow = view.leaning("ema_50_4h"), view.leaning("ema_200_4h")
+    if fast is None or slow is None or fast <= slow:
+        return None
+    return Evidence(points=5, words="the 4h averages run its way: EMA50 beyond EMA200")
+
+
+def _flow(view: _View) -> Evidence | None:
+    whale = view.case.candidate.whale
+    if whale is None:
+        return None
+    net = (whale.pump_points - whale.dump_points) * view.sign
+    points = 10 if net >= 40 else 6 if net >= 20 else 0
+    return Evidence(points=points, words=f"book, large trades, funding and crowd lean its way by {net} points")
+
+
 def _whales(view: _View) -> Evidence | None:
     whale = view.case.candidate.whale
     if whale is None or expected_side(whale) is not view.case.candidate.direction:
         return None
-    return Evidence(points=15, words=f"whales: {whale.signal} at {whale.confidence} ({', '.join(whale.reasons)})")
+    points = 20 if whale.confidence >= 75 else 15
+    return Evidence(points=points, words=f"whales: {whale.signal} at {whale.confidence} ({', '.join(whale.reasons)})")
 
 
 PIECES: Final[Mapping[str, _Piece]] = {
@@ -101,14 +118,17 @@ PIECES: Final[Mapping[str, _Piece]] = {
     "calm": _calm,
     "orderly": _orderly,
     "early": _early,
+    "trend": _trend,
+    "flow": _flow,
     "whales": _whales,
 }
 """The named evidence; each gives at most the points written in it.
 
-What earns points was chosen on recorded candles of 2025-06 to 2025-09 (2,576 candidates of screener v3.1, stop and target as below, 0.1 % costs):
-a moderate stretch did better than an extreme one, a calm ADX better than a trend, ordinary volume better than a spike, and waiting for the turn
-did worse. At confidence 75 and more the mean outcome was about zero after costs, -0.05 and +0.15 times the risk in the two halves: this is a
-baseline to beat, not a promise.
+The points of the first four were chosen on recorded candles of 2025-06 to 2025-09 (2,576 candidates of screener v3.1, stop and target as below,
+0.1 % costs): a moderate stretch did better than an extreme one, a calm ADX better than a trend, ordinary volume better than a spike, and waiting for
+the turn did worse; at 75 and more by these alone the mean outcome was about zero after costs, -0.05 and +0.15 times the risk in the two halves.
+Trend, flow and whales have no such record, since no history of order books is published: their points are a judgement. This is a baseline to beat,
+not a promise.
 """
 
 

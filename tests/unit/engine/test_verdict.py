@@ -135,7 +135,7 @@ def test_a_whale_speaks_only_for_its_own_direction() -> None:
         pump_points=80,
         dump_points=0,
     )
-    assert argue(case({}, Side.LONG, pump)).confidence == argue(case({}, Side.LONG)).confidence + 15
+    assert argue(case({}, Side.LONG, pump)).confidence == argue(case({}, Side.LONG)).confidence + 30
     assert argue(case({}, Side.SHORT, pump)).confidence == argue(case({}, Side.SHORT)).confidence
 
 
