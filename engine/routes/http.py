@@ -81,7 +81,7 @@ def trace_middleware(app: ASGIApp) -> ASGIApp:
 
 
 def _problem_response(status: int, problem: Problem) -> Response[bytes]:
-    return reply(msgspec.structs.replace(problem, trace_id=TRACE_ID.get()), status)
+    return reply(msgspec.structs.replace(problem, trace_id=TRACE_ID.get() or new_trace_id()), status)
 
 
 def on_problem(_request: Request[Any, Any, Any], error: ProblemError) -> Response[bytes]:

@@ -13,7 +13,8 @@ from engine.log import logger
 from engine.routes.http import read_body, reply
 from shared.analysis import AnalyzeReply, AnalyzeRequest, MarksRequest, RejectionReason
 
-type Asked = Request[object, object, State]
+Asked = Request[object, object, State]
+"""Litestar resolves no `type` statement."""
 
 _SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SCANS = Counter("neurotrade_engine_scans", "Scans that were answered.", ["analyst"])
