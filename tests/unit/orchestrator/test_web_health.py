@@ -1,0 +1,60 @@
+"""Readiness: a source that stops is seen to age."""
+
+from datetime import datetime, timedelta
+
+from orchestrator.web.health import Health, Source
+from tests.unit.orchestrator.web_fakes import FakeClock
+
+
+class Lamp:
+    """A source that can be switched off."""
+
+    def __init__(self) -> None:
+        self.on = True
+        self.proof: datetime | None = None
+
+    async def check(self) -> datetime | None:
+        if not self.on:
+            raise ConnectionError("off")
+        return self.proof
+
+
+async def test_everything_answers() -> None:
+    health = Health([Source(name="a", check=Lamp().check)], FakeClock())
+    ready = await health.ready()
+    assert ready.status == "ready"
+    assert ready.sources["a"].age_seconds == 0
+
+
+async def test_a_source_that_stops_ages_and_makes_the_process_unready() -> None:
+    clock, lamp = FakeClock(), Lamp()
+    health = Health([Source(name="a", check=lamp.check), Source(name="b", check=Lamp().check)], clock)
+    await health.ready()
+    lamp.on = False
+    ages = []
+    for _ in range(3):
+        clock.real += timedelta(seconds=5)
+        ready = await health.ready()
+        assert ready.status == "not_ready"
+        ages.append(ready.sources["a"].age_seconds)
+    assert ages == [5, 10, 15]
+    assert ready.sources["a"].detail == "ConnectionError"
+    assert ready.sources["b"].ok
+    lamp.on = True
+    assert (await health.ready()).status == "ready"
+
+
+async def test_old_news_is_stale_even_when_the_source_answers() -> None:
+    clock, lamp = FakeClock(), Lamp()
+    lamp.proof = clock.wall() - timedelta(seconds=11)
+    ready = await Health([Source(name="worker", check=lamp.check, stale_seconds=10)], clock).ready()
+    assert (ready.status, ready.sources["worker"].detail) == ("not_ready", "is stale")
+
+
+async def test_a_source_that_need_not_be_there_is_shown_and_forgiven() -> None:
+    lamp = Lamp()
+    lamp.on = False
+    ready = await Health([Source(name="feed", check=lamp.check, must=False)], FakeClock()).ready()
+    assert ready.status == "ready"
+    assert ready.sources["feed"].age_seconds is None
+    assert not ready.sources["feed"].ok
