@@ -1,5 +1,6 @@
 """An engine that says what a test tells it to, on a real port; and the market clock beside it."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,8 +11,8 @@ import msgspec
 from aiohttp import web
 
 from shared.analysis import AnalyzeReply, MarksReply, Signal, SymbolMarks
-from shared.enums import AnalystKind, ExecutionStatus, Side
-from shared.execution import EntryRequest, ExecutionReport, Fill, OrderSide, Protection
+from shared.enums import AnalystKind, ExecutionStatus, OrderLookup, Side
+from shared.execution import EntryRequest, ExecutionReport, Fill, OrderReply, OrderSide, Protection
 from shared.wire import decode, encode
 from tests.integration.store_rows import INSTRUMENT
 
@@ -19,7 +20,10 @@ PRICE = Decimal("100.5")
 
 
 class StubEngine:
-    """Answers /analyze with `signals` of the moment, /marks with a price that stands still, and fills every entry whole."""
+    """Answers /analyze with one signal for each of `symbols`, once; /marks with a price that stands still; fills every entry whole.
+
+    While `silence` is not set, entries are filled and not answered; with `loses_entries` they are not filled either.
+    """
 
     def __init__(self, start: datetime, speed: float) -> None:
         self.start_ms = start.timestamp() * 1000
@@ -28,6 +32,9 @@ class StubEngine:
         self.symbols: list[str] = []
         self.away = False
         self.calls: list[tuple[str, str]] = []
+        self.reports: dict[str, ExecutionReport] = {}
+        self.silence: asyncio.Event | None = None
+        self.loses_entries = False
         self.port = 0
 
     @property
@@ -50,7 +57,8 @@ class StubEngine:
         app.router.add_post("/analyze", self._analyze)
         app.router.add_post("/marks", self._marks)
         app.router.add_post("/execute/entry", self._enter)
-        runner = web.AppRunner(app)
+        app.router.add_post("/execute/orders/{id}", self._order)
+        runner = web.AppRunner(app, shutdown_timeout=0.5)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", self.port)
         await site.start()
@@ -92,31 +100,44 @@ class StubEngine:
     async def _enter(self, request: web.Request) -> web.Response:
         self._note(request)
         asked = decode(await request.read(), EntryRequest)
+        silent = self.silence is not None and not self.silence.is_set()
+        if not (silent and self.loses_entries):
+            self.reports.setdefault(asked.client_order_id, self._filled(asked))
+        if self.silence is not None and silent:
+            await self.silence.wait()
+            return web.Response(status=503)
+        return _reply(self.reports[asked.client_order_id])
+
+    async def _order(self, request: web.Request) -> web.Response:
+        self._note(request)
+        report = self.reports.get(request.match_info["id"])
+        state = OrderLookup.FILLED if report else OrderLookup.NOT_FOUND
+        return _reply(OrderReply(client_order_id=request.match_info["id"], state=state, report=report))
+
+    def _filled(self, asked: EntryRequest) -> ExecutionReport:
         quantity = (asked.amount_usdt / PRICE).quantize(Decimal("0.001"))
         now = self.now()
         fill = Fill(trade_id="1", price=PRICE, quantity=quantity, fee=Decimal("0.5"), maker=False, at=now)
-        return _reply(
-            ExecutionReport(
-                client_order_id=asked.client_order_id,
-                venue="paper",
-                dry_run=False,
-                status=ExecutionStatus.FILLED,
-                symbol=asked.symbol,
-                side=asked.side,
-                order_side=OrderSide.BUY,
-                reduce_only=False,
-                leverage=asked.leverage,
-                requested_quantity=quantity,
-                filled_quantity=quantity,
-                average_price=PRICE,
-                fills=[fill],
-                protection=Protection(stop_loss=asked.stop_loss, take_profit=asked.take_profit, confirmed_at=now),
-                margin=(quantity * PRICE / asked.leverage),
-                liquidation_price=Decimal("90.9"),
-                maintenance_ratio=Decimal("0.004"),
-                maintenance_amount=Decimal(0),
-                as_of=now,
-            )
+        return ExecutionReport(
+            client_order_id=asked.client_order_id,
+            venue="paper",
+            dry_run=False,
+            status=ExecutionStatus.FILLED,
+            symbol=asked.symbol,
+            side=asked.side,
+            order_side=OrderSide.BUY,
+            reduce_only=False,
+            leverage=asked.leverage,
+            requested_quantity=quantity,
+            filled_quantity=quantity,
+            average_price=PRICE,
+            fills=[fill],
+            protection=Protection(stop_loss=asked.stop_loss, take_profit=asked.take_profit, confirmed_at=now),
+            margin=quantity * PRICE / asked.leverage,
+            liquidation_price=Decimal("90.9"),
+            maintenance_ratio=Decimal("0.004"),
+            maintenance_amount=Decimal(0),
+            as_of=now,
         )
 
     def _signal(self, symbol: str) -> Signal:

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -201,6 +202,41 @@ async def test_closes_that_come_faster_than_scans_are_skipped_not_piled_up(
     assert waiting <= 3
     assert len(set(closes)) == len(closes)
     assert worker.levels() <= {"info", "warning"}, worker.records
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["the venue filled it", "it never arrived"])
+async def test_a_worker_killed_between_order_and_fill_loses_and_doubles_nothing(
+    database: Database, database_url: str, redis_url: str, engine: StubEngine, lost: bool
+) -> None:
+    user_id = await add_user(database)
+    engine.symbols = ["BTCUSDT"]
+    engine.silence, engine.loses_entries = asyncio.Event(), lost
+    async with running(WorkerProcess(database_url, redis_url, engine)) as killed:
+
+        async def sent() -> bool:
+            return engine.count("/execute/entry") == 1
+
+        await eventually(sent, seconds=20, what="the entry on its way")
+        await killed.end(signal.SIGKILL)
+    [order] = await rows(database, "SELECT status, client_order_id FROM orders")
+    assert order["status"] == "SENT"
+    assert await rows(database, "SELECT id FROM positions") == []
+    assert len(await rows(database, "SELECT * FROM claims")) == 1
+
+    engine.silence.set()
+    async with database.engine.begin() as connection:
+        await connection.execute(sa.text("UPDATE orders SET carried_until = NULL"))
+    async with running(WorkerProcess(database_url, redis_url, engine)) as settler:
+        await eventually(lambda: rows(database, "SELECT id FROM positions"), seconds=20, what="the position")
+        assert await settler.end() == 0
+    assert engine.count("/execute/entry") == (2 if lost else 1)
+    assert list(engine.reports) == [order["client_order_id"]]
+    assert len(await rows(database, "SELECT id FROM positions WHERE status = 'OPEN'")) == 1
+    assert len(await rows(database, "SELECT id FROM fills")) == 1
+    assert len(await rows(database, "SELECT * FROM claims")) == 1
+    [wallet] = await rows(database, "SELECT sum(amount) AS total, max(paper_balance) AS kept FROM ledger_entries, users")
+    assert wallet["total"] == wallet["kept"] == Decimal("9999.5")
+    assert [row["user_id"] for row in await rows(database, "SELECT user_id FROM claims")] == [user_id]
 
 
 @pytest.fixture
