@@ -39,8 +39,9 @@ from orchestrator.trading.prices import fresh_marks
 from shared.analysis import AnalyzeReply, AnalyzeRequest, Signal
 from shared.wire import to_builtins
 
-LEASE_SECONDS: Final = 60.0
-"""Wall time of the scan's lease; it is extended each third of it while the engine works."""
+LEASE_SECONDS: Final = 15.0
+"""Wall time of the scan's lease; it is extended each third of it while the engine works. A killed worker's lease delays the next scan by
+as much."""
 
 CANDLE: Final = timedelta(minutes=15)
 """The timeframe whose closes are scanned."""
