@@ -76,7 +76,7 @@ class Killed(BaseException):
 
 
 class Cuts:
-    """Counts the steps that leave the process, and kills at the one asked for."""
+    """Counts the steps that leave the process, and kills at the one asked for: nothing of the process takes a step after it."""
 
     def __init__(self) -> None:
         self.steps: list[str] = []
@@ -84,7 +84,7 @@ class Cuts:
 
     def step(self, name: str) -> None:
         self.steps.append(name)
-        if self.at is not None and len(self.steps) == self.at:
+        if self.at is not None and len(self.steps) >= self.at:
             raise Killed(name)
 
 
