@@ -12,9 +12,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from types import FrameType
-from typing import Final, cast
+from typing import Final
 
-import msgspec
 from granian.constants import Interfaces, Loops
 from granian.server import Server
 from litestar import Litestar
@@ -22,7 +21,7 @@ from litestar import Litestar
 from orchestrator import log
 from orchestrator.bootstrap import Orchestrator, build
 from orchestrator.errors import EngineUnavailable, StoreUnavailable
-from orchestrator.ports import Desk
+from orchestrator.jobs import Pulse
 from orchestrator.settings import OrchestratorSettings, read_settings
 from orchestrator.store.logins import SqlLogins, SqlPreferences
 from orchestrator.store.reads import SqlReads
@@ -39,11 +38,10 @@ BACKPRESSURE: Final = 2048
 """Granian counts an open stream as a request under way: streams may take 80 % of it, so that panic always finds a place."""
 
 MOST_STREAMS: Final = BACKPRESSURE * 8 // 10
-HEARTBEAT: Final = "health:worker"
-"""Where the worker writes its wall time, as JSON {"at": ISO}."""
-
 WORKER_STALE_SECONDS: Final = 15.0
 FEED_STALE_SECONDS: Final = 60.0
+SCAN_STALE_SECONDS: Final = 20 * 60.0
+"""A scan comes each 15 minutes of market time, which is the wall's or faster."""
 KILL_SECONDS: Final = 5
 """Streams end by themselves when the server stops; a worker that has not ended by then is killed."""
 
@@ -93,7 +91,7 @@ def compose(parts: Orchestrator) -> Doors:
         logins=logins,
         reads=reads,
         preferences=SqlPreferences(parts.database),
-        desk=cast("Desk", getattr(parts, "desk", None)),
+        desk=parts.desk,
         bus=parts.bus,
         clock=parts.clock,
         market=market,
@@ -159,18 +157,36 @@ def _sources(parts: Orchestrator) -> list[Source]:
         return _proof_of("feed", await parts.engine.ready(), parts.clock.wall())
 
     async def worker() -> datetime:
-        beat = await parts.redis.get(HEARTBEAT)
-        if not beat:
-            raise StoreUnavailable("no heartbeat of a worker")
-        return datetime.fromisoformat(msgspec.json.decode(beat)["at"])
+        return _told((await _pulse(parts)).at)
+
+    async def watch() -> datetime:
+        return _told((await _pulse(parts)).last_watch)
+
+    async def scan() -> datetime:
+        return _told((await _pulse(parts)).last_scan)
 
     return [
         Source(name="postgres", check=postgres),
         Source(name="redis", check=redis),
         Source(name="engine", check=engine),
         Source(name="worker", check=worker, stale_seconds=WORKER_STALE_SECONDS),
+        Source(name="watch", check=watch, stale_seconds=WORKER_STALE_SECONDS),
+        Source(name="scan", check=scan, must=False, stale_seconds=SCAN_STALE_SECONDS),
         Source(name="feed", check=feed, must=False, stale_seconds=FEED_STALE_SECONDS),
     ]
+
+
+async def _pulse(parts: Orchestrator) -> Pulse:
+    pulse = await parts.jobs.last_pulse()
+    if pulse is None:
+        raise StoreUnavailable("no sign of life of a worker")
+    return pulse
+
+
+def _told(at: datetime | None) -> datetime:
+    if at is None:
+        raise StoreUnavailable("the worker has not done it yet")
+    return at
 
 
 def _proof_of(name: str, ready: dict[str, object], wall: datetime) -> datetime:

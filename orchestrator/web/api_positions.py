@@ -88,7 +88,7 @@ async def amend_position(request: Asked, position_id: FromPath[UUID], data: JSON
     numbers = await Numbers.of(request)
     stop_loss = numbers.read("stop_loss", data.stop_loss)
     take_profit = numbers.read("take_profit", data.take_profit)
-    trailing = numbers.read("trailing", data.trailing, most=Decimal("0.5"))
+    trailing = numbers.read("trailing", data.trailing, least=0, most=Decimal("0.5"))
     numbers.done()
     amended = await doors_of(request).desk.amend(
         request.user.id, position_id, stop_loss=stop_loss, take_profit=take_profit, trailing_ratio=trailing

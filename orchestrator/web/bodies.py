@@ -62,7 +62,7 @@ class CloseBody(Body, frozen=True, kw_only=True):
 
 
 class AmendBody(Body, frozen=True, kw_only=True):
-    """New stop, target or trailing distance (a ratio of the price); absent means unchanged."""
+    """New stop, target or trailing distance (a ratio of the price, 0 disarms); absent means unchanged."""
 
     stop_loss: Number = UNSET
     take_profit: Number = UNSET
@@ -115,7 +115,7 @@ class Numbers:
         least: Decimal | int | None = None,
         most: Decimal | int | None = None,
     ) -> Decimal | None:
-        """A number within bounds; None when absent or at fault."""
+        """A number within bounds, `least` taking the place of `above`; None when absent or at fault."""
         if isinstance(given, UnsetType):
             return None
         try:
@@ -125,7 +125,7 @@ class Numbers:
             return None
         if least is not None and value < least:
             self.fault(name, f"must be {least} or more")
-        elif value <= above:
+        elif least is None and value <= above:
             self.fault(name, f"must be above {above}")
         elif most is not None and value > most:
             self.fault(name, f"must not be above {most}")
