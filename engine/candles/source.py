@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from engine.candles import rows
 from engine.candles.door import Door
 from engine.core.instrument import InstrumentRules
@@ -18,8 +20,18 @@ RULES_AGE_MS: Final = 3_600_000
 POSITIONING_AGE_MS: Final = 300_000
 """The exchange publishes ratios every 5 minutes."""
 
+BARS_AGE_MS: Final = 3_000
+"""Wall age; asked each second for fifty symbols, bars would eat the whole weight of a minute."""
+
 MOST_MINUTES: Final = 1500
 MINUTE_MS: Final = 60_000
+
+
+class _KeptBars(msgspec.Struct, frozen=True):
+    since_ms: int
+    minute: int
+    wall_ms: int
+    bars: Sequence[MarkBar]
 
 
 class BinanceData:
@@ -32,6 +44,7 @@ class BinanceData:
         self._rules: Mapping[str, InstrumentRules] = {}
         self._rules_ms = 0
         self._candles: dict[tuple[str, Timeframe], Candles] = {}
+        self._bars: dict[str, _KeptBars] = {}
         self._ratios: dict[str, tuple[int, float | None]] = {}
         self.answered_ms: int | None = None
 
@@ -89,7 +102,20 @@ class BinanceData:
         return Positioning(funding_ratio=funding, long_short_ratio=ratio)
 
     async def mark_bars(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[MarkBar]:
-        """1m mark-price candles that open in [since, until], oldest first, the open one included."""
+        """1m mark-price candles that open in [since, until], oldest first, the open one included.
+
+        Within one market minute the same question is asked again only after some wall seconds: the open bar is then that old, and
+        the caller's next look covers its minute again.
+        """
+        minute, wall_ms = until_ms // MINUTE_MS, self._clock.wall_ms()
+        kept = self._bars.get(symbol)
+        if kept is not None and (kept.since_ms, kept.minute) == (since_ms, minute) and wall_ms - kept.wall_ms <= BARS_AGE_MS:
+            return kept.bars
+        bars = await self._shared(("bars", symbol, since_ms, minute), lambda: self._read_bars(symbol, since_ms, until_ms))
+        self._bars[symbol] = _KeptBars(since_ms, minute, wall_ms, bars)
+        return bars
+
+    async def _read_bars(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[MarkBar]:
         bars: list[MarkBar] = []
         start = since_ms
         while start <= until_ms:

@@ -28,7 +28,11 @@ _TINY = 1e-14
 
 
 def _kernel[F: Callable[..., Any]](function: F) -> F:
-    return cast(F, njit(cache=True, nogil=True)(function))
+    try:
+        return cast(F, njit(cache=True, nogil=True)(function))
+    except RuntimeError:
+        # numba found no folder where it may keep compiled code; compiling at each start is slow, not wrong.
+        return cast(F, njit(nogil=True)(function))
 
 
 class Panel(msgspec.Struct, frozen=True, kw_only=True):

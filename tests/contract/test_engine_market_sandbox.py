@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from deploy.servers import free_port
-from shared.analysis import AnalyzeReply, MarksReply, WhalesReply
+from shared.analysis import AnalyzeReply, MarksReply, WhaleSignal, WhalesReply
 from shared.wire import decode, decode_strict
 from tests.polling import wait_until
 
@@ -148,17 +148,17 @@ def test_a_wide_look_brings_the_funding_that_lay_between(stack: Stack) -> None:
 
 
 def test_an_injected_liquidation_reaches_the_window(stack: Stack) -> None:
-    def heavy() -> WhalesReply | None:
+    def seen() -> WhalesReply | None:
         found = decode(stack.client.get("/whales").content, WhalesReply)
-        return found if found.recent else None
+        return found if any(order.symbol == "ETHUSDT" and order.usd == 9_876_000 for order in found.recent) else None
 
-    injected = {"symbol": "ETHUSDT", "side": "LONG", "usd": "250000"}
-    httpx.post(f"{stack.exchange}/sandbox/liquidations", json=injected, timeout=5)
-    found = wait_until(heavy, seconds=20, what="a liquidation in the window")
+    injected = {"symbol": "ETHUSDT", "side": "SELL", "quantity": "9876", "price": "1000"}
+    assert httpx.post(f"{stack.exchange}/sandbox/liquidations", json=injected, timeout=5).status_code == 201
+    found = wait_until(seen, seconds=10, what="the liquidation in the window")
     assert found is not None
     assert found.feed_age_ms is not None
     assert found.feed_age_ms < 5_000
-    assert found.views[0].long_liquidations_usd + found.views[0].short_liquidations_usd > 0
+    assert (found.views[0].symbol, found.views[0].signal) == ("ETHUSDT", WhaleSignal.SQUEEZE_LONGS)
 
 
 def test_the_log_names_the_executor(stack: Stack) -> None:

@@ -232,6 +232,16 @@ async def test_long_gaps_of_mark_bars_are_read_page_by_page_without_a_hole() -> 
     assert len(exchange.asked) == 3
 
 
+async def test_bars_of_one_minute_are_asked_for_every_three_seconds_at_most_and_at_once_when_the_minute_turns() -> None:
+    exchange = Exchange()
+    exchange.answers["/fapi/v1/markPriceKlines"] = lambda query: [kline(int(query["startTime"]), Timeframe.M1)]
+    async with data_of(exchange) as data:
+        for wall, market, asked in [(0, 1, 1), (3, 4, 1), (1, 5, 2), (0, 60, 3)]:
+            exchange.clock.pass_wall(timedelta(seconds=wall))
+            await data.mark_bars("XUSDT", NOW_MS, NOW_MS + market * 1000)
+            assert len(exchange.asked) == asked
+
+
 async def test_positioning_that_does_not_come_is_none() -> None:
     exchange = Exchange()
     exchange.status = 500
