@@ -24,5 +24,6 @@ if [ -z "$found" ]; then
 fi
 echo "setting up .venv with $($found --version) and pip, about a minute" >&2
 [ -x .venv/bin/python ] && usable .venv/bin/python || "$found" -m venv --clear .venv
+.venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null  # uv leaves it out
 .venv/bin/python -m pip install -qq --require-hashes --requirement requirements.lock
 .venv/bin/python -m pip install -qq --no-deps --no-build-isolation --editable .

@@ -4,8 +4,9 @@ import argparse
 import asyncio
 import json
 import platform
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -13,7 +14,7 @@ from tests.bench.me_route import me_vs_fastapi
 from tests.bench.rounds import Ratio
 from tests.bench.screening import cold_loopback_vs_first_system
 
-BENCHMARKS: dict[str, Callable[[], Awaitable[Ratio]]] = {
+BENCHMARKS: dict[str, Callable[[], Coroutine[Any, Any, Ratio]]] = {
     "cold_loopback_vs_first_system": cold_loopback_vs_first_system,
     "me_vs_fastapi": me_vs_fastapi,
 }

@@ -76,4 +76,3 @@ async def cold_loopback_vs_first_system() -> Ratio:
         ratio = await alternate(mine, theirs, ROUNDS)
         _require_agreement(found["ours"], found["theirs"])
         return ratio
-
