@@ -10,6 +10,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from orchestrator.ports import Credentials, NewUser, Session, SettingsChanges, UserRow
+from orchestrator.store.asking import asking, changing
 from orchestrator.store.database import Database
 from orchestrator.store.reads import user_row
 from orchestrator.store.tables import LedgerEntry, Login, SettingsChange, User
@@ -28,7 +29,7 @@ class SqlLogins:
     async def add_user(self, user: NewUser) -> bool:
         """Book a person with their opening deposit; False when the name (in any spelling of case) is taken."""
         try:
-            async with self._database.session() as session, session.begin():
+            async with changing(self._database) as session:
                 await session.execute(select(func.pg_advisory_xact_lock(func.hashtext(user.username.lower()))))
                 taken = await session.scalar(select(User.id).where(func.lower(User.username) == user.username.lower()))
                 if taken is not None:
@@ -42,7 +43,7 @@ class SqlLogins:
     async def credentials(self, username: str) -> Credentials | None:
         """What to check a password against."""
         statement = select(User.id, User.username, User.password_hash, User.role, User.mode).where(User.username == username)
-        async with self._database.session() as session:
+        async with asking(self._database) as session:
             found = (await session.execute(statement)).one_or_none()
         if found is None:
             return None
@@ -52,12 +53,12 @@ class SqlLogins:
 
     async def replace_hash(self, user_id: UUID, password_hash: str) -> None:
         """Store a hash made with today's parameters."""
-        async with self._database.session() as session, session.begin():
+        async with changing(self._database) as session:
             await session.execute(update(User).where(User.id == user_id).values(password_hash=password_hash))
 
     async def open(self, login_id: UUID, user_id: UUID, at: datetime, ends_at: datetime) -> None:
         """Begin a login."""
-        async with self._database.session() as session, session.begin():
+        async with changing(self._database) as session:
             await session.execute(
                 insert(Login).values(id=login_id, user_id=user_id, created_at=at, last_seen_at=at, ends_at=ends_at)
             )
@@ -69,7 +70,7 @@ class SqlLogins:
             .join(User, User.id == Login.user_id)
             .where(Login.id == login_id, Login.revoked_at.is_(None), Login.ends_at > at)
         )
-        async with self._database.session() as session:
+        async with asking(self._database) as session:
             found = (await session.execute(statement)).one_or_none()
         if found is None:
             return None
@@ -84,7 +85,7 @@ class SqlLogins:
 
     async def touch(self, login_id: UUID, at: datetime) -> None:
         """Note that a login is in use."""
-        async with self._database.session() as session, session.begin():
+        async with changing(self._database) as session:
             await session.execute(update(Login).where(Login.id == login_id).values(last_seen_at=at))
 
     async def revoke(self, login_id: UUID, at: datetime) -> bool:
@@ -92,7 +93,7 @@ class SqlLogins:
         statement = (
             update(Login).where(Login.id == login_id, Login.revoked_at.is_(None)).values(revoked_at=at).returning(Login.id)
         )
-        async with self._database.session() as session, session.begin():
+        async with changing(self._database) as session:
             return await session.scalar(statement) is not None
 
 
@@ -104,7 +105,7 @@ class SqlPreferences:
 
     async def change(self, user_id: UUID, changes: SettingsChanges, at: datetime, version: int | None) -> UserRow | None:
         """Apply changes under the lock of the user's row; None when `version` is given and the row has moved on since."""
-        async with self._database.session() as session, session.begin():
+        async with changing(self._database) as session:
             user = await session.scalar(select(User).where(User.id == user_id).with_for_update())
             if user is None or (version is not None and user.settings_version != version):
                 return None

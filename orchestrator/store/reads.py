@@ -28,6 +28,7 @@ from orchestrator.ports import (
     Stats,
     UserRow,
 )
+from orchestrator.store.asking import asking
 from orchestrator.store.database import Database
 from orchestrator.store.decisions import decisions_for, signal_row
 from orchestrator.store.rows import rows_of
@@ -85,7 +86,7 @@ class SqlReads:
             claimed.c.margin.label("claimed"),
             claimed.c.number.label("waiting"),
         ).select_from(live.join(claimed, onclause=live.c.number >= 0))
-        async with self._database.session() as session:
+        async with asking(self._database) as session:
             found = (await session.execute(statement)).one()
         return Account(
             balance=found.balance,
@@ -146,7 +147,7 @@ class SqlReads:
             LedgerEntry.at >= day_start,
             LedgerEntry.kind != "DEPOSIT",
         )
-        async with self._database.session() as session:
+        async with asking(self._database) as session:
             found = dict((await session.execute(closed)).one()._mapping)
             today_booked = await session.scalar(booked)
         return Stats(losses=found["trades"] - found["wins"], today_booked=today_booked or ZERO, **found)
@@ -172,7 +173,7 @@ class SqlReads:
         kept = select(numbered.c.at, numbered.c.value).where(
             (numbered.c.place % numbered.c.every == 0) | (numbered.c.place == numbered.c.number)
         )
-        async with self._database.session() as session:
+        async with asking(self._database) as session:
             first = [] if start is None or since is None else [EquityPoint(at=since, value=await session.scalar(start) or ZERO)]
             found = (await session.execute(kept.order_by(numbered.c.place))).all()
         return first + [EquityPoint(at=row.at, value=row.value) for row in found]
@@ -182,7 +183,7 @@ class SqlReads:
         mine = (LedgerEntry.user_id == user_id, LedgerEntry.mode == mode)
         page = rows_of(LedgerRow, LedgerEntry).where(*mine).order_by(LedgerEntry.id.desc()).limit(limit).offset(offset)
         totals = select(func.count().label("number"), _total(LedgerEntry.amount).label("balance")).where(*mine)
-        async with self._database.session() as session:
+        async with asking(self._database) as session:
             found = (await session.execute(totals)).one()
             entries = await _read(session, page, LedgerRow)
         return LedgerPage(entries=entries, total=found.number, balance=found.balance)
@@ -195,7 +196,7 @@ class SqlReads:
             .where(Order.user_id == user_id, Order.status == "AWAITING_APPROVAL", Order.expires_at > at)
             .order_by(Order.expires_at)
         )
-        async with self._database.session() as session:
+        async with asking(self._database) as session:
             found = (await session.execute(statement)).all()
         return [_approval(order, signal) for order, signal in found]
 
@@ -250,17 +251,17 @@ class SqlReads:
             _count(Position, Position.status == "CLOSED_LOSS").label("closed_losses"),
         )
         reasons = select(Refusal.reason, func.count()).group_by(Refusal.reason)
-        async with self._database.session() as session:
+        async with asking(self._database) as session:
             found = (await session.execute(counts)).one()._mapping
             refusals = {str(reason): int(number) for reason, number in (await session.execute(reasons)).all()}
         return Statistics(refusals=refusals, **found)
 
     async def _rows[T](self, statement: Select[Any], kind: type[T]) -> list[T]:
-        async with self._database.session() as session:
+        async with asking(self._database) as session:
             return await _read(session, statement, kind)
 
     async def _views(self, user_id: UUID, statement: Select[Signal]) -> list[SignalView]:
-        async with self._database.session() as session:
+        async with asking(self._database) as session:
             found = list(await session.scalars(statement))
             decided = await decisions_for(session, user_id, [signal.id for signal in found])
         return [SignalView(signal=signal_row(signal), decision=decided[signal.id]) for signal in found]

@@ -217,8 +217,10 @@ class Hub:
     async def _tick_once(self) -> None:
         try:
             await self.tick()
-        except Exception as error:  # noqa: BLE001 - the edge of this loop: a database that is away must not end the live pages
-            logger().warning("a live tick failed", error=type(error).__name__)
+        except StoreUnavailable as error:
+            logger().warning("a live tick waits for its source", error=str(error))
+        except Exception as error:  # noqa: BLE001 - the edge of this loop: one bad row must not end everybody's live pages
+            logger().error("a live tick failed", error=type(error).__name__, exc_info=error)
 
     async def _read(self, user_id: UUID, holding: Holding) -> None:
         holding.read_at = time.monotonic()

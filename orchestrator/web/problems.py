@@ -14,7 +14,7 @@ from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from orchestrator.errors import EngineUnavailable, OrchestratorError
+from orchestrator.errors import Conflict, EngineUnavailable, OrchestratorError
 from orchestrator.log import TRACE_ID, bound_trace, logger, new_trace_id
 from orchestrator.ports import Refusal, RefusalReason
 from shared.problem import Problem
@@ -140,9 +140,16 @@ def exception_handlers(error_page: ErrorPage | None = None) -> dict[Any, Any]:
         return answer(request, status, problem, error.headers)
 
     def on_own_error(request: Request[Any, Any, Any], error: OrchestratorError) -> Response[Any]:
+        if isinstance(error, Conflict):
+            return answer(request, 409, Problem(code="conflict", detail="It changed meanwhile. Reload and try again."))
         code = "engine_unavailable" if isinstance(error, EngineUnavailable) else "unavailable"
         logger().warning("a request failed on its source", error=str(error), code=code, route=request.url.path)
-        return answer(request, 503, Problem(code=code, detail="A source this needs does not answer. Please try again."))
+        return answer(
+            request,
+            503,
+            Problem(code=code, detail="A source this needs does not answer. Please try again."),
+            {"Retry-After": "2"},
+        )
 
     def on_crash(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         logger().error("a request crashed", route=request.url.path, error=type(error).__name__, exc_info=error)

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from orchestrator.errors import StoreUnavailable
 from orchestrator.ports import NewUser, SettingsChanges
 from orchestrator.store.database import Database, open_database
 from orchestrator.store.logins import SqlLogins, SqlPreferences
@@ -186,3 +187,12 @@ async def test_admins_count_everything_and_see_no_balance(database: Database) ->
     people = await reads.admin_users(limit=10, offset=0)
     assert [(row.username, row.open_positions) for row in people] == [("Ada", 1)]
     assert [scan.universe for scan in await reads.scans()] == [120]
+
+
+async def test_a_database_that_is_away_is_called_by_its_name() -> None:
+    away = open_database("postgresql://nobody@127.0.0.1:9/nothing")
+    with pytest.raises(StoreUnavailable):
+        await SqlReads(away).user(uuid4())
+    with pytest.raises(StoreUnavailable):
+        await SqlLogins(away).revoke(uuid4(), NOON)
+    await away.close()

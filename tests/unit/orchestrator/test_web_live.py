@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
+from orchestrator.errors import StoreUnavailable
 from orchestrator.ports import LiveMessage
 from orchestrator.web import live
 from orchestrator.web.auth import Viewer
@@ -279,7 +280,7 @@ async def test_a_database_that_is_away_does_not_end_the_ticks(world: World) -> N
     world.hub.open(ada, frozenset())
 
     async def away(*_: Any, **__: Any) -> Any:
-        raise OSError("the database is away")
+        raise StoreUnavailable("the database is away")
 
     world.store.user = away  # type: ignore[method-assign]
     await world.hub._tick_once()

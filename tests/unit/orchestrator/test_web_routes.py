@@ -10,6 +10,7 @@ import pytest
 from litestar import Litestar
 from litestar.testing import AsyncTestClient
 
+from orchestrator.errors import StoreUnavailable
 from orchestrator.web.security import CSRF_HEADER, SESSION_COOKIE
 from orchestrator.web.site import create_site
 from tests.unit.orchestrator.web_fakes import SECRET, World
@@ -232,6 +233,17 @@ async def test_a_crash_tells_no_internals(scene: Scene) -> None:
     assert_problem(reply, 500, "internal")
     assert "secret detail" not in reply.text
     assert reply.json()["trace_id"] == reply.headers["x-trace-id"] == "abc123"
+
+
+async def test_a_source_that_is_away_is_no_crash(scene: Scene) -> None:
+    async def away(_user_id: UUID) -> Any:
+        raise StoreUnavailable("postgresql: OperationalError")
+
+    scene.world.store.user = away  # type: ignore[method-assign,assignment]
+    reply = await scene.client.get("/api/user/me", headers=bearer(scene.tokens["owner"]))
+    assert_problem(reply, 503, "unavailable")
+    assert "postgresql" not in reply.text
+    assert reply.headers["retry-after"] == "2"
 
 
 async def test_the_schema_names_every_route_of_the_api(scene: Scene) -> None:
