@@ -91,7 +91,10 @@ class Enter:
         if order.status is OrderStatus.AWAITING_APPROVAL:
             await announce.approval(self._bus, order, f"{order.symbol} {order.side} waits for your approval.")
             return Waiting(order_id=order.id, symbol=order.symbol)
-        return await self.carry(order, received_at)
+        done = await self.carry(order, received_at)
+        refusal = done if isinstance(done, Refusal) else None
+        await announce.signalled(self._bus, signal, user_id, "refused" if refusal else "traded", refusal)
+        return done
 
     async def carry(self, order: OrderRecord, received_at: datetime | None = None) -> Entered | Refusal:
         """Sends a CLAIMED entry: SENT is committed, then the one call. Somebody else's order is left alone."""

@@ -1,7 +1,7 @@
 """Panic: auto-trading off, approvals cancelled, everything flat, proven by a receipt.
 
-In this order, each committed before the next: off; entries that have not left are ended; then, round by round until nothing is left or
-time is up, every open position is closed in parallel and every order of unknown outcome is settled. Flat means no live position, no
+In this order, each committed before the next: off; then, round by round until nothing is left or time is up, entries that have not left
+are ended, every order of unknown outcome is settled and every open position is closed in parallel. Flat means no live position, no
 claim and no live order. Pressed again while it runs, it is the same panic; one whose process died is taken over.
 """
 
@@ -101,10 +101,10 @@ class Panic:
         return receipt, True
 
     async def _flatten(self, receipt: ReceiptRecord) -> PanicReceipt:
-        await self._end_what_has_not_left(receipt.user_id)
         receipt = await self._note(receipt, phase="closing")
         until, found = self._clock.wall() + LASTS, {result.symbol: result for result in receipt.results}
         while True:
+            await self._end_what_has_not_left(receipt.user_id)
             positions, orders, claims = await self._left(receipt.user_id)
             if not (positions or orders or claims) or self._clock.wall() >= until:
                 break
@@ -133,11 +133,13 @@ class Panic:
         stopped = Refusal(reason=RefusalReason.STOPPED, detail="stopped by panic")
         async with self._transactions() as unit:
             await unit.traders.lock(user_id)
+            ended = 0
             for order in await unit.orders.live_of_user(user_id):
                 if order.purpose is OrderPurpose.ENTRY and order.status in _NOT_LEFT:
-                    await free_entry(unit, order.id, _NOT_LEFT[order.status], stopped, self._clock.now())
+                    ended += await free_entry(unit, order.id, _NOT_LEFT[order.status], stopped, self._clock.now())
             await unit.commit()
-        await self._bus.publish(user_id, "approvals", {"say": "What waited for approval was cancelled."})
+        if ended:
+            await self._bus.publish(user_id, "approvals", {"say": "What waited for approval was cancelled."})
 
     async def _left(self, user_id: UUID) -> tuple[list[PositionRecord], list[OrderRecord], int]:
         async with self._transactions() as unit:

@@ -65,8 +65,8 @@ class Settle:
                 await self._look_up(mine)
 
     async def _continue(self, order: OrderRecord) -> None:
-        """Nothing has left yet: a young entry goes on, an old one is freed."""
-        if self._clock.now() - order.created_at <= RESEND_WITHIN:
+        """Nothing has left yet: a young entry that is still wanted goes on, another is freed."""
+        if self._clock.now() - order.created_at <= RESEND_WITHIN and await self._wanted(order):
             await self._enter.carry(order)
             return
         await self._enter.free(order.id, OrderStatus.REFUSED, _interrupted(order))
@@ -91,7 +91,7 @@ class Settle:
     async def _send_again_or_end(self, order: OrderRecord) -> None:
         young = order.sent_at is not None and self._clock.now() - order.sent_at <= RESEND_WITHIN
         if order.purpose is OrderPurpose.ENTRY:
-            if young:
+            if young and await self._wanted(order):
                 await self._enter.send(order)
             else:
                 await self._enter.free(order.id, OrderStatus.REFUSED, _interrupted(order))
@@ -99,6 +99,14 @@ class Settle:
             await self._close.carry(order)
         else:
             await self._close.give_up(order, _interrupted(order))
+
+    async def _wanted(self, order: OrderRecord) -> bool:
+        """Whether the user would still have this entry: no panic runs, and it was approved or auto-trading is on."""
+        async with self._transactions() as unit:
+            trader = await unit.traders.lock(order.user_id)
+            panicking = await unit.receipts.running(order.user_id) is not None
+        approved = order.expires_at is not None
+        return trader is not None and not panicking and (approved or trader.auto_trade_enabled)
 
     async def _wait(self, order: OrderRecord) -> None:
         async with self._transactions() as unit:
@@ -119,5 +127,5 @@ def _triggered(order: OrderRecord) -> bool:
 def _interrupted(order: OrderRecord) -> Refusal:
     return Refusal(
         reason=RefusalReason.ENGINE_UNAVAILABLE,
-        detail=f"the order in {order.symbol} was interrupted, provably did nothing, and is too old to be sent again",
+        detail=f"the order in {order.symbol} was interrupted, provably did nothing, and is too old or no longer wanted",
     )

@@ -134,3 +134,41 @@ async def test_the_pages_are_told_how_far_a_panic_is() -> None:
     told = world.bus.events("panic")
     assert [one["done"] for one in told] == [False] * (len(told) - 1) + [True]
     assert told[-1]["phase"] == "flat"
+
+
+async def test_an_entry_that_never_arrived_is_not_sent_again_by_a_panic() -> None:
+    world = World(trader())
+    world.engine.trouble["enter"] = ["lost before"]
+    await world.enter(signal())
+    receipt = await world.trading.desk.panic(USER)
+    assert receipt.flat
+    assert len(world.engine.sent("enter")) == 1
+    assert world.rows.positions == {}
+    assert_at_rest(world.rows)
+
+
+async def test_an_entry_that_never_arrived_is_not_sent_again_once_auto_trading_is_off() -> None:
+    world = World(trader())
+    world.engine.trouble["enter"] = ["lost before"]
+    await world.enter(signal())
+    await world.trading.desk.stop(USER, close_positions=False)
+    await world.trading.settle.run()
+    assert len(world.engine.sent("enter")) == 1
+    assert world.rows.claims == {}
+
+
+async def test_an_approval_that_appears_while_a_panic_runs_is_cancelled_too() -> None:
+    world = await three_positions()
+    del world.engine.prices["BBBUSDT"]
+
+    async def pause(seconds: float) -> None:
+        world.clock.pass_wall(seconds=seconds)
+        if "DDDUSDT" not in world.engine.prices:
+            await world.enter(signal("DDDUSDT"))
+            world.quote("BBBUSDT", 100)
+
+    world.trading.panic._pause = pause
+    receipt = await world.trading.desk.panic(USER)
+    assert receipt.flat
+    assert world.rows.claims == {}
+    assert_at_rest(world.rows)
