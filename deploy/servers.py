@@ -157,10 +157,10 @@ class EmbeddedPostgres(EmbeddedServer):
         """
         if (self.folder / "PG_VERSION").exists():
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if _is_root():
             _open_the_way(self.folder, _binaries())
-        self.folder.chmod(0o700)
+            _give_to_account(self.folder)
         password_file = self.folder.with_suffix(".pw")
         password_file.touch(mode=0o600)
         password_file.write_text(self.password)
@@ -176,6 +176,8 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def command(self) -> list[str]:
         """The command that serves the folder, tied to this process."""
+        if _is_root():
+            _open_the_way(self.folder, _binaries())  # at every start: somebody may have closed a folder above since
         options = ["listen_addresses=127.0.0.1", f"port={self.port}", "unix_socket_directories=", "max_connections=80"]
         options += ["shared_buffers=64MB", "timezone=UTC", "log_timezone=UTC", "log_min_messages=warning", "jit=off"]
         if not self.durable:
@@ -256,7 +258,6 @@ def _open_the_way(folder: Path, binaries: Path) -> None:
             mode = parent.stat().st_mode
             if not mode & stat.S_IXOTH:
                 parent.chmod(mode | stat.S_IXOTH)
-    _give_to_account(folder)
 
 
 def _give_to_account(path: Path) -> None:

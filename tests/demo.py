@@ -55,7 +55,7 @@ class RunningDemo:
             str(self.port),
             *self.arguments,
         ]
-        with self.log.open("ab") as log:
+        with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
         return self
 

@@ -18,6 +18,7 @@ import msgspec
 import psutil
 import redis
 
+from deploy.folder import SESSION
 from deploy.people import add_person
 from engine.reports import KEY_PREFIX, Record
 from shared.execution import ExecutionReport
@@ -173,9 +174,9 @@ class Matrix:
         return bool(under_way == 0)
 
     def _market_ms(self, wall: float) -> float:
-        # The folder notes market time each second; a scan a little too early does no harm but to wait for one more.
-        kept = self.demo.session.market_ms or 0
-        return kept - (time.time() - wall) * (self.demo.session.tape.speed or 1) * 1000
+        session = self.demo.session
+        noted_at = (self.demo.folder / SESSION).stat().st_mtime
+        return (session.market_ms or 0) + (wall - noted_at) * (session.tape.speed or 1) * 1000
 
     def _completed(self, kill: Kill) -> Kill:
         moment = datetime.fromtimestamp(kill.at, UTC)
