@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deploy.sandbox.core.path import Ints, noises
+from deploy.sandbox.core.path import TICKS, Floats, Ints, noises
 from deploy.sandbox.core.statistics import trade_id
 from deploy.sandbox.core.tape import Tape
 
@@ -19,8 +19,10 @@ LEVEL_NOTIONAL = 1_800.0
 SPREAD = 2e-4
 WALL_SHARE, WALL_SIZE = 0.02, 15.0
 """One level in fifty is a wall of fifteen times its neighbours."""
-SLOWNESS = 6
-"""Every so many levels deeper, a level keeps its size for one tick longer."""
+RESTING = 24
+"""A level keeps its size for so many ticks, two minutes."""
+GRID_SHARE = 50_000
+"""Levels lie about a fifty-thousandth of the price apart."""
 
 
 class Book(NamedTuple):
@@ -56,17 +58,36 @@ def book_at(tape: Tape, now: int, levels: int) -> Book:
 
 
 def _side(tape: Tape, best: tuple[int, int], levels: int, notional: float, ordinal: int) -> Ints:
-    """One side: gaps of a few ticks, sizes that grow slowly with depth."""
+    """One side: the best price, then levels on a grid of their own that stay where they are while the price moves."""
     price, sign = best
-    level = np.arange(levels, dtype=np.int64)
-    slot = ordinal // (1 + level // SLOWNESS)
-    numbers = (slot * 4096 + level) * 2 + (sign > 0)
-    gap = max(1, price // 100_000)
-    gaps = gap * (1 + np.floor(2.999 * noises(tape.key + 1, level + ordinal // 12 * 4096)).astype(np.int64))
-    gaps[0] = 0
-    prices = price + sign * np.cumsum(gaps)
-    size = notional * (0.3 + 1.4 * noises(tape.key + 2, numbers)) * (1.0 + 0.15 * level)
-    size *= np.where(noises(tape.key + 4, level + ordinal // 180 * 4096 + (sign > 0) * 2048) < WALL_SHARE, WALL_SIZE, 1.0)
-    quantities = np.maximum(1, (size / (np.maximum(prices, 1) * tape.unit)).astype(np.int64))
+    gap = _gap(int(tape.ticks(ordinal // TICKS).price[0]))
+    places: Ints = price // gap + sign * np.arange(levels + 1, dtype=np.int64)
+    prices: Ints = places * gap + (noises(tape.key + 1, places) * gap).astype(np.int64)
+    beyond = (prices - price) * sign > 0
+    places = np.concatenate([[price // gap], places[beyond]])[:levels]
+    prices = np.concatenate([[price], prices[beyond]])[:levels]
+    sizes = notional * _shape(tape, places, sign, ordinal)
+    quantities = np.maximum(1, (sizes / (np.maximum(prices, 1) * tape.unit)).astype(np.int64))
     kept = prices > 0
     return np.stack([prices[kept], quantities[kept]])
+
+
+def _shape(tape: Tape, places: Ints, sign: int, ordinal: int) -> Floats:
+    """Sizes in usual levels: deeper ones larger, a few of them walls; each rests for a while, the best never."""
+    side = places * 2 + (sign > 0)
+    epoch = (ordinal + places * 7) // RESTING
+    epoch[0] = ordinal
+    size = 0.3 + 1.4 * noises(tape.key + 2, side * 1_000_003 + epoch)
+    depth = np.floor(np.log2(1 + np.arange(len(places))))
+    walls = noises(tape.key + 4, side * 1_000_003 + ordinal // TICKS) < WALL_SHARE
+    sizes: Floats = size * (1.0 + 0.6 * depth) * np.where(walls, WALL_SIZE, 1.0)
+    return sizes
+
+
+def _gap(price: int) -> int:
+    """1, 2 or 5 times a power of ten, near a fifty-thousandth of the price, at least a tick: it changes seldom."""
+    wanted = price / GRID_SHARE
+    if wanted <= 1:
+        return 1
+    power = 10 ** int(np.log10(wanted))
+    return int(max(factor * power for factor in (1, 2, 5) if factor * power <= wanted))

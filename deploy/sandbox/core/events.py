@@ -15,7 +15,7 @@ from deploy.sandbox.core import funding, klines
 from deploy.sandbox.core.book import Book, book_at
 from deploy.sandbox.core.intervals import MINUTE_MS, QUARTER_MS, next_open
 from deploy.sandbox.core.market import Liquidation, largest_each
-from deploy.sandbox.core.path import TICKS_A_MINUTE
+from deploy.sandbox.core.path import TICKS, TICKS_A_MINUTE, Ints
 from deploy.sandbox.core.replies import Prices, aggregate, book_sides, index_at, mark_at, trade_rows
 from deploy.sandbox.core.statistics import trade_id
 from deploy.sandbox.core.stream_names import Stream
@@ -205,12 +205,13 @@ class Events:
             if not ticked(tape, since, now):
                 return []
             book = book_at(tape, now, levels)
-            before = book if since is None or not tape.alive(since) else book_at(tape, since, levels)
-            bids, asks = book_sides(words, book)
-            if not stream.detail and before is not book:
-                old_bids, old_asks = book_sides(words, before)
-                bids, asks = _difference(old_bids, bids), _difference(old_asks, asks)
-            return [_depth(tape, book, before.update_id, now) | {"b": bids, "a": asks, "st": 1}]
+            if since is None or not tape.alive(since):
+                earlier = [book]
+            else:
+                earlier = [book_at(tape, moment, levels) for moment in ([since] if stream.detail else _moments(tape, since, now))]
+            shown = book if stream.detail or earlier[0] is book else difference(earlier, book)
+            bids, asks = book_sides(words, shown)
+            return [_depth(tape, book, earlier[0].update_id, now) | {"b": bids, "a": asks, "st": 1}]
 
         return emit
 
@@ -225,8 +226,10 @@ class Events:
         return emit
 
 
-DIFF_LEVELS = 100
-"""How deep a diff stream looks."""
+DIFF_LEVELS = 1_000
+"""How deep a diff stream looks: as deep as the deepest snapshot that it keeps up to date."""
+MOST_MOMENTS = 64
+"""Books between two diffs that are looked at."""
 _TICKER_KEYS = {
     "p": "priceChange",
     "P": "priceChangePercent",
@@ -303,12 +306,33 @@ def _depth(tape: Tape, book: Book, before: int, now: int) -> dict[str, Any]:
     }
 
 
-def _difference(old: list[list[str]], new: list[list[str]]) -> list[list[str]]:
-    """Levels that changed, and those that went as quantity 0."""
-    before = {price: size for price, size in old}  # noqa: C416 - pairs are lists
-    after = {price: size for price, size in new}  # noqa: C416 - pairs are lists
-    changed = [[price, size] for price, size in after.items() if before.get(price) != size]
-    return changed + [[price, "0"] for price in before if price not in after]
+def _moments(tape: Tape, since: int, now: int) -> list[int]:
+    """The beginning of a span and every tick inside it but the last."""
+    ids = range(last_id(tape, since) + 1, last_id(tape, now))
+    return [since, *(int(tape.ticks(number // TICKS).times[number % TICKS]) for number in ids[-MOST_MOMENTS:])]
+
+
+def difference(earlier: list[Book], book: Book) -> Book:
+    """What changed since the first of some books, as a book: new sizes, and 0 for levels that went.
+
+    Args:
+        earlier: At the beginning of a span and at each tick inside: a snapshot taken in between is kept up to date too.
+        book: At its end.
+    """
+    return book._replace(
+        bids=_changed_levels([old.bids for old in earlier], book.bids, -1),
+        asks=_changed_levels([old.asks for old in earlier], book.asks, 1),
+    )
+
+
+def _changed_levels(earlier: list[Ints], side: Ints, sign: int) -> Ints:
+    olds = [set(zip(*old.tolist(), strict=True)) for old in earlier]
+    after = dict(zip(*side.tolist(), strict=True))
+    went = set().union(*olds) - after.items()
+    prices = sorted(
+        {price for price, _ in went} | {price for price, _ in after.items() - olds[0]}, key=lambda price: sign * price
+    )
+    return np.array([prices, [after.get(price, 0) for price in prices]], dtype=np.int64)
 
 
 def _coin_margined(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
