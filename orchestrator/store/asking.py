@@ -15,19 +15,13 @@ _SILENCE: Final = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceErro
 
 @asynccontextmanager
 async def asking(database: Database) -> AsyncIterator[AsyncSession]:
-    """A session to read with; what it writes is not kept.
+    """A session to read with.
 
     Raises:
         StoreUnavailable: PostgreSQL did not answer, or a statement or a lock waited too long.
     """
-    try:
-        async with database.session() as session:
-            yield session
-    except sqlalchemy.exc.SQLAlchemyError as error:
-        if isinstance(error, _SILENCE) or getattr(error, "connection_invalidated", False):
-            origin = getattr(error, "orig", None)
-            raise StoreUnavailable(f"postgresql: {type(origin or error).__name__}") from error
-        raise
+    async with _named(), database.reader() as session:
+        yield session
 
 
 @asynccontextmanager
@@ -37,5 +31,16 @@ async def changing(database: Database) -> AsyncIterator[AsyncSession]:
     Raises:
         StoreUnavailable: As `asking`; whether a commit happened must be looked up.
     """
-    async with asking(database) as session, session.begin():
+    async with _named(), database.session() as session, session.begin():
         yield session
+
+
+@asynccontextmanager
+async def _named() -> AsyncIterator[None]:
+    try:
+        yield
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        if isinstance(error, _SILENCE) or getattr(error, "connection_invalidated", False):
+            origin = getattr(error, "orig", None)
+            raise StoreUnavailable(f"postgresql: {type(origin or error).__name__}") from error
+        raise

@@ -42,10 +42,17 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
         self.sessions = async_sessionmaker(engine, expire_on_commit=False, autoflush=False)
+        self.readers = async_sessionmaker(
+            engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False, autoflush=False
+        )
 
     def session(self) -> AsyncSession:
         """A new session; use it in `async with`, and `begin()` for a transaction."""
         return self.sessions()
+
+    def reader(self) -> AsyncSession:
+        """A session for questions alone: no BEGIN and no ROLLBACK travel, each statement sees what is committed."""
+        return self.readers()
 
     async def ping(self) -> None:
         """Asks the server for one row.

@@ -10,7 +10,7 @@ from orchestrator.web.health import Ready
 from orchestrator.web.metrics import REGISTRY, observe
 from orchestrator.web.replies import Reply
 
-PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+PROMETHEUS = "text/plain; version=0.0.4"
 
 
 class Alive(Reply, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """Every route of the API with everybody who may not pass: a new route without a row fails here."""
 
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -11,6 +12,7 @@ from litestar import Litestar
 from litestar.testing import AsyncTestClient
 
 from orchestrator.errors import StoreUnavailable
+from orchestrator.web.pages import error_page, pages_router
 from orchestrator.web.security import CSRF_HEADER, SESSION_COOKIE
 from orchestrator.web.site import create_site
 from tests.unit.orchestrator.web_fakes import SECRET, World
@@ -197,6 +199,50 @@ async def test_no_answer_holds_a_secret(scene: Scene, key: tuple[str, str]) -> N
     assert "hash" not in text
     assert "secret" not in text
     assert SECRET not in text
+
+
+PAGES_OPEN = {"/", "/login", "/register", "/static/{digest:str}/{name:path}", "/health", "/ready", "/metrics"}
+
+
+def pages_of(site: Litestar) -> list[tuple[str, str]]:
+    """Every route that is no API and no schema, with its ids filled in."""
+    found = [
+        (method, route.path)
+        for route in site.routes
+        for method in sorted(getattr(route, "methods", ()))
+        if method != "OPTIONS" and not route.path.startswith(("/api", "/schema"))
+    ]
+    return [(method, path) for method, path in found if path not in PAGES_OPEN or method != "GET"]
+
+
+async def test_every_page_is_closed_to_strangers_and_every_form_needs_its_token(scene: Scene) -> None:
+    site = create_site(scene.world.open_doors, pages=[pages_router], error_page=error_page)
+    owner, html = scene.tokens["owner"], {"Accept": "text/html"}
+    async with AsyncTestClient(site) as client:
+        for method, template in pages_of(site):
+            path = re.sub(r"{[^}]*}", str(uuid4()), template)
+            client.cookies.clear()
+            anonymous = await client.request(method, path, headers=html, follow_redirects=False)
+            if method == "GET":
+                assert (anonymous.status_code, anonymous.headers["location"][:6]) == (303, "/login"), path
+            else:
+                assert anonymous.status_code in (401, 403), path
+                cookie = html | {"Cookie": f"{SESSION_COOKIE}={owner}"}
+                forged = await client.request(method, path, headers=cookie, data={"x": "1"}, follow_redirects=False)
+                assert forged.status_code == 403, path
+    assert scene.world.desk.asked == []
+
+
+async def test_another_users_pages_do_not_exist(scene: Scene) -> None:
+    site = create_site(scene.world.open_doors, pages=[pages_router], error_page=error_page)
+    owned = [path for method, path in pages_of(site) if method == "GET" and "{position_id" in path]
+    assert owned
+    async with AsyncTestClient(site) as client:
+        for template in owned:
+            path = re.sub(r"{[^}]*}", scene.ids["{position_id:uuid}"], template)
+            client.cookies.clear()
+            headers = {"Accept": "text/html", "Cookie": f"{SESSION_COOKIE}={scene.tokens['stranger']}"}
+            assert (await client.get(path, headers=headers)).status_code == 404, path
 
 
 async def test_a_token_signed_without_our_key_is_refused(scene: Scene) -> None:
