@@ -23,12 +23,12 @@ async def opened(bus: Bus, position: PositionRecord) -> None:
     await _position(bus, position, "opened", say)
 
 
-async def reduced(bus: Bus, position: PositionRecord, closed: Decimal, reason: CloseReason | None) -> None:
+async def reduced(bus: Bus, position: PositionRecord, closed: Decimal) -> None:
     """A position was closed, wholly or in part."""
     if position.status in LIVE:
         await _position(bus, position, "partly_closed", f"{position.symbol}: {closed.normalize():f} closed, the rest stays.")
         return
-    by = _CLOSED_BY[reason] if reason else ""
+    by = _CLOSED_BY[position.close_reason or CloseReason.MANUAL]
     await _position(bus, position, "closed", f"{position.symbol} closed {by}, net {_money(position.pnl or Decimal(0))}.")
 
 

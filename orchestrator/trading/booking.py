@@ -138,7 +138,7 @@ async def book_close(
         position,
         holding,
         liquidation_fees=sum((fill.liquidation_fee for fill in before), ZERO) + report.liquidation_fee,
-        reason=order.close_reason or CloseReason.MANUAL,
+        reason=_reason(order, report),
         at=report.fills[-1].at,
     )
     changed = await change_position(unit, position, after)
@@ -232,6 +232,13 @@ async def _opened(unit: UnitOfWork, order: OrderRecord, report: ExecutionReport,
         opened_at=at,
     )
     return structs.replace(position, liquidation_price=liquidation_of(position, margin))
+
+
+def _reason(order: OrderRecord, report: ExecutionReport) -> CloseReason:
+    """Why the position was closed: a liquidation wherever the venue made it one, whoever asked for the close."""
+    if report.liquidation_fee > 0:
+        return CloseReason.LIQUIDATION
+    return order.close_reason or CloseReason.MANUAL
 
 
 def _fill_record(

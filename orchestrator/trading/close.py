@@ -209,10 +209,10 @@ class Close:
         logger().info(
             "position closed" if done else "position reduced",
             user_id=str(position.user_id), position_id=str(position.id), order_id=str(order.id), symbol=position.symbol,
-            reason=order.close_reason.value if order.close_reason else "", quantity=str(quantity),
+            reason=position.close_reason.value if position.close_reason else "", quantity=str(quantity),
             pnl=str(position.pnl), status=position.status.value, client_order_id=order.client_order_id,
         )  # fmt: skip
-        await announce.reduced(self._bus, position, quantity, order.close_reason)
+        await announce.reduced(self._bus, position, quantity)
 
 
 def _part(position: PositionRecord, quantity: Decimal | None) -> Decimal | Refusal | None:
