@@ -5,6 +5,7 @@ decoded verdict is kept or logged.
 """
 
 import asyncio
+import time
 from typing import Any
 
 from openai import APIError, APITimeoutError, AsyncOpenAI, BadRequestError
@@ -30,9 +31,22 @@ class ModelAnalyst:
         self._timeout = timeout_seconds
         self._client = AsyncOpenAI(base_url=base_url, api_key=api_key, timeout=timeout_seconds, max_retries=0)
         self._json_mode = True
+        self.answered_ms: int | None = None
+        self.failing = False
 
     async def argue(self, case: Case) -> Verdict | AnalystFailure:
         """One verdict, or why there is none; the time-out bounds both asks together."""
+        outcome = await self._outcome(case)
+        self.failing = isinstance(outcome, AnalystFailure)
+        if not self.failing:
+            self.answered_ms = time.time_ns() // 1_000_000
+        return outcome
+
+    async def close(self) -> None:
+        """Ends the client's connections."""
+        await self._client.close()
+
+    async def _outcome(self, case: Case) -> Verdict | AnalystFailure:
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._ask_twice(case)
@@ -40,10 +54,6 @@ class ModelAnalyst:
             return AnalystFailure(reason=f"no answer within {self._timeout:g} s")
         except APIError as error:
             return AnalystFailure(reason=f"the model's API failed: {type(error).__name__}")
-
-    async def close(self) -> None:
-        """Ends the client's connections."""
-        await self._client.close()
 
     async def _ask_twice(self, case: Case) -> Verdict | AnalystFailure:
         messages: list[dict[str, str]] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user_message(case)}]

@@ -131,10 +131,15 @@ class Heart(Protocol):
 
 
 class Analyst(Protocol):
-    """Who argues a trade. A failure is a value and means: no trade."""
+    """Who argues a trade. A failure is a value and means: no trade.
+
+    `answered_ms` is wall time at the last verdict, None before the first; `failing` says that the last question had none.
+    """
 
     kind: AnalystKind
     model: str
+    answered_ms: int | None
+    failing: bool
 
     async def argue(self, case: Case) -> Verdict | AnalystFailure:
         """Judges one candidate; never raises for what a model or a network does."""

@@ -10,6 +10,8 @@ class RulesAnalyst:
 
     kind = AnalystKind.RULES
     model = ""
+    answered_ms: int | None = None
+    failing = False
 
     async def argue(self, case: Case) -> Verdict | AnalystFailure:
         """The rules' verdict, at once."""

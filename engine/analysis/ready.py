@@ -11,6 +11,7 @@ import msgspec
 
 from engine.errors import EngineError, SnapshotsUnavailable
 from engine.ports import Analyst, Clock, FeedState, Heart, Snapshots
+from shared.enums import AnalystKind
 
 STALE_MS: Final = 10_000
 ASK_AFTER_MS: Final = 1_000
@@ -48,6 +49,7 @@ async def readiness(exchange: Heart, redis: Heart, snapshots: Snapshots, analyst
         "feed_tickers": _age(feed.tickers_ms if feed else None, now_ms),
         "feed_marks": _age(feed.marks_ms if feed else None, now_ms),
         "feed_liquidations": _liquidations(feed, now_ms),
+        "analyst": _analyst(analyst, now_ms),
     }
     return Readiness(
         status=_status(sources), sources=sources, analyst=str(analyst.kind), reconnects=feed.reconnects if feed else 0
@@ -71,6 +73,14 @@ def _liquidations(feed: FeedState | None, now_ms: int) -> SourceAge:
     spoke_ms = feed.liquidations_ms if feed else None
     down = feed is None or not feed.connected or now_ms - feed.beat_ms > STALE_MS
     return SourceAge(age_ms=None if spoke_ms is None else max(0, now_ms - spoke_ms), stale=down, must_have=False)
+
+
+def _analyst(analyst: Analyst, now_ms: int) -> SourceAge:
+    """Rules always answer. A model is asked only when there are candidates: it is stale where its last question had no answer."""
+    if analyst.kind is AnalystKind.RULES:
+        return SourceAge(age_ms=0, stale=False, must_have=False)
+    age = None if analyst.answered_ms is None else max(0, now_ms - analyst.answered_ms)
+    return SourceAge(age_ms=age, stale=analyst.failing, must_have=False)
 
 
 async def _ask(source: Heart, clock: Clock) -> None:

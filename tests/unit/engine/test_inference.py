@@ -105,6 +105,15 @@ async def test_a_failing_server_means_no_trade() -> None:
         assert isinstance(await analyst.argue(CASE), AnalystFailure)
 
 
+async def test_the_analyst_tells_whether_its_last_question_had_an_answer() -> None:
+    async with asking(Model(500, LONG)) as analyst:
+        await analyst.argue(CASE)
+        assert (analyst.failing, analyst.answered_ms) == (True, None)
+        await analyst.argue(CASE)
+        assert analyst.failing is False
+        assert analyst.answered_ms is not None
+
+
 async def test_nobody_there_means_no_trade() -> None:
     analyst = ModelAnalyst("http://127.0.0.1:9", "key", "some-model", 2.0)
     assert isinstance(await analyst.argue(CASE), AnalystFailure)

@@ -151,7 +151,7 @@ async def test_ready_tells_the_age_of_every_source_and_each_grows_when_it_stops(
     house.kept.answered_ms = house.clock.wall_ms()
     first = (await client.get("/ready")).json()
     assert first["status"] == "ready"
-    assert set(first["sources"]) == {"exchange", "redis", "feed", "feed_tickers", "feed_marks", "feed_liquidations"}
+    assert set(first["sources"]) == {"exchange", "redis", "feed", "feed_tickers", "feed_marks", "feed_liquidations", "analyst"}
     house.clock.pass_wall(timedelta(seconds=11))
     house.world.down = house.kept.down = True
     answer = await client.get("/ready")

@@ -25,6 +25,8 @@ class Silent:
 
     kind = AnalystKind.MODEL
     model = "silent"
+    answered_ms: int | None = None
+    failing = False
 
     def __init__(self) -> None:
         self.shown: list[Case] = []

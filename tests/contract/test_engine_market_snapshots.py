@@ -1,0 +1,112 @@
+"""The feed's snapshots in a real Redis: what is written is read, what is odd is as if absent, and Redis may go and come."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from deploy.servers import EmbeddedRedis, free_port
+from engine.core.market import ForcedOrder, Mark, Ticker
+from engine.errors import SnapshotsUnavailable
+from engine.feed import Feed, keep_writing
+from engine.ports import FeedState
+from engine.snapshots import LIQUIDATIONS, TICKERS, RedisSnapshots, connect
+from shared.enums import Side
+from tests.polling import eventually
+from tests.unit.engine.execution_desk import StandingClock
+
+pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("redis")]
+
+TICKER = Ticker(symbol="币安人生USDT", last=1.5, change_percent=-3.25, quote_volume=4e7, received_ms=1)
+MARK = Mark(
+    symbol="XUSDT", price=Decimal("0.00000123"), at_ms=1, funding_rate=Decimal("-0.0001"), next_funding_ms=2, received_ms=3
+)
+ORDER = ForcedOrder(symbol="XUSDT", side=Side.SHORT, price=Decimal("1.5"), quantity=Decimal(7), at_ms=1)
+STATE = FeedState(beat_ms=5, tickers_ms=4, connected=True, reconnects=2)
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    client = connect(redis_url)
+    yield client
+    await client.aclose()
+
+
+async def test_what_the_feed_writes_is_what_the_app_reads(redis: Redis) -> None:
+    snapshots = RedisSnapshots(redis)
+    await snapshots.write(STATE, tickers=[TICKER], marks=[MARK], liquidations=[ORDER])
+    assert await snapshots.tickers() == {TICKER.symbol: TICKER}
+    assert await snapshots.marks() == {"XUSDT": MARK}
+    assert await snapshots.liquidations() == [ORDER]
+    assert await snapshots.state() == STATE
+
+
+async def test_a_part_that_is_not_written_stays_as_it_was(redis: Redis) -> None:
+    snapshots = RedisSnapshots(redis)
+    await snapshots.write(STATE, tickers=[TICKER])
+    await snapshots.write(STATE, marks=[MARK])
+    assert await snapshots.tickers() == {TICKER.symbol: TICKER}
+
+
+async def test_nothing_written_is_empty_and_what_does_not_fit_is_as_if_absent(redis: Redis) -> None:
+    snapshots = RedisSnapshots(redis)
+    assert (await snapshots.tickers(), await snapshots.liquidations(), await snapshots.state()) == ({}, [], None)
+    await redis.set(TICKERS, b"\xc1garbage")
+    assert await snapshots.tickers() == {}
+
+
+async def test_snapshots_expire_so_that_a_feed_of_yesterday_says_nothing(redis: Redis) -> None:
+    await RedisSnapshots(redis).write(STATE, liquidations=[ORDER])
+    assert 0 < await redis.ttl(LIQUIDATIONS) <= 3600
+
+
+async def test_without_redis_every_question_says_so() -> None:
+    client = connect(f"redis://127.0.0.1:{free_port()}/0")
+    snapshots = RedisSnapshots(client)
+    for question in (snapshots.tickers, snapshots.marks, snapshots.liquidations, snapshots.state, snapshots.beat):
+        with pytest.raises(SnapshotsUnavailable):
+            await question()
+    with pytest.raises(SnapshotsUnavailable):
+        await snapshots.write(STATE)
+    await client.aclose()
+
+
+async def test_a_feed_rebuilds_a_redis_that_died_and_came_back_empty(tmp_path: Path) -> None:
+    server = EmbeddedRedis(tmp_path / "redis", free_port(), durable=False)
+    await asyncio.to_thread(server.start)
+    client = connect(server.url)
+    snapshots = RedisSnapshots(client)
+    feed = Feed(StandingClock())
+    feed.take_tickers([TICKER])
+    feed.take_marks([MARK])
+    writing = asyncio.create_task(keep_writing(feed, snapshots))
+
+    async def whole() -> bool:
+        try:
+            return bool(await snapshots.tickers() and await snapshots.marks() and await snapshots.state())
+        except SnapshotsUnavailable:
+            return False
+
+    async def gone() -> bool:
+        try:
+            await snapshots.beat()
+        except SnapshotsUnavailable:
+            return True
+        return False
+
+    try:
+        await eventually(whole, seconds=10, what="the first snapshots")
+        await asyncio.to_thread(server.stop)
+        await eventually(gone, seconds=10, what="a dead Redis")
+        await asyncio.to_thread(server.start)
+        await eventually(whole, seconds=10, what="snapshots written anew")
+    finally:
+        writing.cancel()
+        with suppress(asyncio.CancelledError):
+            await writing
+        await client.aclose()
+        await asyncio.to_thread(server.stop)
