@@ -1,6 +1,7 @@
 """The only door to pandas-ta: the wider indicator set of the few shortlisted symbols that go to the analyst.
 
 pandas-ta is called with `talib=False` throughout: its figures change silently where TA-Lib happens to be installed.
+Its own CCI is left out: in 0.4.71b0 it is off by orders of magnitude.
 """
 
 import importlib
@@ -24,7 +25,6 @@ def widen(candles: Candles) -> dict[str, float]:
     frame, ta = _frame(candles)
     columns: list[Any] = [
         ta.stochrsi(frame["close"], talib=False),
-        ta.cci(frame["high"], frame["low"], frame["close"], talib=False),
         ta.mfi(frame["high"], frame["low"], frame["close"], frame["volume"], talib=False),
         ta.willr(frame["high"], frame["low"], frame["close"], talib=False),
         ta.cmf(frame["high"], frame["low"], frame["close"], frame["volume"]),
