@@ -13,12 +13,12 @@ import msgspec
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.log import logger
-from orchestrator.ports import Account, Clock, LiveLog, LiveMessage, PositionRow, Reads
+from orchestrator.ports import Account, Clock, LiveLog, LiveMessage, PositionRow, Reads, Stats
 from orchestrator.web.auth import Auth, Viewer
 from orchestrator.web.market import Market
 from orchestrator.web.stream import Stream, frame
 from orchestrator.web.ticks import Payload, balance_payload, positions_payload, prices_payload
-from orchestrator.web.valuation import LIVE, value_all, wealth
+from orchestrator.web.valuation import LIVE, day_start, gain, value_all, wealth
 
 STREAMS_A_USER = 8
 KEPT = 256
@@ -51,6 +51,7 @@ class Holding:
     def __init__(self) -> None:
         self.rows: list[PositionRow] = []
         self.account: Account | None = None
+        self.stats: Stats | None = None
         self.mode = "PAPER"
         self.read_at = float("-inf")
         self.told_balance: tuple[float, str] = (float("-inf"), "")
@@ -176,8 +177,10 @@ class Hub:
             return
         held = {row.symbol for row in holding.rows}
         valued = value_all(holding.rows, self._market.known(held))
-        worth = wealth(holding.account, [each for each in valued if each.row.mode == holding.mode])
-        positions = frame("positions", positions_payload(valued, worth, wall))
+        own = [each for each in valued if each.row.mode == holding.mode]
+        worth = wealth(holding.account, own)
+        gained = None if holding.stats is None else gain(worth, holding.stats, own)
+        positions = frame("positions", positions_payload(valued, worth, wall, gained))
         prices = {
             watch: frame("prices", prices_payload(self._market.known(held | watch), holding.rows, wall))
             for watch in {stream.watch for stream in streams}
@@ -228,6 +231,7 @@ class Hub:
         if user is not None:
             holding.mode = user.mode
         holding.rows = await self._reads.positions(user_id, statuses=LIVE)
+        holding.stats = await self._reads.stats(user_id, holding.mode, day_start(self._clock.now()))
         holding.account = await self._reads.account(user_id, holding.mode)
 
     def _sign_out(self, message: LiveMessage) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from orchestrator.ports import Account, EquityPoint, Mark, PositionRow, Stats
 from orchestrator.web import format as fmt
 from orchestrator.web.pages_curve import Curve, draw
-from orchestrator.web.valuation import CLOSED, Valued, value, wealth
+from orchestrator.web.valuation import CLOSED, Valued, gain, value, wealth
 from shared.enums import Side
 from shared.margin import price_pnl
 
@@ -95,22 +95,20 @@ def money_of(
     period: str,
     now: datetime,
 ) -> Money:
-    """Everything the equity card and the limits say. What was paid in is what the ledger holds beyond every result."""
-    rich = wealth(account, [view.valued for view in views])
-    booked = sum((_booked(view.row) for view in views), ZERO)
-    deposited = account.balance - stats.net_pnl - booked
-    today = None if rich.unrealized is None else stats.today_booked + rich.unrealized
-    all_time = None if rich.equity is None else rich.equity - deposited
+    """Everything the equity card and the limits say."""
+    valued = [view.valued for view in views]
+    rich = wealth(account, valued)
+    gained = gain(rich, stats, valued)
     return Money(
         equity=rich.equity,
         open_pnl=_sum([view.pnl for view in views]),
-        today=today,
-        all_time=all_time,
-        all_percent=all_time / deposited * 100 if all_time is not None and deposited > 0 else None,
-        deposited=deposited,
+        today=gained.today,
+        all_time=gained.all_time,
+        all_percent=gained.all_percent,
+        deposited=gained.deposited,
         margin_used=rich.margin_used,
         free=rich.free,
-        loss_left=None if today is None else max(ZERO, max_daily_loss + min(today, ZERO)),
+        loss_left=None if gained.today is None else max(ZERO, max_daily_loss + min(gained.today, ZERO)),
         curve=draw([(point.at, point.value) for point in points] + ([] if rich.equity is None else [(now, rich.equity)])),
         period=period,
         periods=[(name, text) for name, (text, _) in PERIODS.items()],

@@ -16,7 +16,7 @@ from orchestrator.web.pages_render import page
 from orchestrator.web.pages_words import REFUSALS, SOURCES, WHALES, word
 from orchestrator.web.problems import not_found
 from orchestrator.web.ticks import balance_payload, positions_payload, prices_payload
-from orchestrator.web.valuation import LIVE, day_start, value_all, wealth
+from orchestrator.web.valuation import LIVE, day_start, gain, value_all, wealth
 
 SCAN_MINUTES = 15
 BRIEF = 5
@@ -167,7 +167,7 @@ async def section_page(request: Asked, section: FromPath[str]) -> Response[str]:
     """
     context = await frame(request, "")
     everything = request.query_params.get("all") == "1"
-    if section in ("equity", "positions", "limits", "status"):
+    if section in ("equity", "positions", "limits", "status", "steps"):
         context |= await money_context(request, context["user"])
     elif section == "signals":
         context |= await signals_context(request, brief=not everything, limit=50 if everything else BRIEF)
@@ -177,7 +177,7 @@ async def section_page(request: Asked, section: FromPath[str]) -> Response[str]:
         context |= await health_context(request, patience=3.0)
     elif section == "scan":
         context |= await scan_context(request)
-    elif section != "approvals":
+    elif section not in ("approvals", "waiting"):
         raise not_found("This section")
     return page(f"sections/{section}.html", context)
 
@@ -201,9 +201,15 @@ async def tick(request: Asked) -> Response[dict[str, Any]]:
     rows = await doors.reads.positions(user.id, statuses=LIVE)
     marks = await doors.market.marks({row.symbol for row in rows})
     valued = value_all(rows, marks)
-    worth = wealth(await doors.reads.account(user.id, user.mode), [each for each in valued if each.row.mode == user.mode])
+    own = [each for each in valued if each.row.mode == user.mode]
+    worth = wealth(await doors.reads.account(user.id, user.mode), own)
+    gained = gain(worth, await doors.reads.stats(user.id, user.mode, day_start(doors.clock.now())), own)
     wall = doors.clock.wall()
-    parts = [prices_payload(marks, rows, wall), positions_payload(valued, worth, wall), balance_payload(user.mode, worth, wall)]
+    parts = [
+        prices_payload(marks, rows, wall),
+        positions_payload(valued, worth, wall, gained),
+        balance_payload(user.mode, worth, wall),
+    ]
     patches: dict[str, Any] = {name: {} for name in ("t", "s", "x")}
     for part in parts:
         for name, patch in patches.items():

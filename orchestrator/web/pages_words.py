@@ -84,6 +84,8 @@ SOURCES: Final = {
     "engine": "Engine",
     "worker": "Worker",
     "feed": "Market feed",
+    "watch": "Position watch",
+    "scan": "Scanning",
 }
 
 REAL_NEEDS: Final = (

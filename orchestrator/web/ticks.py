@@ -2,7 +2,7 @@
 
 Keys of `t` (text), `s` (up, down, flat) and `x` (0 to 1000 on a track), as the templates name them:
     mark-<SYM>  mark-<position id>  pnl-<position id>  pct-<position id>  liq-<position id>  open-pnl  equity  free  margin-used
-    unrealized  balance            and in `x`  track-<position id>
+    unrealized  balance  today  all  all-pct     and in `x`  track-<position id>
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.ports import Mark, PositionRow
 from orchestrator.web import format as fmt
 from orchestrator.web.replies import amount, maybe
-from orchestrator.web.valuation import LIVE, ZERO, Valued, Wealth
+from orchestrator.web.valuation import LIVE, ZERO, Gain, Valued, Wealth
 
 type Payload = dict[str, Any]
 
@@ -30,7 +30,7 @@ def prices_payload(marks: Mapping[str, Mark], rows: Sequence[PositionRow], wall:
     }
 
 
-def positions_payload(valued: Sequence[Valued], worth: Wealth, wall: datetime) -> Payload:
+def positions_payload(valued: Sequence[Valued], worth: Wealth, wall: datetime, gained: Gain | None = None) -> Payload:
     """Event `positions`: every open position at its mark, and the totals that follow from them."""
     text: dict[str, str] = {}
     signs: dict[str, str] = {}
@@ -43,6 +43,10 @@ def positions_payload(valued: Sequence[Valued], worth: Wealth, wall: datetime) -
     for key, value in (("open-pnl", open_pnl), ("unrealized", worth.unrealized)):
         text[key], signs[key] = fmt.pnl(value), fmt.sign(value)
     text["equity"] = fmt.money(worth.equity)
+    if gained is not None:
+        for key, value in (("today", gained.today), ("all", gained.all_time)):
+            text[key], signs[key] = fmt.pnl(value), fmt.sign(value)
+        text["all-pct"], signs["all-pct"] = fmt.percent(gained.all_percent), fmt.sign(gained.all_percent)
     return {
         "at": fmt.iso(wall),
         "positions": [_figures(each) for each in valued],

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import msgspec
 
-from orchestrator.ports import Account, Mark, PositionRow
+from orchestrator.ports import Account, Mark, PositionRow, Stats
 from shared.enums import Side
 from shared.margin import pnl_percent, price_pnl
 
@@ -66,6 +66,30 @@ def wealth(account: Account, valued: Iterable[Valued]) -> Wealth:
         free=account.free,
         unrealized=unrealized,
         equity=None if unrealized is None else account.balance + unrealized,
+    )
+
+
+class Gain(msgspec.Struct, frozen=True, kw_only=True):
+    """What a wallet has gained since it was filled and since the UTC market day began; None while a held symbol has no mark."""
+
+    deposited: Decimal
+    today: Decimal | None
+    all_time: Decimal | None
+    all_percent: Decimal | None
+
+
+def gain(worth: Wealth, stats: Stats, valued: Iterable[Valued]) -> Gain:
+    """Equity less what was paid in, which is what the ledger holds beyond every result; today is what was booked and what is open."""
+    open_booked = sum(
+        (each.row.realized_pnl - each.row.fees + each.row.funding for each in valued if each.row.status in LIVE), ZERO
+    )
+    deposited = worth.balance - stats.net_pnl - open_booked
+    all_time = None if worth.equity is None else worth.equity - deposited
+    return Gain(
+        deposited=deposited,
+        today=None if worth.unrealized is None else stats.today_booked + worth.unrealized,
+        all_time=all_time,
+        all_percent=None if all_time is None or deposited <= 0 else all_time / deposited * 100,
     )
 
 
