@@ -42,9 +42,8 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
         self.sessions = async_sessionmaker(engine, expire_on_commit=False, autoflush=False)
-        self.readers = async_sessionmaker(
-            engine.execution_options(isolation_level="AUTOCOMMIT"), expire_on_commit=False, autoflush=False
-        )
+        self.autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.readers = async_sessionmaker(self.autocommit, expire_on_commit=False, autoflush=False)
 
     def session(self) -> AsyncSession:
         """A new session; use it in `async with`, and `begin()` for a transaction."""

@@ -28,7 +28,7 @@ from orchestrator.ports import (
     Stats,
     UserRow,
 )
-from orchestrator.store.asking import asking
+from orchestrator.store.asking import asking, by_key
 from orchestrator.store.database import Database
 from orchestrator.store.decisions import decisions_for, signal_row
 from orchestrator.store.rows import rows_of
@@ -58,8 +58,7 @@ class SqlReads:
 
     async def user(self, user_id: UUID) -> UserRow | None:
         """One user by primary key."""
-        found = await self._rows(rows_of(UserRow, User).where(User.id == user_id), UserRow)
-        return found[0] if found else None
+        return await by_key(self._database, User, user_id, UserRow)
 
     async def account(self, user_id: UUID, mode: str) -> Account:
         """The wallet of a mode, by one statement."""

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import event
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.ports import NewUser, SettingsChanges
@@ -196,3 +198,24 @@ async def test_a_database_that_is_away_is_called_by_its_name() -> None:
     with pytest.raises(StoreUnavailable):
         await SqlLogins(away).revoke(uuid4(), NOON)
     await away.close()
+
+
+async def test_a_page_asks_as_often_for_one_row_as_for_fifty(database: Database) -> None:
+    asked: list[str] = []
+
+    @event.listens_for(database.engine.sync_engine, "before_cursor_execute")
+    def _note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        asked.append(statement)
+
+    ada = await rows.person(database, "Ada")
+    counts = []
+    for number in range(20):
+        signal_id = await rows.signal(database, at=NOON + timedelta(minutes=15 * number))
+        await rows.position(database, ada, symbol=f"COIN{number}USDT", signal_id=signal_id)
+        if number in (0, 19):
+            asked.clear()
+            reads = SqlReads(database)
+            assert len(await reads.signals(ada, limit=50)) == number + 1
+            assert len(await reads.positions(ada, statuses=("OPEN",))) == number + 1
+            counts.append(len(asked))
+    assert counts == [5, 5]
