@@ -94,21 +94,19 @@ class _Frame(msgspec.Struct):
 
 
 def deliver(frame: bytes | str, listener: Listener, received_ms: int) -> None:
-    """Decodes one frame and hands its rows on; frames of other streams are passed over.
+    """Decodes one frame and hands its rows on; frames of other streams are passed over, and so is a row that does not fit.
 
     Raises:
-        msgspec.MsgspecError: The frame does not fit the documented form.
+        msgspec.MsgspecError: The frame itself does not fit the documented form.
     """
     decoded = msgspec.json.decode(frame, type=_Frame)
     kind = decoded.stream.partition("@")[0]
     if kind == "!ticker":
-        listener.take_tickers(
-            [_ticker(row, received_ms) for row in _rows(decoded.data, list[_TickerRow]) if row.st == USD_MARGINED]
-        )
+        listener.take_tickers([_ticker(row, received_ms) for row in _rows(decoded.data, _TickerRow) if row.st == USD_MARGINED])
     elif kind == "!markPrice":
-        listener.take_marks([_mark(row, received_ms) for row in _rows(decoded.data, list[_MarkRow]) if row.st == USD_MARGINED])
+        listener.take_marks([_mark(row, received_ms) for row in _rows(decoded.data, _MarkRow) if row.st == USD_MARGINED])
     elif kind == "!forceOrder":
-        forced = _rows(decoded.data, _ForcedRow)
+        forced = msgspec.json.decode(decoded.data, type=_ForcedRow, strict=False)
         if forced.st == USD_MARGINED:
             listener.take_liquidation(_forced(forced.order))
 
@@ -126,18 +124,23 @@ async def listen(base_url: str, listener: Listener, clock: Clock, patience: Pati
                 logger().info("streams connected", attempt=attempt)
                 async for frame in _frames(socket, patience):
                     heard += 1
-                    deliver(frame, listener, clock.wall_ms())
+                    _deliver_or_say(frame, listener, clock.wall_ms())
         except TimeoutError:
             reason = "silence"
         except (OSError, WebSocketException) as error:
             reason = type(error).__name__
-        except msgspec.MsgspecError as error:
-            reason = f"a frame that does not fit: {error}"
         listener.connection(up=False)
         attempt = 1 if heard else attempt + 1
         pause = pause_before(attempt, patience)
         logger().warning("streams dropped", reason=reason, attempt=attempt, seconds=round(pause, 2))
         await asyncio.sleep(pause)
+
+
+def _deliver_or_say(frame: bytes | str, listener: Listener, received_ms: int) -> None:
+    try:
+        deliver(frame, listener, received_ms)
+    except msgspec.MsgspecError as error:
+        logger().warning("a frame does not fit", error=str(error))
 
 
 def pause_before(attempt: int, patience: Patience = PATIENCE) -> float:
@@ -154,8 +157,19 @@ async def _frames(socket: ClientConnection, patience: Patience) -> AsyncIterator
         yield frame
 
 
-def _rows[T](raw: msgspec.Raw, kind: type[T]) -> T:
-    return msgspec.json.decode(raw, type=kind, strict=False)
+def _rows[T](raw: msgspec.Raw, kind: type[T]) -> list[T]:
+    """All rows at once; one by one only where one of them is odd, so that it does not silence the others."""
+    try:
+        return msgspec.json.decode(raw, type=list[kind], strict=False)  # type: ignore[valid-type]
+    except msgspec.ValidationError:
+        return [row for one in msgspec.json.decode(raw, type=list[msgspec.Raw]) for row in _row(one, kind)]
+
+
+def _row[T](raw: msgspec.Raw, kind: type[T]) -> list[T]:
+    try:
+        return [msgspec.json.decode(raw, type=kind, strict=False)]
+    except msgspec.ValidationError:
+        return []
 
 
 def _ticker(row: _TickerRow, received_ms: int) -> Ticker:

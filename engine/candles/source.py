@@ -139,8 +139,12 @@ class BinanceData:
 
     async def _get[T](self, path: str, kind: type[T], params: Mapping[str, str | int], weight: int) -> T:
         found = await self._door.get(path, kind, params, weight)
-        self.answered_ms = self._clock.wall_ms()
+        self._answered()
         return found
+
+    def _answered(self) -> int:
+        self.answered_ms = self._clock.wall_ms()
+        return self.answered_ms
 
     async def _shared[T](self, key: Any, read: Callable[[], Awaitable[T]]) -> T:
         flight = self._flights.get(key)
@@ -164,13 +168,13 @@ class BinanceData:
         return self._rules
 
     async def _read_tickers(self) -> Mapping[str, Ticker]:
-        found = await self._get("/fapi/v1/ticker/24hr", list[rows.TickerRow], {}, 40)
-        received = self._clock.wall_ms()
+        found = await self._door.get_rows("/fapi/v1/ticker/24hr", rows.TickerRow, 40)
+        received = self._answered()
         return {row.symbol: rows.ticker_of(row, received) for row in found}
 
     async def _read_marks(self) -> Mapping[str, Mark]:
-        found = await self._get("/fapi/v1/premiumIndex", list[rows.PremiumRow], {}, 10)
-        received = self._clock.wall_ms()
+        found = await self._door.get_rows("/fapi/v1/premiumIndex", rows.PremiumRow, 10)
+        received = self._answered()
         return {row.symbol: rows.mark_of(row, received) for row in found}
 
     async def _read_candles(self, symbol: str, timeframe: Timeframe) -> Candles:

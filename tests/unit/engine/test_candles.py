@@ -242,6 +242,18 @@ async def test_bars_of_one_minute_are_asked_for_every_three_seconds_at_most_and_
             assert len(exchange.asked) == asked
 
 
+async def test_an_odd_row_does_not_hide_the_rest_of_the_market() -> None:
+    exchange = Exchange()
+    row = {"symbol": "XUSDT", "lastPrice": "1.5", "priceChangePercent": "2", "quoteVolume": "3"}
+    exchange.answers["/fapi/v1/ticker/24hr"] = [{**row, "symbol": "ODDUSDT", "lastPrice": ""}, row]
+    quarterly = {"symbol": "BTCUSDT_261225", "markPrice": "2", "lastFundingRate": "", "nextFundingTime": 0, "time": 9}
+    exchange.answers["/fapi/v1/premiumIndex"] = [quarterly, {**quarterly, "symbol": "ODDUSDT", "markPrice": None}]
+    async with data_of(exchange) as data:
+        assert set(await data.tickers()) == {"XUSDT"}
+        assert set(await data.marks()) == {"BTCUSDT_261225"}
+        assert data.answered_ms is not None
+
+
 async def test_positioning_that_does_not_come_is_none() -> None:
     exchange = Exchange()
     exchange.status = 500

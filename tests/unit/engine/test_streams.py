@@ -111,7 +111,17 @@ def test_acknowledgements_and_other_streams_are_passed_over() -> None:
 
 def test_a_frame_that_does_not_fit_is_said_so() -> None:
     with pytest.raises(msgspec.MsgspecError):
-        heard_of(frame("!ticker@arr", [{"s": "XUSDT"}]))
+        heard_of(frame("!forceOrder@arr", {"o": 1}))
+    with pytest.raises(msgspec.MsgspecError):
+        heard_of("{")
+
+
+def test_an_odd_row_does_not_silence_the_others() -> None:
+    heard = heard_of(
+        frame("!ticker@arr", [{**TICKER, "c": ""}, TICKER, {"s": "Y"}]), frame("!markPrice@arr@1s", [{**MARK, "p": "?"}, MARK])
+    )
+    assert [ticker.symbol for ticker in heard.tickers] == ["XUSDT"]
+    assert [mark.symbol for mark in heard.marks] == ["XUSDT"]
 
 
 def test_recorded_forced_orders_are_read_to_the_last(data_folder: Path) -> None:
@@ -141,6 +151,7 @@ class Server:
         if len(self.paths) <= self.silent:
             await connection.wait_closed()
             return
+        await connection.send("not json")
         await connection.send(frame("!ticker@arr", [TICKER]))
         if len(self.paths) <= self.cut:
             connection.transport.abort()
