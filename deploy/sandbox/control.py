@@ -1,14 +1,17 @@
-"""The control surface under /sandbox/, which Binance does not have: the clock, health, and liquidations put in by hand."""
+"""The control surface under /sandbox/, which Binance does not have: the clock, health, and liquidations and price shocks put in by hand."""
 
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from deploy.sandbox.core.errors import Rejected
+from deploy.sandbox.core.errors import Rejected, out_of_range
 from deploy.sandbox.core.market import Liquidation
 from deploy.sandbox.exchange import Exchange
 from deploy.sandbox.rest import reply
+
+LEAST_SHOCK, MOST_SHOCK = -90.0, 300.0
+"""Percent."""
 
 
 class Injection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,6 +21,13 @@ class Injection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     side: str
     quantity: str
     price: str
+
+
+class Shock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A move within the next 15m candle that stays; no symbol means all."""
+
+    percent: float
+    symbol: str | None = None
 
 
 class ClockChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,6 +53,7 @@ class Control:
             web.get("/sandbox/clock", self.clock),
             web.post("/sandbox/clock", self.change_clock),
             web.post("/sandbox/liquidations", self.liquidate),
+            web.post("/sandbox/shocks", self.shock),
         ]
 
     async def health(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's handler shape
@@ -76,6 +87,19 @@ class Control:
             return reply({"code": refusal.code, "msg": refusal.message}, refusal.status)
         self._exchange.market.injected.append(item)
         return reply(item.order, 201)
+
+    async def shock(self, request: web.Request) -> web.Response:
+        """Bend the tape from its next candle on; forgotten by a restart."""
+        try:
+            wanted = msgspec.json.decode(await request.read(), type=Shock)
+            if not LEAST_SHOCK <= wanted.percent <= MOST_SHOCK:
+                raise out_of_range("percent")
+            opens = self._exchange.market.shock(wanted.symbol, 1 + wanted.percent / 100, self._exchange.now())
+        except msgspec.DecodeError as error:
+            return reply({"code": -1100, "msg": str(error)}, 400)
+        except Rejected as refusal:
+            return reply({"code": refusal.code, "msg": refusal.message}, refusal.status)
+        return reply({"symbol": wanted.symbol, "percent": wanted.percent, "from_ms": opens}, 201)
 
     def _forced(self, wanted: Injection) -> Liquidation:
         # One millisecond ahead: the stream tells what lies after its last look.

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from deploy.sandbox.core import crowd, funding
+from deploy.sandbox.core import crowd, funding, klines
 from deploy.sandbox.core.errors import out_of_range
 from deploy.sandbox.core.intervals import FIXED_MS, HOUR_MS
 from deploy.sandbox.core.market import Market
@@ -137,8 +137,8 @@ class Facts:
         """GET /futures/data/takerlongshortRatio: the tape's own taker volumes of each period."""
 
         def row(tape: Tape, time_ms: int, length: int) -> dict[str, Any]:
-            quarter = FIXED_MS["15m"]
-            rows = tape.quarters((time_ms - length) // quarter, max(time_ms // quarter, (time_ms - length) // quarter + 1))
+            # A period ends at its timestamp: nothing behind it is shown.
+            rows = klines.candles(tape, "5m", time_ms - length, time_ms - 1, time_ms - 1)
             bought, total = int(rows.table[TAKER_BASE].sum()), int(rows.table[VOLUME].sum())
             sold, words = total - bought, self._prices.words(tape)
             ratio = f"{bought / max(1, sold):.4f}"

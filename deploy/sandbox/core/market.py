@@ -15,6 +15,7 @@ from deploy.sandbox.core.intervals import QUARTER_MS
 from deploy.sandbox.core.liquidations import ForcedOrder, forced_orders
 from deploy.sandbox.core.path import key_of
 from deploy.sandbox.core.rules import RECORDED, SymbolRules
+from deploy.sandbox.core.shocks import Shockable
 from deploy.sandbox.core.source import CandleSource
 from deploy.sandbox.core.tape import Caches, Tape
 
@@ -46,10 +47,11 @@ class Market:
     """
 
     def __init__(self, source: CandleSource, seed: int, start_ms: int, recorded: Sequence[Liquidation] | None = None) -> None:
-        whole = WithQuarterly(source, start_ms)
+        self._shockable = Shockable(source)
+        whole = WithQuarterly(self._shockable, start_ms)
         self.seed = seed
         self.ends_ms = whole.ends_ms
-        caches = Caches()
+        self._caches = caches = Caches()
         names = enumerate(whole.rules)
         self.tapes = {rules.symbol: Tape(n, key_of(seed, rules.symbol), whole, caches) for n, rules in names}
         self.settled = {name: rules for name, rules in RECORDED.items() if rules.status != "TRADING" and name not in self.tapes}
@@ -91,6 +93,28 @@ class Market:
         if not tape.alive(now):
             raise not_trading()
         return tape
+
+    def shock(self, symbol: str | None, factor: float, now: int) -> int:
+        """Let a price, or every price, move by a factor within the next candle.
+
+        Args:
+            symbol: None for all; the quarterly future follows its perpetual.
+            factor: 0.9 falls by ten percent.
+            now: Market time.
+
+        Returns:
+            When the candle opens, Unix milliseconds.
+
+        Raises:
+            Rejected: The symbol is unknown or does not trade.
+        """
+        chosen = self.live(now) if symbol is None else [self.trading(symbol, now)]
+        candle = now // QUARTER_MS + 1
+        for tape in chosen:
+            if tape.rules.contract_type == "PERPETUAL":
+                self._shockable.shock(tape.number, candle, factor)
+        self._caches.clear()
+        return candle * QUARTER_MS
 
     def liquidations(self, since: int, until: int) -> list[Liquidation]:
         """Forced orders in (since, until], oldest first."""

@@ -91,6 +91,10 @@ class Caches:
     """Shared by all tapes of a market, so that memory is bounded once."""
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything: the candles have changed."""
         self.blocks: Cache[tuple[int, int], Ticks] = Cache(KEPT_BLOCKS)
         self.quarters: Cache[tuple[int, int], Rows] = Cache(KEPT_CHUNKS)
         self.minutes: Cache[tuple[int, int], Rows] = Cache(KEPT_MINUTE_CHUNKS)
