@@ -1,29 +1,25 @@
-"""Who asks: passwords, access tokens, cookies, CSRF tokens, and the guard in front of every route.
+"""Who asks: registering, logging in and out, and whose token this is.
 
 A token (JWT, HS256) names a login (jti) and its user (sub) and lives for minutes; the login is a row, so that revoking it ends every
 token of it in every process within SESSION_SECONDS. A cookie's token is renewed while it is used, never past the login's end. A request
 with an Authorization header is judged by it alone.
 """
 
-import asyncio
-import hmac
-import secrets
 import time
-from base64 import urlsafe_b64encode
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID, uuid4
 
-import jwt
 import msgspec
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
 
 from orchestrator.log import logger
 from orchestrator.ports import Clock, Logins, NewUser, Session, Throttle
-from orchestrator.web.problems import ProblemError, bad_fields, unauthorized
+from orchestrator.web.passwords import PASSWORD_LENGTH, Passwords, check_name_and_password
+from orchestrator.web.problems import ProblemError, unauthorized
+from orchestrator.web.tokens import Claims, Tokens
 
-TOKEN_LIFE = timedelta(minutes=15)
+__all__ = ["Auth", "LoggedIn", "Passwords", "Tokens", "Viewer", "check_name_and_password"]
+
 RENEW_AFTER = timedelta(minutes=3)
 LOGIN_LIFE = timedelta(hours=12)
 SESSION_SECONDS = 2.0
@@ -33,13 +29,7 @@ LOGINS_A_MINUTE = 60
 REGISTRATIONS_A_MINUTE = 30
 """Per address, so that nobody keeps the hasher busy; delays after wrong passwords are per name and address."""
 
-PASSWORD_LENGTH = (10, 200)
-USERNAME_LENGTH = (3, 40)
-_USERNAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
-_HASHES_AT_ONCE = 2
 _MAX_CACHED = 10_000
-
-ALGORITHM = "HS256"
 
 
 class Viewer(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,108 +56,6 @@ class LoggedIn(msgspec.Struct, frozen=True, kw_only=True):
         return "LoggedIn(***)"
 
 
-class Claims(msgspec.Struct, frozen=True, kw_only=True):
-    """What a valid token says."""
-
-    user_id: UUID
-    login_id: UUID
-    issued_at: float
-    expires_at: float
-
-
-class Passwords:
-    """Argon2id off the event loop, few at once. Source: OWASP Password Storage Cheat Sheet (19 MiB, 2 passes, 1 lane)."""
-
-    def __init__(self) -> None:
-        self._hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
-        self._at_once = asyncio.Semaphore(_HASHES_AT_ONCE)
-        self._nobody = self._hasher.hash(secrets.token_hex(16))
-
-    async def hash(self, password: str) -> str:
-        """A hash to store."""
-        async with self._at_once:
-            return await asyncio.to_thread(self._hasher.hash, password)
-
-    async def verify(self, password_hash: str | None, password: str) -> bool:
-        """Whether the password fits; an unknown user's costs the same time."""
-        async with self._at_once:
-            fits = await asyncio.to_thread(self._verify, password_hash or self._nobody, password)
-        return fits and password_hash is not None
-
-    def outdated(self, password_hash: str) -> bool:
-        """Whether a hash was made with other parameters than today's."""
-        return self._hasher.check_needs_rehash(password_hash)
-
-    def _verify(self, password_hash: str, password: str) -> bool:
-        try:
-            return self._hasher.verify(password_hash, password)
-        except (VerificationError, InvalidHashError):
-            return False
-
-
-class Tokens:
-    """Signs and reads access tokens, and derives the CSRF tokens that belong to a login or to a page shown before it."""
-
-    def __init__(self, secret: str) -> None:
-        self._secret = secret.encode()
-        self._csrf_key = hmac.digest(self._secret, b"csrf", "sha256")
-
-    def __repr__(self) -> str:
-        return "Tokens(***)"
-
-    def issue(self, user_id: UUID, login_id: UUID, at: datetime, ends_at: datetime) -> tuple[str, int]:
-        """A token and the seconds it lives: TOKEN_LIFE, or what is left of the login."""
-        until = min(at + TOKEN_LIFE, ends_at)
-        payload = {
-            "sub": str(user_id),
-            "jti": str(login_id),
-            "iat": int(at.timestamp()),
-            "exp": int(until.timestamp()),
-        }
-        return jwt.encode(payload, self._secret, algorithm=ALGORITHM), max(int((until - at).total_seconds()), 0)
-
-    def read(self, token: str, at: datetime) -> Claims:
-        """What a token says.
-
-        Raises:
-            ProblemError: 401; it is malformed, not ours, or over.
-        """
-        try:
-            found = jwt.decode(
-                token,
-                self._secret,
-                algorithms=[ALGORITHM],
-                options={"require": ["sub", "jti", "iat", "exp"], "verify_exp": False, "verify_iat": False},
-            )
-            claims = Claims(
-                user_id=UUID(found["sub"]),
-                login_id=UUID(found["jti"]),
-                issued_at=float(found["iat"]),
-                expires_at=float(found["exp"]),
-            )
-        except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
-            raise unauthorized("invalid_token", "The access token is not valid.") from error
-        if claims.expires_at <= at.timestamp():
-            raise unauthorized("token_expired", "The access token has expired. Please log in again.")
-        return claims
-
-    def csrf(self, login_id: UUID) -> str:
-        """The CSRF token of a login."""
-        return self._mac(b"login:" + login_id.bytes)
-
-    def pre_csrf(self, nonce: str) -> str:
-        """The CSRF token of the log-in and register pages, bound to their own cookie."""
-        return self._mac(b"pre:" + nonce.encode())
-
-    def _mac(self, text: bytes) -> str:
-        return urlsafe_b64encode(hmac.digest(self._csrf_key, text, "sha256")).rstrip(b"=").decode()
-
-
-def same_token(given: str | None, expected: str) -> bool:
-    """Compares two tokens in constant time."""
-    return given is not None and hmac.compare_digest(given.encode(), expected.encode())
-
-
 class Auth:
     """Registers, logs in and out, and answers who a token belongs to."""
 
@@ -189,6 +77,7 @@ class Auth:
         self._passwords = Passwords()
         self._max_daily_loss = max_daily_loss
         self._sessions: dict[UUID, tuple[Session, float]] = {}
+        self._csrf: dict[UUID, str] = {}
 
     async def register(self, username: str, password: str, address: str) -> NewUser:
         """A new person, on paper.
@@ -295,10 +184,18 @@ class Auth:
             role=session.role,
             mode=session.mode,
             login_id=session.login_id,
-            csrf=self.tokens.csrf(session.login_id),
+            csrf=self._csrf_of(session.login_id),
             by_cookie=by_cookie,
             ends_at=session.ends_at,
         )
+
+    def _csrf_of(self, login_id: UUID) -> str:
+        found = self._csrf.get(login_id)
+        if found is None:
+            if len(self._csrf) >= _MAX_CACHED:
+                self._csrf.clear()
+            found = self._csrf[login_id] = self.tokens.csrf(login_id)
+        return found
 
     def _new_user(self, username: str, password_hash: str) -> NewUser:
         return NewUser(
@@ -319,20 +216,3 @@ class Auth:
             raise ProblemError(
                 429, "too_many_attempts", f"Too many attempts. Please wait {seconds} s.", headers={"Retry-After": seconds}
             )
-
-
-def check_name_and_password(username: str, password: str) -> None:
-    """Refuses a name or password that does not fit.
-
-    Raises:
-        ProblemError: 400 with a sentence for each field at fault.
-    """
-    faults: dict[str, str] = {}
-    low, high = USERNAME_LENGTH
-    if not low <= len(username) <= high or not set(username) <= _USERNAME:
-        faults["username"] = f"must have {low} to {high} letters, digits, dots, dashes or underscores"
-    low, high = PASSWORD_LENGTH
-    if not low <= len(password) <= high:
-        faults["password"] = f"must have {low} to {high} characters"
-    if faults:
-        raise bad_fields(faults)

@@ -14,9 +14,10 @@ from litestar.datastructures import Cookie
 from litestar.handlers.base import BaseRouteHandler
 from litestar.types import Message, Scope
 
-from orchestrator.web.auth import LoggedIn, Viewer, same_token
+from orchestrator.web.auth import LoggedIn, Viewer
 from orchestrator.web.doors import Doors, doors_of
 from orchestrator.web.problems import ProblemError, unauthorized
+from orchestrator.web.tokens import same_token
 
 SESSION_COOKIE = "nt_session"
 CSRF_COOKIE = "nt_csrf"
