@@ -462,7 +462,10 @@ class Positions(Protocol):
         ...
 
     async def judged(self, looks: Sequence[tuple[PositionRecord, datetime]]) -> None:
-        """Advance judged_until of many in one statement, where id, status OPEN and version are as given; version stays."""
+        """Advance judged_until and funded_until of many in one statement, never back, where id, status OPEN and version are as given.
+
+        The version stays.
+        """
         ...
 
 

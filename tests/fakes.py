@@ -411,7 +411,7 @@ class FakePositions:
 
     async def open_everywhere(self) -> list[PositionRecord]:
         rows = [row for row in self._rows.live() if row.status is PositionStatus.OPEN]
-        return [row for row in rows if row.mode is Mode.PAPER or row.dry_run]
+        return [row for row in rows if row.simulated]
 
     async def change(self, position: PositionRecord, **changes: Any) -> PositionRecord | None:
         row = self._rows.positions[position.id]
@@ -427,7 +427,9 @@ class FakePositions:
         for seen, until in looks:
             row = self._rows.positions[seen.id]
             if row.status is PositionStatus.OPEN and row.version == seen.version:
-                self._rows.positions[seen.id] = structs.replace(row, judged_until=until)
+                self._rows.positions[seen.id] = structs.replace(
+                    row, judged_until=max(row.judged_until, until), funded_until=max(row.funded_until, until)
+                )
 
 
 class FakeFills:

@@ -49,16 +49,18 @@ def judge[P: Position](position: P, bars: Sequence[Bar], funding: Sequence[Fundi
     """Walks the bars and settlements in the order of time.
 
     A settlement at a bar's first moment is paid before the bar is judged. Within a bar the stop that stood before it is judged,
-    losses before gains, and only then trailing moves it. With a trigger, judged_until stops at its bar, so that a close which the
-    venue refuses is judged again from there.
+    losses before gains, and only then trailing moves it. The newest bar may still be growing and be seen again: where it moved the
+    stop, judged_until goes to its end, since what it did before must not touch a stop that was not there yet. With a trigger,
+    judged_until stops at its bar, so that a close which the venue refuses is judged again from there.
 
     Args:
         position: OPEN.
-        bars: Of its symbol; those that ended by judged_until are skipped.
+        bars: Of its symbol; those that began before judged_until are skipped.
         funding: Of its symbol; those up to funded_until are skipped.
         until: Where the next look starts when nothing was triggered.
     """
     payments: list[Payment] = []
+    seen = max(position.judged_until, until)
     for _, step in sorted(_steps(position, bars, funding), key=lambda timed: timed[0]):
         if isinstance(step, FundingEvent):
             payment = _payment(position, step)
@@ -69,8 +71,12 @@ def judge[P: Position](position: P, bars: Sequence[Bar], funding: Sequence[Fundi
         if trigger is not None:
             judged = structs.replace(position, judged_until=max(position.judged_until, step.from_))
             return Judgement(position=judged, payments=payments, trigger=trigger)
-        position = trail(position, step)
-    return Judgement(position=structs.replace(position, judged_until=until), payments=payments, trigger=None)
+        trailed = trail(position, step)
+        if trailed.stop_loss != position.stop_loss:
+            seen = max(seen, step.to)
+        position = trailed
+    judged = structs.replace(position, judged_until=seen, funded_until=max(position.funded_until, until))
+    return Judgement(position=judged, payments=payments, trigger=None)
 
 
 def touched(position: Position, bar: Bar) -> Trigger | None:
@@ -132,7 +138,7 @@ def _steps(
     settlements: list[tuple[tuple[datetime, int], Bar | FundingEvent]] = [
         ((event.at, 0), event) for event in funding if event.at > position.funded_until
     ]
-    return settlements + [((bar.from_, 1), bar) for bar in bars if bar.to > position.judged_until]
+    return settlements + [((bar.from_, 1), bar) for bar in bars if bar.from_ >= position.judged_until]
 
 
 def _payment(position: Position, event: FundingEvent) -> Payment:

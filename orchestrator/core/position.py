@@ -42,7 +42,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     `size` is what is left in base asset, `opened_size` what the entry filled. `margin` is what the user put up for what is left,
     `isolated_margin` the same with funding settled against it. `fees` (positive when paid, liquidation fee included), `funding`
     (signed) and `realized_pnl` (gross) are running sums in USDT; `pnl` is net and known when nothing is left. Bars are judged from
-    `judged_until`, funding is settled after `funded_until`, both market time.
+    `judged_until`, funding is known up to `funded_until`, both market time.
     """
 
     symbol: str
@@ -77,6 +77,11 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     unprotected_seconds: float | None = None
     opened_at: datetime
     closed_at: datetime | None = None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether no exchange holds it: its barriers are judged by us, on PAPER or in a dry run."""
+        return self.mode is Mode.PAPER or self.dry_run
 
 
 LIVE: Final = frozenset({PositionStatus.OPEN, PositionStatus.CLOSING})

@@ -35,10 +35,12 @@ _JUDGED = sa.text(
         SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:versions AS int[]), CAST(:untils AS timestamptz[])) AS seen(id, version, until)
     ), mine AS (
         SELECT p.id, seen.until FROM positions p JOIN seen ON seen.id = p.id
-        WHERE p.status = 'OPEN' AND p.version = seen.version AND p.judged_until < seen.until
+        WHERE p.status = 'OPEN' AND p.version = seen.version AND least(p.judged_until, p.funded_until) < seen.until
         ORDER BY p.id FOR NO KEY UPDATE OF p SKIP LOCKED
     )
-    UPDATE positions p SET judged_until = mine.until FROM mine WHERE p.id = mine.id
+    UPDATE positions p
+    SET judged_until = greatest(p.judged_until, mine.until), funded_until = greatest(p.funded_until, mine.until)
+    FROM mine WHERE p.id = mine.id
     """
 )
 """A row that somebody holds is being changed: it is left out, and looked at again from where it stands."""
@@ -145,7 +147,7 @@ class PositionRepository:
         return await compare_and_set(self._connection, POSITIONS, position, changes, PositionRecord)
 
     async def judged(self, looks: Sequence[tuple[PositionRecord, datetime]]) -> None:
-        """Advance judged_until of many in one statement, never back."""
+        """Advance judged_until and funded_until of many in one statement, never back."""
         if not looks:
             return
         await self._connection.execute(

@@ -1,5 +1,6 @@
 """Moves a position's stop or target, or arms a trailing stop; never to worse than was locked, never beyond the liquidation price."""
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Final
 from uuid import UUID
@@ -9,10 +10,11 @@ from msgspec import structs
 from orchestrator.core.order import Refusal, RefusalReason
 from orchestrator.core.position import PositionStatus, trailing_armed
 from orchestrator.errors import EngineRefused, EngineUnavailable
-from orchestrator.ports import Amended, Balances, Bus, Clock, Engine, Ids, PositionRecord, Trader, Transactions, UnitOfWork
+from orchestrator.ports import Amended, Balances, Bus, Engine, Ids, PositionRecord, Trader, Transactions, UnitOfWork
 from orchestrator.trading import announce
 from orchestrator.trading.accounts import account_of
 from orchestrator.trading.booking import change_position
+from orchestrator.trading.watch import Watch
 from shared.enums import ExecutionStatus
 from shared.execution import ProtectRequest
 from shared.margin import round_to_tick
@@ -24,12 +26,12 @@ TRAILING_BOUNDS: Final = (Decimal("0.001"), Decimal("0.2"))
 class Amend:
     """Changes the protection of an open position."""
 
-    def __init__(self, transactions: Transactions, engine: Engine, balances: Balances, bus: Bus, clock: Clock, ids: Ids) -> None:
+    def __init__(self, transactions: Transactions, engine: Engine, watch: Watch, balances: Balances, bus: Bus, ids: Ids) -> None:
         self._transactions = transactions
         self._engine = engine
+        self._watch = watch
         self._balances = balances
         self._bus = bus
-        self._clock = clock
         self._ids = ids
 
     async def run(
@@ -41,7 +43,8 @@ class Amend:
         take_profit: Decimal | None,
         trailing_ratio: Decimal | None,
     ) -> Amended | Refusal:
-        """Absent means unchanged. Stop and target are checked by the engine against the live price before they are written."""
+        """Absent means unchanged. The old protection is judged up to now first; the new one is checked against the live price."""
+        judged = await self._watch.catch_up(user_id, position_id)
         async with self._transactions() as unit:
             position = await _open(unit, user_id, position_id)
             trader = await unit.traders.lock(user_id)
@@ -56,7 +59,9 @@ class Amend:
             now = await _open(unit, user_id, position_id)
             if isinstance(now, Refusal):
                 return now
-            changed = await change_position(unit, now, _amended(now, request, trailing_ratio))
+            if now.simulated and now.id not in judged:
+                return Refusal(reason=RefusalReason.PRICE_UNKNOWN, detail=f"no fresh price of {now.symbol}; nothing was changed")
+            changed = await change_position(unit, now, _amended(now, request, trailing_ratio, judged.get(now.id)))
             await unit.commit()
         await announce.stop_moved(self._bus, changed)
         return Amended(
@@ -128,9 +133,13 @@ def _unsound(position: PositionRecord, stop: Decimal | None, trailing: Decimal |
     return None
 
 
-def _amended(position: PositionRecord, request: ProtectRequest, trailing: Decimal | None) -> PositionRecord:
+def _amended(
+    position: PositionRecord, request: ProtectRequest, trailing: Decimal | None, judged: datetime | None
+) -> PositionRecord:
+    """The new protection, in force from where the old one was judged to: what happened before must not touch it."""
     amended = structs.replace(
         position,
+        judged_until=max(position.judged_until, judged or position.judged_until),
         stop_loss=position.stop_loss if request.stop_loss is None else request.stop_loss,
         take_profit=position.take_profit if request.take_profit is None else request.take_profit,
     )

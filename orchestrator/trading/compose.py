@@ -72,16 +72,17 @@ def compose(
     close = Close(begin, engine, ports.balances, bus, clock, ids)
     settle = Settle(begin, engine, enter, close, clock)
     approve = Approve(begin, engine, enter, bus, clock)
-    stop = Stop(begin, close, bus, clock)
-    panic = Panic(begin, close, settle, bus, clock, ids, pause)
-    amend = Amend(begin, engine, ports.balances, bus, clock, ids)
+    watch = Watch(begin, engine, close, bus, clock, ids)
+    stop = Stop(begin, watch, close, bus, clock)
+    panic = Panic(begin, watch, close, settle, bus, clock, ids, pause)
+    amend = Amend(begin, engine, watch, ports.balances, bus, ids)
     return Trading(
-        desk=TradingDesk(close, amend, approve, stop, panic, ports.jobs),
+        desk=TradingDesk(watch, close, amend, approve, stop, panic, ports.jobs),
         scan=Scan(begin, engine, enter, ports.mutex, bus, clock, ids, scan_rules),
         enter=enter,
         close=close,
         settle=settle,
-        watch=Watch(begin, engine, close, bus, clock, ids),
+        watch=watch,
         approve=approve,
         panic=panic,
         stop=stop,

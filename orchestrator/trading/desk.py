@@ -10,12 +10,14 @@ from orchestrator.trading.approve import Approve
 from orchestrator.trading.close import Close
 from orchestrator.trading.panic import Panic
 from orchestrator.trading.stop import Stop
+from orchestrator.trading.watch import Watch
 
 
 class TradingDesk:
     """Implements the port Desk."""
 
-    def __init__(self, close: Close, amend: Amend, approve: Approve, stop: Stop, panic: Panic, jobs: Jobs) -> None:
+    def __init__(self, watch: Watch, close: Close, amend: Amend, approve: Approve, stop: Stop, panic: Panic, jobs: Jobs) -> None:
+        self._watch = watch
         self._close = close
         self._amend = amend
         self._approve = approve
@@ -24,7 +26,8 @@ class TradingDesk:
         self._jobs = jobs
 
     async def close(self, user_id: UUID, position_id: UUID, quantity: Decimal | None) -> Closed | Refusal:
-        """Close a position or a part of it; reduce-only, at the position's own mode."""
+        """Close a position or a part of it; reduce-only, at the position's own mode. What its stop met before counts first."""
+        await self._watch.catch_up(user_id, position_id)
         return await self._close.close(user_id, position_id, quantity)
 
     async def amend(

@@ -33,6 +33,7 @@ from orchestrator.trading.close import Close
 from orchestrator.trading.enter import free_entry
 from orchestrator.trading.settle import Settle
 from orchestrator.trading.stop import close_all
+from orchestrator.trading.watch import Watch
 from shared.enums import Mode
 
 LASTS: Final = timedelta(seconds=20)
@@ -51,6 +52,7 @@ class Panic:
     def __init__(
         self,
         transactions: Transactions,
+        watch: Watch,
         close: Close,
         settle: Settle,
         bus: Bus,
@@ -59,6 +61,7 @@ class Panic:
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._transactions = transactions
+        self._watch = watch
         self._close = close
         self._settle = settle
         self._bus = bus
@@ -102,6 +105,7 @@ class Panic:
 
     async def _flatten(self, receipt: ReceiptRecord) -> PanicReceipt:
         receipt = await self._note(receipt, phase="closing")
+        await self._watch.catch_up(receipt.user_id)
         until, found = self._clock.wall() + LASTS, {result.symbol: result for result in receipt.results}
         while True:
             await self._end_what_has_not_left(receipt.user_id)

@@ -6,13 +6,15 @@ from orchestrator.core.position import CloseReason
 from orchestrator.ports import Bus, Clock, PositionRecord, Refusal, Stopped, SymbolResult, Transactions
 from orchestrator.trading.bounded import each
 from orchestrator.trading.close import Close
+from orchestrator.trading.watch import Watch
 
 
 class Stop:
     """Switches auto-trading off."""
 
-    def __init__(self, transactions: Transactions, close: Close, bus: Bus, clock: Clock) -> None:
+    def __init__(self, transactions: Transactions, watch: Watch, close: Close, bus: Bus, clock: Clock) -> None:
         self._transactions = transactions
+        self._watch = watch
         self._close = close
         self._bus = bus
         self._clock = clock
@@ -29,6 +31,7 @@ class Stop:
         if not close_positions:
             kept = [SymbolResult(symbol=position.symbol, result="kept", detail="its stop rests") for position in positions]
             return Stopped(auto_trade_enabled=False, positions=kept)
+        await self._watch.catch_up(user_id)
         results = await close_all(self._close, positions, CloseReason.MANUAL)
         return Stopped(auto_trade_enabled=False, positions=results)
 

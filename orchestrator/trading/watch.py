@@ -7,6 +7,7 @@ nothing, and the others go on. One round's marks are told to the live pages.
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -32,7 +33,20 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
     triggered: int = 0
 
 
-type Look = tuple[PositionRecord, Judgement[PositionRecord], datetime]
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """A position, what its bars did to it, where the next look starts, and up to when this one saw."""
+
+    position: PositionRecord
+    judgement: Judgement[PositionRecord]
+    until: datetime
+    as_of: datetime
+
+    @property
+    def acts(self) -> bool:
+        """Whether more happened than time passing."""
+        before, after = self.position, self.judgement.position
+        moved = after.stop_loss != before.stop_loss or after.trailing_best != before.trailing_best
+        return bool(self.judgement.payments) or self.judgement.trigger is not None or moved
 
 
 class Watch:
@@ -52,17 +66,35 @@ class Watch:
             positions = await unit.positions.open_everywhere()
         if not positions:
             return Watched()
-        looks = [look for since, held in self._questions(positions) for look in await self._look(since, held)]
-        quiet = [(position, until) for position, judgement, until in looks if not _acts(position, judgement)]
+        looks, triggered = await self._judge(positions)
+        return Watched(positions=len(positions), judged=len(looks), triggered=triggered)
+
+    async def catch_up(self, user_id: UUID, position_id: UUID | None = None) -> dict[UUID, datetime]:
+        """Judges a user's open positions, or one of them, up to now, before the user changes something about them.
+
+        What the market did while nobody looked counts first: no stop is escaped by a close or an amendment.
+
+        Returns:
+            Up to which moment each was judged; those that could not be judged are absent.
+        """
         async with self._transactions() as unit:
-            await unit.positions.judged([(position, until) for position, until in quiet if until > position.judged_until])
-            await unit.commit()
-        acting = [look for look in looks if _acts(look[0], look[1])]
-        done = await each(acting, self._act, what="booking what the market did to a position")
-        return Watched(positions=len(positions), judged=len(looks), triggered=sum(done))
+            live = await unit.positions.live_of_user(user_id)
+        mine = [position for position in live if position.status is PositionStatus.OPEN and position_id in (None, position.id)]
+        looks, _ = await self._judge([position for position in mine if position.simulated])
+        return {look.position.id: look.as_of for look in looks}
+
+    async def _judge(self, positions: list[PositionRecord]) -> tuple[list[Look], int]:
+        looks = [look for since, held in self._questions(positions) for look in await self._look(since, held)]
+        quiet = [(look.position, look.until) for look in looks if not look.acts and look.until > _asked_from(look.position)]
+        if quiet:
+            async with self._transactions() as unit:
+                await unit.positions.judged(quiet)
+                await unit.commit()
+        acting = [look for look in looks if look.acts]
+        return looks, sum(await each(acting, self._act, what="booking what the market did to a position"))
 
     def _questions(self, positions: list[PositionRecord]) -> list[tuple[dict[str, datetime], list[PositionRecord]]]:
-        asked = rounds([(position.symbol, position.judged_until, position) for position in positions])
+        asked = rounds([(position.symbol, _asked_from(position), position) for position in positions])
         return [(dict(since), held) for since, held in asked]
 
     async def _look(self, since: dict[str, datetime], positions: list[PositionRecord]) -> list[Look]:
@@ -80,7 +112,7 @@ class Watch:
         return looks
 
     async def _act(self, look: Look) -> bool:
-        position, judgement, _ = look
+        position, judgement = look.position, look.judgement
         with bound_trace(self._ids.new().hex):
             async with self._transactions() as unit:
                 order = await self._book(unit, position, judgement)
@@ -117,13 +149,11 @@ class Watch:
         await self._bus.publish(None, "marks", {"at": reply.as_of.isoformat(), "marks": marks})
 
 
+def _asked_from(position: PositionRecord) -> datetime:
+    """From where bars and settlements are wanted: a settlement that is published late may lie before the last bar judged."""
+    return min(position.judged_until, position.funded_until)
+
+
 def _judged(position: PositionRecord, marks: SymbolMarks) -> Look:
-    until = max(marks.since, position.judged_until)
-    return position, judge(position, marks.bars, marks.funding, until), until
-
-
-def _acts(position: PositionRecord, judgement: Judgement[PositionRecord]) -> bool:
-    """Whether more happened than time passing."""
-    after = judgement.position
-    moved = after.stop_loss != position.stop_loss or after.trailing_best != position.trailing_best
-    return bool(judgement.payments) or judgement.trigger is not None or moved
+    judgement = judge(position, marks.bars, marks.funding, marks.since)
+    return Look(position=position, judgement=judgement, until=marks.since, as_of=marks.as_of)

@@ -233,7 +233,7 @@ async def test_judged_moves_forward_only_and_leaves_changed_positions_alone(
         await unit.positions.judged([(looked, later), (moved, later), (ahead, NOW - timedelta(minutes=1))])
         await unit.positions.judged([])
         assert changed is not None
-        assert await unit.positions.get(looked.id) == msgspec.structs.replace(looked, judged_until=later)
+        assert await unit.positions.get(looked.id) == msgspec.structs.replace(looked, judged_until=later, funded_until=later)
         assert await unit.positions.get(moved.id) == changed
         assert await unit.positions.get(ahead.id) == ahead
 

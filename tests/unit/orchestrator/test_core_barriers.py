@@ -5,12 +5,11 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import structs
 
 from orchestrator.core.barriers import Outcome, first_barrier, judge, touched, trail
 from orchestrator.core.position import break_even
 from shared.enums import Side, TriggerKind
-from tests.builders import NOON, at, bar, d, funding, position
+from tests.builders import at, bar, d, funding, position
 
 UNTIL = at("13:00")
 
@@ -97,6 +96,36 @@ def test_within_a_bar_the_old_stop_is_judged_before_trailing_moves_it() -> None:
     assert judgement.position.stop_loss == d("102.49")
 
 
+def test_what_a_growing_bar_did_before_it_moved_the_stop_never_touches_it() -> None:
+    """The minute's low of 100 came before its high of 103 trailed the stop to 102.49; the minute is seen again, grown to 103.1."""
+    trailing = position(trailing_ratio=d("0.005"), take_profit=None)
+    first = judge(trailing, [bar("12:10", "12:10:30", 100, 103, 100)], [], at("12:10"))
+    assert (first.position.stop_loss, first.position.judged_until) == (d("102.49"), at("12:10:30"))
+    again = [bar("12:10", "12:10:40", 100, "103.1", 100), bar("12:10:40", "12:10:40", "103.1", "103.1", "103.1")]
+    second = judge(first.position, again, [], at("12:10"))
+    assert second.trigger is None
+    fallen = [bar("12:10", "12:10:50", 100, "103.1", 100), bar("12:10:50", "12:10:50", 102, 102, 102)]
+    third = judge(second.position, fallen, [], at("12:10"))
+    assert third.trigger is not None
+    assert third.trigger.kind is TriggerKind.TRAILING
+
+
+def test_a_growing_bar_that_moved_nothing_is_judged_again_as_it_grows() -> None:
+    first = judge(position(), [bar("12:10", "12:10:30", 100, 101, 99)], [], at("12:10"))
+    second = judge(first.position, [bar("12:10", "12:10:40", 100, 101, 97)], [], at("12:10"))
+    assert second.trigger is not None
+    assert second.trigger.kind is TriggerKind.STOP
+
+
+def test_a_settlement_published_late_is_paid_though_later_bars_were_judged() -> None:
+    """Looked at 13:00:20 without the settlement of 13:00: the next look starts at 12:59 again, and it is there."""
+    trailing = position(trailing_ratio=d("0.005"), take_profit=None)
+    early = judge(trailing, [bar("13:00", "13:00:20", 100, 103, 100)], [], at("12:59"))
+    assert early.position.funded_until == at("12:59")
+    late = judge(early.position, [], [funding("13:00", "0.0001", 100)], at("13:01"))
+    assert [payment.amount for payment in late.payments] == [d("-0.1")]
+
+
 def test_a_trailed_stop_closes_as_trailing() -> None:
     trailing = position(trailing_ratio=d("0.005"), take_profit=None)
     bars = [bar("12:01", "12:02", 100, 103, 100), bar("12:02", "12:03", 103, 103, 102)]
@@ -131,10 +160,11 @@ def test_a_look_cut_in_two_finds_what_one_look_finds() -> None:
     bars = [bar("12:01", "12:02", 100, 102, 99), bar("12:02", "12:03", 102, 103, "98.5"), bar("12:03", "12:04", 99, 99, 97)]
     events = [funding("12:02", "0.0001", 101)]
     whole = judge(position(), bars, events, at("12:04"))
-    first = judge(position(), bars[:1], [], at("12:02"))
+    first = judge(position(), bars[:1], events, at("12:02"))
     second = judge(first.position, bars[1:], events, at("12:04"))
     assert second.trigger == whole.trigger
-    assert structs.replace(second.position, judged_until=NOON) == structs.replace(whole.position, judged_until=NOON)
+    assert first.payments + second.payments == whole.payments
+    assert second.position.stop_loss == whole.position.stop_loss
 
 
 def test_a_signal_meets_its_stop_before_its_target_within_one_bar() -> None:

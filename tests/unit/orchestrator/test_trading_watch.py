@@ -7,6 +7,7 @@ import pytest
 from msgspec import structs
 
 from orchestrator.core.ledger import EntryKind
+from orchestrator.core.order import Refusal, RefusalReason
 from orchestrator.core.position import CloseReason, PositionStatus
 from orchestrator.ports import PositionRecord
 from shared.enums import Side
@@ -136,7 +137,9 @@ async def test_trailing_locks_a_gain_and_closes_as_trailing(world: World) -> Non
     """Best 103: the stop goes to 103 x 0.995 = 102.485, up to the tick 102.49. Gross 24.90; exit fee 1024.9 x 0.0005 = 0.51245;
     net 24.90 - 0.50 - 0.51245 = 23.88755.
     """
+    world.clock.market = at("12:05")
     await world.trading.desk.amend(USER, only(world).id, stop_loss=None, take_profit=d(120), trailing_ratio=d("0.005"))
+    world.clock.market = at("12:40")
     world.engine.bars["SOLUSDT"] = [bar("12:10", "12:11", 100, 103, 100)]
     await world.trading.watch.run()
     assert only(world).stop_loss == d("102.49")
@@ -215,7 +218,7 @@ async def test_the_marks_of_everything_held_are_told_to_the_pages(world: World) 
 async def test_a_look_at_nothing_new_moves_only_the_time(world: World) -> None:
     before = only(world)
     await world.trading.watch.run()
-    assert only(world) == structs.replace(before, judged_until=at("12:40"))
+    assert only(world) == structs.replace(before, judged_until=at("12:40"), funded_until=at("12:40"))
 
 
 async def test_a_short_mirrors_a_long() -> None:
@@ -239,6 +242,41 @@ async def test_a_position_opened_while_the_engine_is_away_is_judged_when_it_retu
     world.clock.market += timedelta(minutes=30)
     await world.trading.watch.run()
     assert only(world).closed_at == at("12:10")
+
+
+async def test_a_stop_touched_while_nobody_looked_is_not_escaped_by_a_close(world: World) -> None:
+    """The wick of 12:21 reached the stop; the user closes at 12:40 at 103 before any worker has looked."""
+    world.quote("SOLUSDT", 103)
+    world.engine.bars["SOLUSDT"] = [bar("12:21", "12:22", 99, 99, 97)]
+    refused = await world.trading.desk.close(USER, only(world).id, None)
+    assert isinstance(refused, Refusal)
+    assert refused.reason is RefusalReason.NOT_OPEN
+    assert (only(world).close_reason, only(world).pnl) == (CloseReason.STOP, d("-20.99"))
+
+
+async def test_a_stop_touched_while_nobody_looked_is_not_escaped_by_panic_or_by_moving_it(world: World) -> None:
+    world.engine.bars["SOLUSDT"] = [bar("12:21", "12:22", 99, 99, 97)]
+    refused = await world.trading.desk.amend(USER, only(world).id, stop_loss=d(95), take_profit=None, trailing_ratio=None)
+    assert isinstance(refused, Refusal)
+    receipt = await world.trading.desk.panic(USER)
+    assert receipt.flat
+    assert only(world).close_reason is CloseReason.STOP
+
+
+async def test_what_happened_before_a_stop_was_moved_never_touches_it(world: World) -> None:
+    """A low of 99 in the minute of 12:39; the stop goes to 99.5 at 12:40, and the same minute comes again."""
+    world.engine.bars["SOLUSDT"] = [bar("12:39", "12:40", 100, 100, 99)]
+    await world.trading.desk.amend(USER, only(world).id, stop_loss=d("99.5"), take_profit=None, trailing_ratio=None)
+    world.clock.market = at("12:41")
+    await world.trading.watch.run()
+    assert (only(world).status, only(world).stop_loss) == (PositionStatus.OPEN, d("99.5"))
+
+
+async def test_nothing_is_amended_without_a_fresh_price(world: World) -> None:
+    world.engine.age_ms["SOLUSDT"] = 60_000
+    refused = await world.trading.desk.amend(USER, only(world).id, stop_loss=d(99), take_profit=None, trailing_ratio=None)
+    assert isinstance(refused, Refusal)
+    assert only(world).stop_loss == d(98)
 
 
 def test_the_example_stands_on_the_rules_that_it_names() -> None:
