@@ -9,26 +9,20 @@ import time
 from collections.abc import Iterable
 from uuid import UUID
 
-import msgspec
-
 from orchestrator.errors import StoreUnavailable
 from orchestrator.log import logger
-from orchestrator.ports import Account, Clock, LiveLog, LiveMessage, PositionRow, Reads, Stats
+from orchestrator.ports import Clock, LiveLog, LiveMessage, Reads
 from orchestrator.web.auth import Auth, Viewer
 from orchestrator.web.market import Market
 from orchestrator.web.stream import Stream, frame
-from orchestrator.web.ticks import Payload, balance_payload, positions_payload, prices_payload
-from orchestrator.web.valuation import LIVE, day_start, gain, value_all, wealth
+from orchestrator.web.ticker import Ticker
+from orchestrator.web.ticks import Payload
 
 STREAMS_A_USER = 8
 KEPT = 256
 """Messages that the bus keeps for a user and for everyone: a full log may have dropped older ones."""
 
 TICK_SECONDS = 1.0
-BALANCE_SECONDS = 5.0
-STATUS_SECONDS = 15.0
-RELOAD_SECONDS = 15.0
-"""A view is read again at the latest after this, should a message have been lost."""
 
 STALE_AFTER_MS = 5000
 SECTIONS = {
@@ -45,23 +39,6 @@ SECTIONS = {
 _RELOADS = frozenset({"position", "balance", "approvals", "panic", "settings"})
 
 
-class Holding:
-    """What a user holds, as last read, and what their pages were told of it."""
-
-    def __init__(self) -> None:
-        self.rows: list[PositionRow] = []
-        self.account: Account | None = None
-        self.stats: Stats | None = None
-        self.mode = "PAPER"
-        self.read_at = float("-inf")
-        self.told_balance: tuple[float, str] = (float("-inf"), "")
-        self.told_status = time.monotonic()
-
-    def due(self) -> bool:
-        """Whether it should be read again."""
-        return self.account is None or time.monotonic() - self.read_at >= RELOAD_SECONDS
-
-
 class Hub:
     """Holds the live streams of this process."""
 
@@ -69,12 +46,11 @@ class Hub:
         self.most_streams = most_streams
         self.closing = False
         self._log = log
-        self._reads = reads
+        self._ticker = Ticker(reads, market, clock)
         self._market = market
         self._auth = auth
         self._clock = clock
         self._streams: dict[UUID, list[Stream]] = {}
-        self._holdings: dict[UUID, Holding] = {}
         self._revs: dict[UUID | None, int] = {}
         self._heard_rev = 0
         self._kick = asyncio.Event()
@@ -95,9 +71,7 @@ class Hub:
             next(each for each in mine if not each.ended).end("too_many", retry_ms=60_000)
         stream = Stream(viewer.id, viewer.login_id, watch)
         mine.append(stream)
-        holding = self._holdings.setdefault(viewer.id, Holding())
-        holding.mode = viewer.mode
-        holding.told_balance = (float("-inf"), "")
+        self._ticker.watch(viewer.id, viewer.mode)
         self._kick.set()
         return stream
 
@@ -108,7 +82,7 @@ class Hub:
             mine.remove(stream)
         if not mine:
             self._streams.pop(stream.user_id, None)
-            self._holdings.pop(stream.user_id, None)
+            self._ticker.forget(stream.user_id)
 
     def shut_down(self) -> None:
         """End every stream and open no more: the server cannot stop while one is open."""
@@ -133,6 +107,10 @@ class Hub:
             parts.append(frame("reset", {"reason": "gap"}, _id(boot, newest)))
         parts.extend(frame(message.event, message.data, _id(boot, message.rev)) for message in missed)
         return b"".join(parts)
+
+    async def tick(self) -> None:
+        """One round of the ticker."""
+        await self._ticker.tick(self._streams)
 
     async def run(self) -> None:
         """Listen and tick until cancelled."""
@@ -159,55 +137,10 @@ class Hub:
         else:
             self._pass_structural(message, message.rev, boot)
 
-    async def tick(self) -> None:
-        """One round: read what changed, price it, tell every page."""
-        for user_id, holding in list(self._holdings.items()):
-            if holding.due():
-                await self._read(user_id, holding)
-        symbols = {row.symbol for holding in self._holdings.values() for row in holding.rows}
-        symbols |= {symbol for stream in self._all() for symbol in stream.watch}
-        if symbols:
-            await self._market.marks(symbols)
-        for user_id, holding in list(self._holdings.items()):
-            self._tell(self._streams.get(user_id, []), holding)
-
-    def _tell(self, streams: list[Stream], holding: Holding) -> None:
-        wall = self._clock.wall()
-        if not streams or holding.account is None:
-            return
-        held = {row.symbol for row in holding.rows}
-        valued = value_all(holding.rows, self._market.known(held))
-        own = [each for each in valued if each.row.mode == holding.mode]
-        worth = wealth(holding.account, own)
-        gained = None if holding.stats is None else gain(worth, holding.stats, own)
-        positions = frame("positions", positions_payload(valued, worth, wall, gained))
-        prices = {
-            watch: frame("prices", prices_payload(self._market.known(held | watch), holding.rows, wall))
-            for watch in {stream.watch for stream in streams}
-        }
-        for stream in streams:
-            stream.tick("prices", prices[stream.watch])
-            stream.tick("positions", positions)
-        self._tell_slowly(streams, holding, balance_payload(holding.mode, worth, wall))
-
-    def _tell_slowly(self, streams: list[Stream], holding: Holding, balance: Payload) -> None:
-        now = time.monotonic()
-        said_at, said = holding.told_balance
-        figures = msgspec.json.encode({name: part for name, part in balance.items() if name != "as_of"}).decode()
-        if figures != said and now - said_at >= BALANCE_SECONDS:
-            holding.told_balance = (now, figures)
-            sent = frame("balance", balance)
-            for stream in streams:
-                stream.tick("balance", sent)
-        if now - holding.told_status >= STATUS_SECONDS:
-            holding.told_status = now
-            for stream in streams:
-                stream.tick("status", frame("status", {"mode": holding.mode}))
-
     async def _tick_on(self) -> None:
         while True:
             started = time.monotonic()
-            if self._holdings:
+            if not self._ticker.idle:
                 await self._tick_once()
             self._kick.clear()
             try:
@@ -225,15 +158,6 @@ class Hub:
         except Exception as error:  # noqa: BLE001 - the edge of this loop: one bad row must not end everybody's live pages
             logger().error("a live tick failed", error=type(error).__name__, exc_info=error)
 
-    async def _read(self, user_id: UUID, holding: Holding) -> None:
-        holding.read_at = time.monotonic()
-        user = await self._reads.user(user_id)
-        if user is not None:
-            holding.mode = user.mode
-        holding.rows = await self._reads.positions(user_id, statuses=LIVE)
-        holding.stats = await self._reads.stats(user_id, holding.mode, day_start(self._clock.now()))
-        holding.account = await self._reads.account(user_id, holding.mode)
-
     def _sign_out(self, message: LiveMessage) -> None:
         for stream in self._streams.get(message.user_id, []) if message.user_id else []:
             if str(stream.login_id) == message.data.get("login_id"):
@@ -241,7 +165,8 @@ class Hub:
                 self._auth.forget(stream.login_id)
 
     def _pass_tick(self, message: LiveMessage) -> None:
-        self._mark_due(message)
+        if message.event in _RELOADS and self._ticker.changed(message.user_id):
+            self._kick.set()
         if message.event == "balance":
             return
         sent = frame(message.event, message.data)
@@ -252,7 +177,8 @@ class Hub:
         gap = 0 < self._heard_rev < rev - 1
         self._heard_rev = max(self._heard_rev, rev)
         self._revs[message.user_id] = max(self._revs.get(message.user_id, 0), rev)
-        self._mark_due(message)
+        if message.event in _RELOADS and self._ticker.changed(message.user_id):
+            self._kick.set()
         reset = frame("reset", {"reason": "overflow"}, _id(boot, rev))
         sent = frame(message.event, message.data, _id(boot, rev))
         if gap:
@@ -260,16 +186,6 @@ class Hub:
                 stream.structural(0, frame("reset", {"reason": "gap"}), reset)
         for stream in self._of(message.user_id):
             stream.structural(rev, sent, reset)
-
-    def _mark_due(self, message: LiveMessage) -> None:
-        if message.event not in _RELOADS:
-            return
-        holdings = self._holdings.values() if message.user_id is None else [self._holdings.get(message.user_id)]
-        for holding in holdings:
-            if holding is not None:
-                holding.read_at = float("-inf")
-                holding.told_balance = (float("-inf"), holding.told_balance[1])
-                self._kick.set()
 
     def _hello(self, boot: str, newest: int, recent: list[LiveMessage], *, resumed: bool) -> Payload:
         sections = dict.fromkeys(SECTIONS.values(), 0)
