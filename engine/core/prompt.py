@@ -17,6 +17,12 @@ from shared.enums import AnalystKind, Side
 from shared.wire import to_builtins
 
 MOST_REASONING: Final = 600
+MOST_REPLY: Final = 20_000
+"""Characters; four times what the token limit of a question lets a model say."""
+
+MOST_BRACES: Final = 100
+"""Places at which an object is looked for: a reply of nothing but braces must not cost seconds."""
+
 _BEGINS_LIKE_AN_OBJECT: Final = re.compile(r'\{\s*"')
 
 SYSTEM: Final = """You judge one futures trade candidate at a time. Answer with exactly one JSON object and nothing else, of this form:
@@ -65,6 +71,8 @@ def read_reply(text: str, model: str) -> Verdict | str:
 
     Code fences and words around the object are tolerated; more than one object, or one cut short, is not.
     """
+    if len(text) > MOST_REPLY:
+        return "the reply is too long"
     found = _objects(text)
     if len(found) != 1:
         return "the reply holds no whole JSON object" if not found else "the reply holds more than one JSON object"
@@ -104,7 +112,9 @@ def _objects(text: str) -> list[dict[str, Any]]:
     decoder = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_no_twice)
     found: list[dict[str, Any]] = []
     position = text.find("{")
-    while position >= 0:
+    for _ in range(MOST_BRACES):
+        if position < 0:
+            return found
         try:
             value, position = decoder.raw_decode(text, position)
             found.append(value)
@@ -113,7 +123,7 @@ def _objects(text: str) -> list[dict[str, Any]]:
                 return []
             position += 1
         position = text.find("{", position)
-    return found
+    return []
 
 
 def _no_constant(name: str) -> float:

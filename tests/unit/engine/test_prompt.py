@@ -81,8 +81,10 @@ def test_a_reply_that_was_cut_short_is_never_a_verdict(length: int) -> None:
         LONG.replace("99.5", "null"),
         LONG.replace("99.5", "1e999"),
         '{"signal": "LONG", "confidence": 80}',
+        "{" * 19_000,
+        '{"a":' * 3_800,
         "{" * 100_000,
-        '{"a":' * 100_000,
+        LONG + " " * 20_000,
     ],
 )
 def test_what_is_not_the_one_object_is_refused_in_words_that_do_not_repeat_it(text: str) -> None:
