@@ -34,7 +34,7 @@ from orchestrator.trading.enter import CARRY
 from shared.enums import ExecutionStatus
 from shared.execution import CloseRequest, ExecutionReport, Trigger
 from shared.margin import floor_to_step
-from shared.wire import to_builtins
+from shared.wire import plain, to_builtins
 
 
 class Close:
@@ -209,7 +209,7 @@ class Close:
         logger().info(
             "position closed" if done else "position reduced",
             user_id=str(position.user_id), position_id=str(position.id), order_id=str(order.id), symbol=position.symbol,
-            reason=position.close_reason.value if position.close_reason else "", quantity=str(quantity),
+            reason=position.close_reason.value if position.close_reason else "", quantity=plain(quantity.normalize()),
             pnl=str(position.pnl), status=position.status.value, client_order_id=order.client_order_id,
         )  # fmt: skip
         await announce.reduced(self._bus, position, quantity)

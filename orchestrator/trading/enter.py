@@ -13,7 +13,7 @@ import msgspec
 
 from orchestrator.core.order import LIVE, OrderPurpose, OrderStatus, Refusal, RefusalReason, client_order_id
 from orchestrator.core.risk import OrderIntent, Plan, size_entry
-from orchestrator.errors import EngineRefused, EngineUnavailable
+from orchestrator.errors import Conflict, EngineRefused, EngineUnavailable
 from orchestrator.log import bound_trace, logger
 from orchestrator.ports import (
     Balances,
@@ -36,7 +36,7 @@ from orchestrator.trading.accounts import Marks, Standing, account_of, standing_
 from orchestrator.trading.booking import book_entry
 from shared.enums import ExecutionStatus, Mode
 from shared.execution import EntryRequest, ExecutionReport
-from shared.wire import to_builtins
+from shared.wire import plain, to_builtins
 
 CARRY: Final = timedelta(seconds=25)
 """Wall time that an order under way belongs to whoever carries it: the engine's longest answer and the booking after it."""
@@ -155,6 +155,13 @@ class Enter:
         return size_entry(plan, trader, standing.state), standing
 
     async def _claim(self, user_id: UUID, signal: SignalRecord, marks: Marks) -> OrderRecord | Refusal:
+        """The claim's own key has the last word, whatever the checks before it saw."""
+        try:
+            return await self._try_to_claim(user_id, signal, marks)
+        except Conflict:
+            return Refusal(reason=RefusalReason.ENTRY_UNDER_WAY, detail=f"{signal.symbol} was claimed a moment before")
+
+    async def _try_to_claim(self, user_id: UUID, signal: SignalRecord, marks: Marks) -> OrderRecord | Refusal:
         async with self._transactions() as unit:
             trader = await unit.traders.lock(user_id)
             if trader is None:
@@ -185,7 +192,7 @@ class Enter:
         order = self._order(trader, signal, intent, standing)
         await unit.orders.add(order)
         if not await unit.claims.add(_claim_of(order, now)):
-            raise AssertionError(f"{signal.symbol} was claimed although the row of user {trader.id} is held")
+            raise Conflict(f"{signal.symbol} is claimed already")
         return order
 
     def _order(self, trader: Trader, signal: SignalRecord, intent: OrderIntent, standing: Standing) -> OrderRecord:
@@ -257,7 +264,7 @@ class Enter:
             "position opened",
             user_id=str(position.user_id), position_id=str(position.id), order_id=str(order.id), symbol=position.symbol,
             side=position.side.value, mode=position.mode.value, client_order_id=order.client_order_id,
-            quantity=str(position.size), price=str(position.entry_price),
+            quantity=plain(position.size.normalize()), price=plain(position.entry_price.normalize()),
         )  # fmt: skip
         await announce.opened(self._bus, position)
 

@@ -227,6 +227,7 @@ async def _while_held[T](lease: Lease, work: Awaitable[T]) -> T:
             await lease.extend()
     finally:
         task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
     return task.result()
 
 
