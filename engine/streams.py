@@ -32,7 +32,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     silence: float = 10.0
     lifetime: float = 23.5 * 3600
     first_pause: float = 0.25
-    longest_pause: float = 30.0
+    longest_pause: float = 10.0
 
 
 PATIENCE: Final = Patience()
