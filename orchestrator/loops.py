@@ -22,11 +22,15 @@ FIRST_PAUSE_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 4.0
 """Short: what waits here protects positions."""
 
-LEASE_SECONDS: Final = 10.0
-"""A round that takes longer may be joined by another worker's, which compare-and-set makes safe."""
+LEASE_SECONDS: Final = 3.0
+"""Short, since a killed worker's lease holds up the next round; a longer round may be joined by another worker's, which compare-and-set
+makes safe."""
 
 LEASE_PATIENCE_SECONDS: Final = 0.5
 """How long a round waits for a Redis that hangs."""
+
+ROUND_SECONDS: Final = 60.0
+"""A round that takes longer hangs on a source that neither answers nor breaks; it is cut off, which every round survives."""
 
 
 class Loop(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,8 +97,9 @@ def backoff(failures: int) -> float:
 async def _round(loop: Loop) -> bool:
     with bound_trace(""):
         try:
-            await loop.run()
-        except AWAY as error:
+            async with asyncio.timeout(ROUND_SECONDS):
+                await loop.run()
+        except (*AWAY, TimeoutError) as error:
             logger().warning("a round waits for its source", loop=loop.name, error=f"{type(error).__name__}: {error}")
             return False
         except Exception:  # noqa: BLE001 - the edge of the worker: a round that fails must not end the rounds after it

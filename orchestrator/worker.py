@@ -21,11 +21,11 @@ from orchestrator.bootstrap import Orchestrator, build
 from orchestrator.errors import OrchestratorError, SettingsError, StoreUnavailable
 from orchestrator.jobs import ON_DEMAND, QUEUE, SCAN, Pulse, RedisJobs, open_redis, serialize
 from orchestrator.log import configure, logger
-from orchestrator.loops import Loop, backoff, one_at_a_time, pause, repeat
+from orchestrator.loops import AWAY, Loop, backoff, one_at_a_time, pause, repeat
 from orchestrator.metrics import Metrics, serve_metrics
 from orchestrator.ports import Clock
 from orchestrator.settings import OrchestratorSettings, read_settings
-from orchestrator.trading.scan import Scan, ScanOutcome, ScanResult, last_close
+from orchestrator.trading.scan import Scan, ScanOutcome, last_close
 
 WATCH_SECONDS: Final = 1.0
 SETTLE_SECONDS: Final = 2.0
@@ -43,6 +43,9 @@ SCAN_TIMEOUT_SECONDS: Final = 150
 
 DRAIN_SECONDS: Final = 5.0
 """What a stopping worker gives to rounds and jobs that have begun; a supervisor kills after ten."""
+
+
+STORE_AWAY: Final = "store_unavailable"
 
 
 class ScanQueue(Protocol):
@@ -70,7 +73,7 @@ class CloseFeed:
 
 
 class Scans:
-    """The job: scans a close once, unless a newer one has come; waits for an engine that is away."""
+    """The job: scans each close once and never an old one for a newer; waits for an engine that is away."""
 
     def __init__(self, scan: Scan, clock: Clock, jobs: RedisJobs, metrics: Metrics, stop: asyncio.Event) -> None:
         self._scan = scan
@@ -84,37 +87,44 @@ class Scans:
         """What the queue calls; answers how it ended and never raises but when cancelled."""
         try:
             if argument == ON_DEMAND:
-                return (await self._once(None)).outcome
+                return await self._once(None)
             return await self._of_close(datetime.fromisoformat(argument))
         except StoreUnavailable as error:
-            logger().warning("a scan ended early", error=str(error), candle_close=argument)
-            return "store_unavailable"
+            logger().warning("a scan could not be looked up", error=str(error), candle_close=argument)
+            return STORE_AWAY
         except Exception:  # noqa: BLE001 - the edge of the queue: one scan that fails must not end the worker
             logger().exception("a scan failed", candle_close=argument)
             return "failed"
 
     async def _of_close(self, close: datetime) -> str:
-        if await self._jobs.done(close):
-            return "done_before"
+        """Scans the newest close there is by now, so that late jobs still scan; a job that failed leaves a newer close to its own."""
         failures = 0
         while not self._stop.is_set():
+            newest = max(close, last_close(self._clock.now()))
+            if await self._jobs.done(newest):
+                return "done_before"
+            outcome = await self._once(newest)
+            if outcome == ScanOutcome.DONE:
+                await self._jobs.mark_done(newest)
+                return outcome
             if last_close(self._clock.now()) > close:
                 logger().info("a close was skipped for a newer one", candle_close=close.isoformat())
                 return "superseded"
-            result = await self._once(close)
-            if result.outcome is ScanOutcome.DONE:
-                await self._jobs.mark_done(close)
-                return result.outcome
             failures += 1
             await pause(self._stop, backoff(failures))
         return "stopped"
 
-    async def _once(self, close: datetime | None) -> ScanResult:
-        result = await self._scan.run(close)
+    async def _once(self, close: datetime | None) -> str:
+        try:
+            result = await self._scan.run(close)
+        except AWAY as error:
+            logger().warning("a scan ended early", error=f"{type(error).__name__}: {error}")
+            self._metrics.scanned(STORE_AWAY, 0)
+            return STORE_AWAY
         self._metrics.scanned(result.outcome, result.wall_ms)
         if result.outcome is ScanOutcome.DONE:
             self.last_done = self._clock.wall()
-        return result
+        return result.outcome
 
 
 class Heart:

@@ -35,6 +35,7 @@ class StubEngine:
         self.reports: dict[str, ExecutionReport] = {}
         self.silence: asyncio.Event | None = None
         self.loses_entries = False
+        self.unanswered = 0
         self.port = 0
 
     @property
@@ -104,6 +105,7 @@ class StubEngine:
         if not (silent and self.loses_entries):
             self.reports.setdefault(asked.client_order_id, self._filled(asked))
         if self.silence is not None and silent:
+            self.unanswered += 1
             await self.silence.wait()
             return web.Response(status=503)
         return _reply(self.reports[asked.client_order_id])

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 import sqlalchemy as sa
@@ -86,6 +87,7 @@ async def running(worker: WorkerProcess) -> AsyncIterator[WorkerProcess]:
     finally:
         if worker.process is not None and worker.process.returncode is None:
             await worker.end(signal.SIGKILL)
+        sys.stdout.writelines(f"{record}\n" for record in worker.records)  # shown when the test fails
 
 
 @pytest.fixture
@@ -112,7 +114,7 @@ async def test_a_worker_scans_enters_watches_and_stops_cleanly(
     await add_user(database)
     engine.symbols = ["BTCUSDT"]
     async with running(WorkerProcess(database_url, redis_url, engine)) as worker:
-        [position] = await eventually(lambda: rows(database, "SELECT * FROM positions"), seconds=20, what="a position")
+        [position] = await eventually(lambda: rows(database, "SELECT * FROM positions"), seconds=40, what="a position")
         watched = engine.count("/marks")
 
         async def watched_again() -> bool:
@@ -129,13 +131,46 @@ async def test_a_worker_scans_enters_watches_and_stops_cleanly(
     assert worker.levels() == {"info"}, worker.records
 
 
+async def test_a_worker_that_is_told_to_stop_leaves_a_silent_engine_behind_in_time(
+    database: Database, database_url: str, redis_url: str, engine: StubEngine
+) -> None:
+    await add_user(database)
+    engine.symbols, engine.silence = ["BTCUSDT"], asyncio.Event()
+    async with running(WorkerProcess(database_url, redis_url, engine)) as worker:
+
+        async def sent() -> bool:
+            return engine.unanswered == 1
+
+        await eventually(sent, seconds=40, what="the entry on its way")
+        assert await worker.end() == 0
+    assert [row["status"] for row in await rows(database, "SELECT status FROM orders")] == ["SENT"]
+    assert len(await rows(database, "SELECT * FROM claims")) == 1
+
+
+async def test_a_worker_serves_its_metrics_where_it_is_told_to(database_url: str, redis_url: str, engine: StubEngine) -> None:
+    worker = WorkerProcess(database_url, redis_url, engine)
+    port = free_port()
+    worker.env["WORKER_METRICS_PORT"] = str(port)
+    async with running(worker), httpx.AsyncClient(trust_env=False) as client:
+
+        async def counted() -> bool:
+            try:
+                reply = await client.get(f"http://127.0.0.1:{port}/metrics")
+            except httpx.TransportError:
+                return False
+            return 'neurotrade_scans_total{result="done"} 1.0' in reply.text and 'loop_runs_total{loop="watch"}' in reply.text
+
+        await eventually(counted, seconds=40, what="a counted scan")
+        assert await worker.end() == 0
+
+
 async def test_one_trace_id_leads_from_the_scan_to_the_fill(
     database: Database, database_url: str, redis_url: str, engine: StubEngine
 ) -> None:
     await add_user(database)
     engine.symbols = ["BTCUSDT"]
     async with running(WorkerProcess(database_url, redis_url, engine)) as worker:
-        [fill] = await eventually(lambda: rows(database, "SELECT trace_id FROM fills"), seconds=20, what="a fill")
+        [fill] = await eventually(lambda: rows(database, "SELECT trace_id FROM fills"), seconds=40, what="a fill")
         assert await worker.end() == 0
     trace = fill["trace_id"]
     for table in ("scans", "signals", "orders"):
@@ -158,7 +193,7 @@ async def test_two_workers_scan_a_close_once(database: Database, database_url: s
         async def both() -> bool:
             return bool(one.said("the worker trades") and two.said("the worker trades"))
 
-        await eventually(both, seconds=20, what="both workers")
+        await eventually(both, seconds=40, what="both workers")
         await eventually(lambda: rows(database, "SELECT id FROM positions"), seconds=10, what="a position")
         assert list(await asyncio.gather(one.end(), two.end())) == [0, 0]
     assert len(await rows(database, "SELECT id FROM scans")) == 1
@@ -175,7 +210,7 @@ async def test_an_engine_that_is_away_is_waited_for_within_the_candle(
         async def asked() -> bool:
             return engine.count("/analyze") >= 2
 
-        await eventually(asked, seconds=20, what="two attempts")
+        await eventually(asked, seconds=40, what="two attempts")
         engine.away = False
         await eventually(lambda: rows(database, "SELECT id FROM scans"), seconds=10, what="the scan")
         assert await worker.end() == 0
@@ -193,7 +228,7 @@ async def test_closes_that_come_faster_than_scans_are_skipped_not_piled_up(
         async def scanned() -> bool:
             return len(await rows(database, "SELECT id FROM scans")) >= 5
 
-        await eventually(scanned, seconds=20, what="five scans")
+        await eventually(scanned, seconds=40, what="five scans")
         redis = open_redis(redis_url)
         waiting = await RedisJobs(redis).waiting()
         await redis.aclose(close_connection_pool=True)
@@ -214,9 +249,9 @@ async def test_a_worker_killed_between_order_and_fill_loses_and_doubles_nothing(
     async with running(WorkerProcess(database_url, redis_url, engine)) as killed:
 
         async def sent() -> bool:
-            return engine.count("/execute/entry") == 1
+            return engine.unanswered == 1
 
-        await eventually(sent, seconds=20, what="the entry on its way")
+        await eventually(sent, seconds=40, what="the entry on its way")
         await killed.end(signal.SIGKILL)
     [order] = await rows(database, "SELECT status, client_order_id FROM orders")
     assert order["status"] == "SENT"
@@ -227,7 +262,7 @@ async def test_a_worker_killed_between_order_and_fill_loses_and_doubles_nothing(
     async with database.engine.begin() as connection:
         await connection.execute(sa.text("UPDATE orders SET carried_until = NULL"))
     async with running(WorkerProcess(database_url, redis_url, engine)) as settler:
-        await eventually(lambda: rows(database, "SELECT id FROM positions"), seconds=20, what="the position")
+        await eventually(lambda: rows(database, "SELECT id FROM positions"), seconds=40, what="the position")
         assert await settler.end() == 0
     assert engine.count("/execute/entry") == (2 if lost else 1)
     assert list(engine.reports) == [order["client_order_id"]]
@@ -265,7 +300,7 @@ async def test_a_worker_goes_on_when_a_server_was_killed_and_came_back(
         async def scans(count: int) -> bool:
             return len(worker.said("scan done")) >= count
 
-        await eventually(lambda: scans(2), seconds=30, what="two scans")
+        await eventually(lambda: scans(2), seconds=60, what="two scans")
         victim = servers[killed]
         assert victim.process is not None
         victim.process.kill()
@@ -274,10 +309,10 @@ async def test_a_worker_goes_on_when_a_server_was_killed_and_came_back(
         async def warned() -> bool:
             return len(worker.said("a round waits for its source")) >= 2
 
-        await eventually(warned, seconds=15, what="warnings")
+        await eventually(warned, seconds=30, what="warnings")
         await asyncio.to_thread(victim.start)
         done = len(worker.said("scan done"))
-        await eventually(lambda: scans(done + 2), seconds=30, what="two scans more")
+        await eventually(lambda: scans(done + 2), seconds=60, what="two scans more")
         assert await worker.end() == 0
     assert worker.levels() == {"info", "warning"}, [record for record in worker.records if record["level"] == "error"]
 
