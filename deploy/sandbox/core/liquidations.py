@@ -9,9 +9,9 @@ from typing import NamedTuple
 from deploy.sandbox.core.path import noise
 from deploy.sandbox.core.tape import Tape
 
-THRESHOLD = 0.011
+THRESHOLD = 0.016
 """A candle that moves less from its open, as a share of the price, forces nobody."""
-FROM_THE_OPEN = 0.007
+FROM_THE_OPEN = 0.009
 """How far from the open a tick must be."""
 MOST_SHARE = 0.06
 """Of a candle's volume, the most that is forced."""

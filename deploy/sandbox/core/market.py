@@ -17,7 +17,7 @@ from deploy.sandbox.core.path import key_of
 from deploy.sandbox.core.rules import RECORDED, SymbolRules
 from deploy.sandbox.core.shocks import Shockable
 from deploy.sandbox.core.source import CandleSource
-from deploy.sandbox.core.tape import Caches, Tape
+from deploy.sandbox.core.tape import Cache, Caches, Tape
 
 NEEDED_QUARTERS = 300
 NEEDED_FOUR_HOURS = 200
@@ -57,7 +57,7 @@ class Market:
         self.settled = {name: rules for name, rules in RECORDED.items() if rules.status != "TRADING" and name not in self.tapes}
         self.recorded = recorded
         self.injected: list[Liquidation] = []
-        self._forced: dict[tuple[str, int], list[Liquidation]] = {}
+        self._forced: Cache[tuple[str, int], list[Liquidation]] = Cache(KEPT_FORCED)
 
     def live(self, now: int) -> list[Tape]:
         """The tapes that trade at a moment, in the exchange's order."""
@@ -134,12 +134,9 @@ class Market:
         return out
 
     def _of_candle(self, tape: Tape, number: int) -> list[Liquidation]:
-        key = (tape.rules.symbol, number)
-        if key not in self._forced:
-            while len(self._forced) >= KEPT_FORCED:
-                del self._forced[next(iter(self._forced))]
-            self._forced[key] = [worded(tape, order) for order in forced_orders(tape, number)]
-        return self._forced[key]
+        return self._forced.get(
+            (tape.rules.symbol, number), lambda: [worded(tape, order) for order in forced_orders(tape, number)]
+        )
 
 
 def worded(tape: Tape, order: ForcedOrder) -> Liquidation:
