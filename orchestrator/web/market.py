@@ -14,7 +14,7 @@ import msgspec
 from orchestrator.errors import EngineUnavailable
 from orchestrator.log import logger
 from orchestrator.ports import Clock, Mark, MarketSource
-from shared.analysis import WhalesReply
+from shared.analysis import Liquidation, WhalesReply
 from shared.wire import parse_plain
 
 LOST_AFTER = timedelta(seconds=30)
@@ -25,6 +25,7 @@ ASK_AFTER = timedelta(seconds=4)
 
 ASK_EVERY_SECONDS = 1.0
 WHALES_SECONDS = 2.0
+LIQUIDATIONS_KEPT = 50
 
 
 class Market:
@@ -36,6 +37,7 @@ class Market:
         self._marks: dict[str, Mark] = {}
         self._asked = -ASK_EVERY_SECONDS
         self._whales: WhalesReply | None = None
+        self._liquidations: dict[tuple[str, datetime, Decimal], Liquidation] = {}
         self._whales_asked = -WHALES_SECONDS
 
     def observe(self, marks: dict[str, Any]) -> None:
@@ -66,10 +68,20 @@ class Market:
             self._whales_asked = time.monotonic()
             try:
                 self._whales = await self._source.whales()
+                self._remember(self._whales.recent)
             except (EngineUnavailable, msgspec.MsgspecError) as error:
                 logger().info("the whale feed is not there", error=str(error))
                 self._whales = None
         return self._whales
+
+    def liquidations(self) -> list[Liquidation]:
+        """The newest forced orders that this process has seen, newest first; the feed itself forgets them after five minutes."""
+        return sorted(self._liquidations.values(), key=lambda order: order.at, reverse=True)
+
+    def _remember(self, seen: list[Liquidation]) -> None:
+        self._liquidations |= {(order.symbol, order.at, order.quantity): order for order in seen}
+        for order in self.liquidations()[LIQUIDATIONS_KEPT:]:
+            del self._liquidations[order.symbol, order.at, order.quantity]
 
     async def _ask(self, symbols: list[str]) -> None:
         now = self._clock.now()

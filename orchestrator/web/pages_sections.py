@@ -2,14 +2,15 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from litestar import Response, get
 from litestar.params import FromPath
 
 from orchestrator.ports import ScanRow, UserRow
 from orchestrator.web import format as fmt
-from orchestrator.web.doors import Asked, doors_of
+from orchestrator.web.doors import Asked, Doors, doors_of
+from orchestrator.web.health import Ready
 from orchestrator.web.pages_frame import frame, id_of, user_of
 from orchestrator.web.pages_money import PERIODS, Money, PositionView, money_of, view_of, worst_case
 from orchestrator.web.pages_render import page
@@ -21,6 +22,7 @@ from orchestrator.web.valuation import LIVE, day_start, gain, value_all, wealth
 SCAN_MINUTES = 15
 BRIEF = 5
 WHALES_BRIEF = 4
+HEALTH_SECONDS = 3.0
 HEALTH_PATIENCE_SECONDS = 0.3
 """A page does not wait longer for the sources' answers; its health section asks again by itself."""
 
@@ -93,27 +95,32 @@ async def signals_context(request: Asked, *, brief: bool, limit: int = BRIEF, of
 
 
 async def whales_context(request: Asked, *, brief: bool) -> dict[str, Any]:
-    """The liquidation window and its newest events; None when the engine does not answer."""
-    reply = await doors_of(request).market.whales()
+    """The liquidation window, what the last scan made of it, and the newest forced orders; None when the engine does not answer."""
+    doors = doors_of(request)
+    reply = await doors.market.whales()
     if reply is None:
         return {"whales": None, "brief": brief}
-    count = WHALES_BRIEF if brief else 20
-    age = None if reply.feed_age_ms is None else reply.feed_age_ms / 1000
-    return {"whales": {"age": age, "views": reply.views[:count], "recent": [] if brief else reply.recent[:30]}, "brief": brief}
+    scans = await doors.reads.scans(1)
+    whales = {
+        "age": None if reply.feed_age_ms is None else reply.feed_age_ms / 1000,
+        "views": reply.views[: WHALES_BRIEF if brief else 20],
+        "scanned": _suspects(scans[0]) if scans else [],
+        "scanned_at": scans[0].candle_close if scans else None,
+        "recent": doors.market.liquidations()[: WHALES_BRIEF if brief else 30],
+    }
+    return {"whales": whales, "brief": brief}
 
 
 async def health_context(request: Asked, patience: float = HEALTH_PATIENCE_SECONDS) -> dict[str, Any]:
     """Every source with the age of its last proof, and the last scan."""
     doors = doors_of(request)
     scans = await doors.reads.scans(1)
-    try:
-        async with asyncio.timeout(patience):
-            ready = await doors.health.ready()
-        sources = [
-            {"label": word(SOURCES, name), "ok": state.ok, "age": state.age_seconds} for name, state in ready.sources.items()
-        ]
-    except TimeoutError:
-        sources = [{"label": "Some source", "ok": False, "age": None}]
+    ready = await _ready(doors, patience)
+    asked = 0.0 if ready is None else (doors.clock.wall() - ready.as_of).total_seconds()
+    sources = [
+        {"label": word(SOURCES, name), "ok": state.ok, "age": None if state.age_seconds is None else state.age_seconds + asked}
+        for name, state in (ready.sources if ready else {}).items()
+    ]
     return {"sources": sources, "scan": scans[0] if scans else None}
 
 
@@ -221,6 +228,29 @@ async def tick(request: Asked) -> Response[dict[str, Any]]:
 async def receipt_section(request: Asked, receipt_id: FromPath[str]) -> Response[str]:
     """The progress of a panic."""
     return page("sections/receipt.html", await frame(request, "panic") | await receipt_context(request, receipt_id))
+
+
+async def _ready(doors: Doors, patience: float) -> Ready | None:
+    """The sources' state, at most HEALTH_SECONDS old; None when they take longer than a page waits."""
+    kept: Ready | None = doors.extras.get("ready")
+    if kept is not None and (doors.clock.wall() - kept.as_of).total_seconds() < HEALTH_SECONDS:
+        return kept
+    try:
+        async with asyncio.timeout(patience):
+            doors.extras["ready"] = await doors.health.ready()
+    except TimeoutError:
+        return kept
+    return cast("Ready", doors.extras["ready"])
+
+
+def _suspects(scan: ScanRow) -> list[dict[str, Any]]:
+    """Candidates of a scan from whose order flow the detector expected something."""
+    found = [item for item in scan.candidates if isinstance(item, dict) and (item.get("whale") or {}).get("signal")]
+    return [
+        {"symbol": item.get("symbol"), "signal": item["whale"]["signal"], "reasons": item["whale"].get("reasons") or []}
+        for item in found
+        if item["whale"]["signal"] != "NEUTRAL"
+    ]
 
 
 def _candidate(item: dict[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,8 @@ CLOSE_REASONS: Final = {
     "PANIC": "closed by STOP",
 }
 
+ACRONYMS: Final = {part: part.upper() for part in ("adx", "atr", "ema", "macd", "roc", "rsi", "usd")}
+
 LEDGER_KINDS: Final = {
     "DEPOSIT": "Deposit",
     "REALIZED_PNL": "Price result",
@@ -121,8 +123,8 @@ def word(table: dict[str, str], key: object) -> str:
 
 
 def label(name: object) -> str:
-    """`volume_ratio` as `Volume ratio`."""
-    text = str(name).replace("_", " ").strip()
+    """`volume_ratio` as `Volume ratio`, `rsi_4h` as `RSI 4h`."""
+    text = " ".join(ACRONYMS.get(part, part) for part in str(name).replace("_", " ").split())
     return text[:1].upper() + text[1:]
 
 

@@ -130,6 +130,9 @@ class FakeMarket(Market):
     async def whales(self) -> WhalesReply | None:
         return self.feed
 
+    def liquidations(self) -> list[Liquidation]:
+        return self.feed.recent if self.feed else []
+
 
 def signal_row(**changes: Any) -> SignalRow:
     """A signal; give what matters."""
