@@ -110,6 +110,12 @@ class Child:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
 
+    def end_now(self) -> None:
+        """Ends the whole family without asking, for a person who will not wait."""
+        self._stopping = True
+        if self._process is not None and self._process.returncode is None:
+            _end_family(self._process.pid)
+
     async def _is_ready(self) -> bool:
         if self.pid is None:
             return False

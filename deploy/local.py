@@ -88,8 +88,11 @@ class _Supervisor:
             self.console.say("everything is stopped")
 
     def _asked_to_stop(self, number: int) -> None:
-        if not self.stop.is_set():
-            self.console.say(f"{signal.Signals(number).name}: stopping")
+        if self.stop.is_set():
+            self.console.say(f"{signal.Signals(number).name} again: what still runs is killed, the databases aside")
+            self.stack.end_services_now()
+            return
+        self.console.say(f"{signal.Signals(number).name}: stopping")
         self.stop.set()
 
     async def _unless_stopped(self, work: Any) -> bool:
@@ -111,6 +114,8 @@ class _Supervisor:
         await self.stack.start_servers()
         self.folder.note_running({name: self.stack.settings[name] for name in ("DATABASE_URL", "REDIS_URL")})
         await self.stack.start_services()
+        if self.stack.clock is not None and self.stack.clock.ended():
+            raise DeployError(f"the tape in {self.folder.path} has been played to its end; --fresh plays it again")
         login = await self._demo_login() if self.stack.demo else "register there, or: neurotrade user add NAME --admin"
         self.began = self._market_now()
         await self.stack.start_worker()
@@ -165,6 +170,8 @@ class _Supervisor:
         asked = self.options.seconds is not None or self.options.report is not None
         if self.began is None:
             return 1 if asked else 0
+        if not asked and not self.stack.demo:
+            return 0
         report = await asyncio.to_thread(self._report)
         self.console.say(_summary(report))
         if self.options.report is not None:

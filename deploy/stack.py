@@ -112,9 +112,10 @@ class Stack:
             self.clock = msgspec.json.decode(reply.content, type=TapeClock, strict=False)
 
     async def start_worker(self) -> None:
-        """Starts the worker, and with it trading; waits until everything serves."""
+        """Starts the worker, and with it trading, once it has an engine to ask; waits until everything serves."""
+        await self._ready("engine")
         self._start(self._python("worker", lambda: ["orchestrator.worker"]))
-        await self._ready("engine", "feed", "orchestrator", "worker")
+        await self._ready("feed", "orchestrator", "worker")
 
     async def stop_services(self) -> None:
         """Stops everything that trades or serves, in order; the databases stay."""
@@ -128,6 +129,12 @@ class Stack:
             if name in self.children:
                 await self.children[name].stop()
         await self._http.aclose()
+
+    def end_services_now(self) -> None:
+        """Ends everything but the databases without asking."""
+        for name in STOP_ORDER:
+            if name in self.children:
+                self.children[name].end_now()
 
     def address(self, name: str) -> str:
         """Where an HTTP child serves."""
