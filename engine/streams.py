@@ -117,7 +117,7 @@ async def listen(base_url: str, listener: Listener, clock: Clock, patience: Pati
     url = f"{base_url}/market/stream?streams={'/'.join(STREAMS)}"
     while True:
         heard = 0
-        reason = "the exchange closed the connection"
+        reason = "old age"
         try:
             async with connect(url, max_size=2**24, open_timeout=5, close_timeout=2) as socket:
                 listener.connection(up=True)

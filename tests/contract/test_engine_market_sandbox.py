@@ -176,7 +176,7 @@ def test_a_dead_feed_is_seen_in_its_age_the_scan_goes_on_and_a_new_feed_takes_ov
     assert "tickers from REST" in found.fallbacks
     assert found.screened > 20
     stack.start("feed", "engine.feed")
-    wait_until(stack.is_ready, seconds=30, what="a feed that is fresh again")
+    wait_until(stack.is_ready, seconds=60, what="a feed that is fresh again")
 
 
 def test_a_killed_app_leaves_nothing_behind_and_starts_again_on_its_port(stack: Stack) -> None:
@@ -191,7 +191,7 @@ def test_a_killed_app_leaves_nothing_behind_and_starts_again_on_its_port(stack: 
 
     wait_until(gone, seconds=5, what="a worker that dies with its parent")
     stack.start("app", "engine.app")
-    wait_until(stack.is_ready, seconds=30, what="an app that is ready again")
+    wait_until(stack.is_ready, seconds=60, what="an app that is ready again")
 
 
 def test_both_processes_end_on_sigterm_within_five_seconds_and_no_error_was_logged(stack: Stack) -> None:
