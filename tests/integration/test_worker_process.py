@@ -317,6 +317,34 @@ async def test_a_worker_goes_on_when_a_server_was_killed_and_came_back(
     assert worker.levels() == {"info", "warning"}, [record for record in worker.records if record["level"] == "error"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["hangs", "is gone"])
+async def test_positions_are_watched_while_redis_is_of_no_use(
+    database: Database,
+    database_url: str,
+    servers: tuple[EmbeddedPostgres, EmbeddedRedis],
+    engine: StubEngine,
+    number: signal.Signals,
+) -> None:
+    redis = servers[1].process
+    assert redis is not None
+    await add_user(database)
+    engine.symbols = ["BTCUSDT"]
+    async with running(WorkerProcess(database_url, servers[1].url, engine)) as worker:
+        await eventually(lambda: rows(database, "SELECT id FROM positions"), seconds=40, what="a position")
+        redis.send_signal(number)
+        try:
+            watched = engine.count("/marks")
+
+            async def watched_on() -> bool:
+                return engine.count("/marks") >= watched + 4
+
+            await eventually(watched_on, seconds=20, what="four looks at the position")
+            assert await worker.end() == 0
+        finally:
+            redis.send_signal(signal.SIGCONT)
+    assert worker.levels() <= {"info", "warning"}, worker.records
+
+
 async def test_a_worker_without_its_settings_says_which(redis_url: str, engine: StubEngine) -> None:
     worker = WorkerProcess("", redis_url, engine)
     await worker.start()
