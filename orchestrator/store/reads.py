@@ -152,7 +152,10 @@ class SqlReads:
         return Stats(losses=found["trades"] - found["wins"], today_booked=today_booked or ZERO, **found)
 
     async def equity(self, user_id: UUID, mode: str, since: datetime | None, points: int = 200) -> list[EquityPoint]:
-        """The booked balance over time, oldest first, thinned to about `points` by SQL; it starts with the balance at `since`."""
+        """The booked balance over time, oldest first, thinned to about `points` by SQL.
+
+        It starts with the balance at `since`, or with the first entry where the wallet is younger.
+        """
         mine = (LedgerEntry.user_id == user_id, LedgerEntry.mode == mode)
         order = (LedgerEntry.at, LedgerEntry.id)
         sums = (
@@ -165,7 +168,7 @@ class SqlReads:
             .where(*mine)
             .subquery()
         )
-        start = select(_total(LedgerEntry.amount)).where(*mine, LedgerEntry.at < since) if since else None
+        start = select(func.sum(LedgerEntry.amount)).where(*mine, LedgerEntry.at < since) if since else None
         inside = select(sums).where(sums.c.at >= since).subquery() if since else sums
         every = case((func.count().over() > points, func.count().over() // points), else_=1)
         numbered = select(inside.c.at, inside.c.value, inside.c.place, inside.c.number, every.label("every")).subquery()
@@ -173,8 +176,9 @@ class SqlReads:
             (numbered.c.place % numbered.c.every == 0) | (numbered.c.place == numbered.c.number)
         )
         async with asking(self._database) as session:
-            first = [] if start is None or since is None else [EquityPoint(at=since, value=await session.scalar(start) or ZERO)]
+            before = None if start is None else await session.scalar(start)
             found = (await session.execute(kept.order_by(numbered.c.place))).all()
+        first = [] if since is None or before is None else [EquityPoint(at=since, value=before)]
         return first + [EquityPoint(at=row.at, value=row.value) for row in found]
 
     async def ledger(self, user_id: UUID, mode: str, *, limit: int, offset: int) -> LedgerPage:

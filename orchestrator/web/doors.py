@@ -1,6 +1,6 @@
 """What the routes reach: one object in the application's state, composed in `app`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from litestar import Request
@@ -30,7 +30,6 @@ class Doors:
     hub: Hub
     health: Health
     secure: bool = True
-    extras: dict[str, Any] = field(default_factory=dict)
 
 
 def doors_of(request: Request[Any, Any, Any]) -> Doors:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from orchestrator.errors import StoreUnavailable
 from orchestrator.ports import Account, Clock, PositionRow, Reads, Stats
 from orchestrator.web.market import Market
 from orchestrator.web.stream import Stream, frame
@@ -81,7 +82,7 @@ class Ticker:
         """One round: read what changed, price it, tell every page."""
         for user_id, holding in list(self._holdings.items()):
             if holding.due():
-                await self._read(user_id, holding)
+                await self._read_or_retry(user_id, holding)
         symbols = {row.symbol for holding in self._holdings.values() for row in holding.rows}
         symbols |= {symbol for opened in streams.values() for stream in opened for symbol in stream.watch}
         if symbols:
@@ -121,6 +122,13 @@ class Ticker:
             holding.told_status = now
             for stream in streams:
                 stream.tick("status", frame("status", {"mode": holding.mode}))
+
+    async def _read_or_retry(self, user_id: UUID, holding: Holding) -> None:
+        try:
+            await self._read(user_id, holding)
+        except StoreUnavailable:
+            holding.read_at = _LONG_AGO
+            raise
 
     async def _read(self, user_id: UUID, holding: Holding) -> None:
         holding.read_at = time.monotonic()

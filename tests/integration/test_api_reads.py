@@ -79,6 +79,8 @@ async def test_the_equity_curve_begins_at_the_periods_start_and_is_thinned(datab
     assert (late[0].at, late[0].value) == (since, Decimal(10_030))
     assert late[-1].value == 10_060
     assert len(late) <= 16
+    young = await reads.equity(user_id, "PAPER", NOON - timedelta(days=30))
+    assert young[0].value == 10_000
     assert [point.at for point in late] == sorted(point.at for point in late)
 
 
