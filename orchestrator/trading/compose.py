@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from orchestrator.ports import Balances, Bus, Clock, Engine, Ids, Jobs, Mutex, Transactions
-from orchestrator.trading.amend import Amend
 from orchestrator.trading.approve import Approve
 from orchestrator.trading.close import Close
 from orchestrator.trading.desk import TradingDesk
 from orchestrator.trading.enter import Enter, EntryRules
 from orchestrator.trading.panic import Panic
+from orchestrator.trading.protect import Protect
 from orchestrator.trading.review import Review
 from orchestrator.trading.scan import Scan, ScanRules
 from orchestrator.trading.settle import Settle
@@ -49,7 +49,7 @@ class Trading(msgspec.Struct, frozen=True, kw_only=True):
     approve: Approve
     panic: Panic
     stop: Stop
-    amend: Amend
+    protect: Protect
     review: Review
 
 
@@ -75,9 +75,9 @@ def compose(
     watch = Watch(begin, engine, close, bus, clock, ids)
     stop = Stop(begin, watch, close, bus, clock)
     panic = Panic(begin, watch, close, settle, bus, clock, ids, pause)
-    amend = Amend(begin, engine, watch, ports.balances, bus, ids)
+    protect = Protect(begin, engine, watch, ports.balances, bus, ids)
     return Trading(
-        desk=TradingDesk(watch, close, amend, approve, stop, panic, ports.jobs),
+        desk=TradingDesk(watch, close, protect, approve, stop, panic, ports.jobs),
         scan=Scan(begin, engine, enter, ports.mutex, bus, clock, ids, scan_rules),
         enter=enter,
         close=close,
@@ -86,6 +86,6 @@ def compose(
         approve=approve,
         panic=panic,
         stop=stop,
-        amend=amend,
+        protect=protect,
         review=Review(begin, engine, clock),
     )

@@ -5,10 +5,10 @@ from uuid import UUID
 
 from orchestrator.core.order import Refusal
 from orchestrator.ports import Amended, Closed, Entered, Jobs, PanicReceipt, Stopped
-from orchestrator.trading.amend import Amend
 from orchestrator.trading.approve import Approve
 from orchestrator.trading.close import Close
 from orchestrator.trading.panic import Panic
+from orchestrator.trading.protect import Protect
 from orchestrator.trading.stop import Stop
 from orchestrator.trading.watch import Watch
 
@@ -16,10 +16,12 @@ from orchestrator.trading.watch import Watch
 class TradingDesk:
     """Implements the port Desk."""
 
-    def __init__(self, watch: Watch, close: Close, amend: Amend, approve: Approve, stop: Stop, panic: Panic, jobs: Jobs) -> None:
+    def __init__(
+        self, watch: Watch, close: Close, protect: Protect, approve: Approve, stop: Stop, panic: Panic, jobs: Jobs
+    ) -> None:
         self._watch = watch
         self._close = close
-        self._amend = amend
+        self._protect = protect
         self._approve = approve
         self._stop = stop
         self._panic = panic
@@ -40,7 +42,7 @@ class TradingDesk:
         trailing_ratio: Decimal | None,
     ) -> Amended | Refusal:
         """Move stop or target, or arm a trailing stop; absent means unchanged, a trailing ratio of 0 disarms."""
-        return await self._amend.run(
+        return await self._protect.run(
             user_id, position_id, stop_loss=stop_loss, take_profit=take_profit, trailing_ratio=trailing_ratio
         )
 

@@ -59,6 +59,7 @@ class Watch:
         self._bus = bus
         self._clock = clock
         self._ids = ids
+        self._missing: frozenset[str] = frozenset()
 
     async def run(self) -> Watched:
         """One look at everything that is open."""
@@ -104,6 +105,7 @@ class Watch:
             logger().warning("positions cannot be judged", positions=len(positions), error=str(unavailable))
             return []
         await self._publish(reply)
+        self._note_missing(reply)
         looks: list[Look] = []
         for position in positions:
             marks = reply.marks.get(position.symbol)
@@ -111,12 +113,21 @@ class Watch:
                 looks.append(_judged(position, marks))
         return looks
 
+    def _note_missing(self, reply: MarksReply) -> None:
+        """Says once, not each second, which symbols cannot be judged."""
+        missing = frozenset(reply.missing)
+        if missing - self._missing:
+            logger().warning("positions without a mark are not judged", symbol=",".join(sorted(missing)), count=len(missing))
+        self._missing = missing
+
     async def _act(self, look: Look) -> bool:
         position, judgement = look.position, look.judgement
         with bound_trace(self._ids.new().hex):
             async with self._transactions() as unit:
                 order = await self._book(unit, position, judgement)
                 await unit.commit()
+            if judgement.payments:
+                await self._bus.publish(position.user_id, "balance", {})
             if judgement.position.stop_loss != position.stop_loss:
                 await announce.stop_moved(self._bus, judgement.position)
             if order is None:

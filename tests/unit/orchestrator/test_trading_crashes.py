@@ -5,8 +5,11 @@ what was committed and what the engine did stays.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from orchestrator.core.order import OrderPurpose
 from orchestrator.core.position import PositionStatus
@@ -124,3 +127,22 @@ async def test_a_panic_that_was_killed_anywhere_ends_flat() -> None:
         assert live == []
         assert not world.rows.traders[USER].auto_trade_enabled
         assert_at_rest(world.rows)
+
+
+@given(st.integers(0, len(LIFE) - 1), st.integers(1, 60), st.integers(1, 25))
+@settings(max_examples=60, deadline=None)
+async def test_a_second_kill_during_the_recovery_changes_nothing(number: int, first: int, second: int) -> None:
+    world = await prepared(number)
+    world.cuts.at = first
+    with suppress(Killed):
+        await LIFE[number](world)
+    world.cuts.at = len(world.cuts.steps) + second
+    world.clock.pass_wall(seconds=60)
+    world.start()
+    with suppress(Killed):
+        await world.trading.settle.run()
+        await world.trading.panic.resume()
+        await world.trading.watch.run()
+    assert_sound(world.rows)
+    await recover(world)
+    assert_at_rest(world.rows)

@@ -10,7 +10,7 @@ from orchestrator.core.position import CloseReason, PositionStatus
 from orchestrator.ports import Closed, Entered
 from orchestrator.trading.enter import CARRY
 from shared.enums import Mode, Side
-from shared.execution import EntryRequest, PaperAccount
+from shared.execution import EntryRequest, ExecutionReport, PaperAccount
 from tests.builders import USER, at, bar, d, instrument, signal, trader
 from tests.fakes import World
 from tests.soundness import assert_at_rest, assert_sound
@@ -302,3 +302,33 @@ async def test_the_request_that_was_kept_is_the_request_that_was_sent(world: Wor
     assert msgspec.convert(order.request, EntryRequest) == world.engine.sent("enter")[0]
     assert order.side is Side.LONG
     assert order.notional == Decimal(1000)
+
+
+def split(report: ExecutionReport, *quantities: str) -> ExecutionReport:
+    """The same report, filled in several trades, the last of them told first and once more."""
+    (fill,) = report.fills
+    fills = [
+        msgspec.structs.replace(
+            fill, trade_id=f"{report.client_order_id}-{number}", quantity=d(quantity), fee=fill.price * d(quantity) * d("0.0005")
+        )
+        for number, quantity in enumerate(quantities, start=1)
+    ]
+    return msgspec.structs.replace(report, fills=[fills[-1], *fills])
+
+
+async def test_an_order_that_filled_in_several_trades_told_out_of_order_and_twice_is_one_position(world: World) -> None:
+    """10 at 100 in three trades, closed at 101 in two: gross 10.00, fees 0.50 and 0.505, net 8.995, as in one trade each."""
+    world.engine.trouble["enter"] = ["lost after"]
+    await world.enter(signal())
+    (order,) = world.rows.orders.values()
+    await world.trading.enter.book(order, split(world.engine.reports[order.client_order_id], "5", "3", "2"))
+    (position,) = world.rows.live(USER)
+    assert (position.size, position.entry_price, position.fees) == (d(10), d(100), d("0.5"))
+    world.quote("SOLUSDT", 101)
+    world.engine.trouble["close"] = ["lost after"]
+    await world.trading.desk.close(USER, position.id, None)
+    close = next(row for row in world.rows.orders.values() if row.purpose is OrderPurpose.CLOSE)
+    await world.trading.close.book(close, split(world.engine.reports[close.client_order_id], "7", "3"))
+    assert world.rows.positions[position.id].pnl == d("8.995")
+    assert len(world.rows.fills) == 5
+    assert_at_rest(world.rows)

@@ -23,7 +23,7 @@ TRAILING_BOUNDS: Final = (Decimal("0.001"), Decimal("0.2"))
 """Of price: nearer than 0.1 % is noise, farther than 20 % is no stop. 0 disarms."""
 
 
-class Amend:
+class Protect:
     """Changes the protection of an open position."""
 
     def __init__(self, transactions: Transactions, engine: Engine, watch: Watch, balances: Balances, bus: Bus, ids: Ids) -> None:
