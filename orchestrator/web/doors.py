@@ -1,6 +1,6 @@
 """What the routes reach: one object in the application's state, composed in `app`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from litestar import Request
@@ -17,7 +17,7 @@ Asked = Request[Viewer, Any, State]
 
 @dataclass(frozen=True, kw_only=True)
 class Doors:
-    """Everything behind the routes. `secure` says whether cookies are for https only."""
+    """Everything behind the routes. `secure` says whether cookies are for https only, `extras` is what pages keep."""
 
     auth: Auth
     logins: Logins
@@ -30,6 +30,7 @@ class Doors:
     hub: Hub
     health: Health
     secure: bool = True
+    extras: dict[str, Any] = field(default_factory=dict)
 
 
 def doors_of(request: Request[Any, Any, Any]) -> Doors:
