@@ -35,4 +35,7 @@ def milliseconds(text: str) -> int:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(parsed()))
+    try:
+        asyncio.run(serve(parsed()))
+    except OSError as error:
+        raise SystemExit(f"the sandbox cannot start: {error}") from error
