@@ -166,7 +166,15 @@ class Matrix:
 
     def _runs_anew(self, victim: str, before: int) -> bool:
         child = self.demo.children().get(victim)
-        return child is not None and child.pid != before and bool(child.status() != psutil.STATUS_ZOMBIE)
+        if child is None or child.pid == before or child.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return victim != "orchestrator" or self._pages_are_served()
+
+    def _pages_are_served(self) -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.demo.port}/health", trust_env=False, timeout=2).is_success
+        except httpx.HTTPError:
+            return False
 
     def _trades_again(self, killed_at: float) -> bool:
         newest = self.demo.ask("SELECT max(as_of) FROM scans")[0][0]

@@ -164,6 +164,20 @@ def test_a_supervisor_killed_with_9_leaves_no_child_and_the_folder_can_be_used_a
     assert json.loads((tmp_path / "report.json").read_text())["ledger_balanced"] is True
 
 
+def test_a_recorded_tape_that_ends_ends_the_run_and_says_so_at_the_next_start(data_folder: Path, tmp_path: Path) -> None:
+    market, history = data_folder / "candles_15m_60.parquet", data_folder / "candles_4h_60.parquet"
+    tape = ["--market", str(market), "--history", str(history), "--start", "2025-09-30T20:00:00Z", "--speed", "900"]
+    with RunningDemo(tmp_path / "demo", *tape, "--report", str(tmp_path / "report.json")) as demo:
+        assert demo.wait_end(150) == 0, demo.output[-3000:]
+    assert "the tape has ended" in demo.output
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["scans"] > 0
+    assert report["market_seconds"] <= 4 * 3600
+    with RunningDemo(tmp_path / "demo") as again:
+        assert again.wait_end(60) == 1
+    assert "played to its end; --fresh plays it again" in again.output
+
+
 def test_a_dashboard_port_in_use_is_an_error_before_anything_starts(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
