@@ -16,7 +16,7 @@ from aiohttp import web
 from deploy.servers import free_port
 from shared.analysis import Bar, Liquidation, LiquidationPressure, MarksReply, SymbolMarks, WhaleSignal, WhalesReply, WhaleView
 from shared.enums import ExecutionStatus, Side
-from shared.execution import CloseRequest, ExecutionReport, Fill, OrderSide
+from shared.execution import CloseRequest, ExecutionReport, Fill, OrderSide, Protection, ProtectReport, ProtectRequest
 from shared.wire import decode, encode
 from tests.integration.stub_engine import PRICE, StubEngine
 from tests.polling import eventually
@@ -41,6 +41,7 @@ class ScriptedEngine(StubEngine):
         app.router.add_post("/marks", self._marks)
         app.router.add_post("/execute/entry", self._enter)
         app.router.add_post("/execute/close", self._close)
+        app.router.add_post("/execute/protect", self._protect)
         runner = web.AppRunner(app)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -82,6 +83,12 @@ class ScriptedEngine(StubEngine):
                 as_of=now,
             )
         )
+
+    async def _protect(self, request: web.Request) -> web.Response:
+        asked = decode(await request.read(), ProtectRequest)
+        stop = asked.stop_loss or Decimal(98)
+        rests = Protection(stop_loss=stop, take_profit=asked.take_profit, confirmed_at=self.now())
+        return _reply(ProtectReport(status=ExecutionStatus.FILLED, protection=rests, as_of=self.now()))
 
     async def _ready(self, _request: web.Request) -> web.Response:
         return web.json_response({"status": "ready", "sources": {"feed": {"ok": True, "age_ms": 300}}})
@@ -127,11 +134,19 @@ class Services:
         self.log: list[str] = []
 
     async def __aenter__(self) -> "Services":
-        await self.start("worker")
-        await self.start("app")
+        try:
+            await self.start("worker")
+            await self.start("app")
+        except BaseException:
+            await self.stop_all()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.stop_all()
+
+    async def stop_all(self) -> None:
+        """Ends what runs."""
         for name in list(self._running):
             await self.stop(name)
 
@@ -149,7 +164,11 @@ class Services:
         self._running[name] = process
         self._readers.append(asyncio.create_task(self._read(name, process)))
         if name == "app":
-            await eventually(self._answers, seconds=30, what="the app to answer")
+            try:
+                await eventually(self._answers, seconds=30, what="the app to answer")
+            except AssertionError as error:
+                error.add_note("\n".join(self.log[-20:]))
+                raise
 
     async def stop(self, name: str) -> None:
         """SIGTERM, and SIGKILL for the whole group when it does not end."""

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Browser, Page
 
 from tests.browser.scripted import ScriptedEngine, Services
 from tests.browser.watching import DESK, PHONE, Watch, check_page, chromium, connection, gone, moves, see, shown_on_failure, tab
@@ -30,13 +30,15 @@ async def test_a_day_on_phone_and_desktop(database_url: str, redis_url: str, tmp
         context = await browser.new_context(base_url=services.url)
         phone, desk = await tab(context, watch, PHONE), await tab(context, watch, DESK)
         async with shown_on_failure({"phone": phone, "desk": desk}, watch, shots):
-            await _the_whole_day(phone, desk, engine, services, watch, shots)
+            await _the_whole_day(browser, phone, desk, engine, services, watch, shots)
         await context.close()
         assert watch.faults == [], "\n".join(watch.faults)
         assert services.faults() == []
 
 
-async def _the_whole_day(phone: Page, desk: Page, engine: ScriptedEngine, services: Services, watch: Watch, shots: Path) -> None:
+async def _the_whole_day(
+    browser: Browser, phone: Page, desk: Page, engine: ScriptedEngine, services: Services, watch: Watch, shots: Path
+) -> None:
     await _register(phone)
     await desk.goto("/dashboard")
     await connection(phone, "live")
@@ -51,6 +53,8 @@ async def _the_whole_day(phone: Page, desk: Page, engine: ScriptedEngine, servic
     await _auto_trading_is_stopped(phone, desk)
     await _one_is_approved_one_declined(phone, desk, engine, shots)
     await _every_page_is_sound(phone, desk, shots)
+    await _it_ticks_without_a_shared_worker(browser, services, watch)
+    await _it_works_without_scripts(browser, services)
     await _the_server_restarts(phone, desk, services, watch)
     await _panic(phone, desk, shots)
 
@@ -133,6 +137,40 @@ async def _every_page_is_sound(phone: Page, desk: Page, shots: Path) -> None:
         await see(page, "Protection")
         await check_page(page)
         await moves(page, '#position [data-live^="mark-"]')
+
+
+async def _it_ticks_without_a_shared_worker(browser: Browser, services: Services, watch: Watch) -> None:
+    context = await browser.new_context(base_url=services.url)
+    await context.add_init_script("delete window.SharedWorker")
+    page = await tab(context, watch, PHONE)
+    await _log_in(page)
+    await connection(page, "live")
+    await moves(page, '#positions [data-live^="pnl-"]')
+    await page.goto("/dashboard/more")
+    await page.get_by_role("button", name="Log out").click()
+    await see(page, "You are logged out.")
+    await context.close()
+
+
+async def _it_works_without_scripts(browser: Browser, services: Services) -> None:
+    context = await browser.new_context(base_url=services.url, java_script_enabled=False)
+    page = await context.new_page()
+    await _log_in(page)
+    await page.locator("#positions .row-link").first.click()
+    await page.get_by_role("button", name="Close half").click()
+    await see(page, "A part is closed")
+    await page.get_by_label("Stop price").fill("99.0")
+    await page.get_by_role("button", name="Save stop and target").click()
+    await see(page, "Stop and target are saved.")
+    await context.close()
+
+
+async def _log_in(page: Page) -> None:
+    await page.goto("/login")
+    await page.get_by_label("Name").fill("ann")
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.get_by_role("button", name="Log in").click()
+    await see(page, "Open positions")
 
 
 async def _the_server_restarts(phone: Page, desk: Page, services: Services, watch: Watch) -> None:
