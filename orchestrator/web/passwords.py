@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from functools import cache
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -18,9 +19,9 @@ class Passwords:
     """Argon2id off the event loop, few at once. Source: OWASP Password Storage Cheat Sheet (19 MiB, 2 passes, 1 lane)."""
 
     def __init__(self) -> None:
-        self._hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
+        self._hasher = _hasher()
         self._at_once = asyncio.Semaphore(_HASHES_AT_ONCE)
-        self._nobody = self._hasher.hash(secrets.token_hex(16))
+        self._nobody = _hash_of_nobody()
 
     async def hash(self, password: str) -> str:
         """A hash to store."""
@@ -42,6 +43,16 @@ class Passwords:
             return self._hasher.verify(password_hash, password)
         except (VerificationError, InvalidHashError):
             return False
+
+
+@cache
+def _hasher() -> PasswordHasher:
+    return PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
+
+
+@cache
+def _hash_of_nobody() -> str:
+    return _hasher().hash(secrets.token_hex(16))
 
 
 def check_name_and_password(username: str, password: str) -> None:

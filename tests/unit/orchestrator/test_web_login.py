@@ -5,18 +5,16 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import msgspec
 import pytest
-from litestar import Litestar
-from litestar.testing import AsyncTestClient
 
 from orchestrator.ports import NewUser
 from orchestrator.web.auth import LOGIN_LIFE, SESSION_SECONDS, Viewer
 from orchestrator.web.security import CSRF_COOKIE, CSRF_HEADER, SESSION_COOKIE
-from orchestrator.web.site import create_site
-from tests.unit.orchestrator.web_fakes import PASSWORD, SECRET, World
+from tests.unit.orchestrator.web_fakes import ADDRESS, PASSWORD, SECRET, World, client_of
 
-type Client = AsyncTestClient[Litestar]
+type Client = httpx.AsyncClient
 
 
 @pytest.fixture
@@ -26,7 +24,7 @@ def world() -> World:
 
 @pytest.fixture
 async def client(world: World) -> AsyncIterator[Client]:
-    async with AsyncTestClient(create_site(world.open_doors)) as opened:
+    async with client_of(world) as opened:
         yield opened
 
 
@@ -76,7 +74,7 @@ async def test_a_field_that_does_not_fit_is_named(client: Client, body: dict[str
 async def test_a_taken_name_is_a_conflict_and_registration_can_be_closed(client: Client) -> None:
     assert (await register(client)).status_code == 201
     assert (await register(client, "ADA")).json()["code"] == "username_taken"
-    async with AsyncTestClient(create_site(World(registration_open=False).open_doors)) as closed:
+    async with client_of(World(registration_open=False)) as closed:
         assert (await register(closed)).json()["code"] == "registration_closed"
 
 
@@ -172,7 +170,7 @@ async def test_a_login_is_asked_of_the_store_once_in_a_while(client: Client, wor
 
 
 async def test_an_address_may_not_keep_the_hasher_busy(client: Client, world: World) -> None:
-    world.throttle.spent["login", "testclient"] = 60
+    world.throttle.spent["login", ADDRESS] = 60
     reply = await log_in(client)
     assert (reply.status_code, reply.headers["retry-after"]) == (429, "31")
 

@@ -6,15 +6,13 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
-from litestar import Litestar
-from litestar.testing import AsyncTestClient
 
 from orchestrator.ports import Mark
-from orchestrator.web.site import create_site
 from orchestrator.web.valuation import day_start, value, wealth
 from shared.analysis import MarksReply, SymbolMarks
-from tests.unit.orchestrator.web_fakes import NOW, World, a_position
+from tests.unit.orchestrator.web_fakes import NOW, World, a_position, client_of
 
 PLAIN = r"^-?\d+(\.\d+)?$"
 
@@ -22,7 +20,7 @@ PLAIN = r"^-?\d+(\.\d+)?$"
 class Desk:
     """Somebody logged in, and how they ask."""
 
-    def __init__(self, world: World, client: AsyncTestClient[Litestar], user_id: UUID, token: str) -> None:
+    def __init__(self, world: World, client: httpx.AsyncClient, user_id: UUID, token: str) -> None:
         self.world, self.client, self.user_id = world, client, user_id
         self._headers = {"Authorization": f"Bearer {token}"}
 
@@ -40,7 +38,7 @@ class Desk:
 async def desk() -> AsyncIterator[Desk]:
     world = World()
     user_id = await world.person("ada")
-    async with AsyncTestClient(create_site(world.open_doors)) as client:
+    async with client_of(world) as client:
         yield Desk(world, client, user_id, (await world.token(user_id))[0])
 
 

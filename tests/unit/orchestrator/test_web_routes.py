@@ -6,16 +6,16 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import msgspec
 import pytest
 from litestar import Litestar
-from litestar.testing import AsyncTestClient
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.web.pages import error_page, pages_router
 from orchestrator.web.security import CSRF_HEADER, SESSION_COOKIE
 from orchestrator.web.site import create_site
-from tests.unit.orchestrator.web_fakes import SECRET, World
+from tests.unit.orchestrator.web_fakes import SECRET, World, client_of
 
 MUTATIONS = ("POST", "PUT", "PATCH", "DELETE")
 
@@ -80,7 +80,7 @@ OWNED = [key for key in CLOSED if "{position_id" in key[1] or "{approval_id" in 
 class Scene:
     """A site, its owner, an admin and a stranger; `path` fills a template with the owner's ids."""
 
-    def __init__(self, world: World, client: AsyncTestClient[Litestar], ids: dict[str, str], tokens: dict[str, str]) -> None:
+    def __init__(self, world: World, client: httpx.AsyncClient, ids: dict[str, str], tokens: dict[str, str]) -> None:
         self.world, self.client, self.ids, self.tokens = world, client, ids, tokens
 
     def path(self, template: str) -> str:
@@ -111,7 +111,7 @@ async def scene() -> AsyncIterator[Scene]:
         "{signal_id:uuid}": str(world.signal().id),
         "{symbol:str}": "BTCUSDT",
     }
-    async with AsyncTestClient(create_site(world.open_doors)) as client:
+    async with client_of(world) as client:
         yield Scene(world, client, ids, tokens)
 
 
@@ -218,7 +218,7 @@ def pages_of(site: Litestar) -> list[tuple[str, str]]:
 async def test_every_page_is_closed_to_strangers_and_every_form_needs_its_token(scene: Scene) -> None:
     site = create_site(scene.world.open_doors, pages=[pages_router], error_page=error_page)
     owner, html = scene.tokens["owner"], {"Accept": "text/html"}
-    async with AsyncTestClient(site) as client:
+    async with client_of(scene.world) as client:
         for method, template in pages_of(site):
             path = re.sub(r"{[^}]*}", str(uuid4()), template)
             client.cookies.clear()
@@ -237,7 +237,7 @@ async def test_another_users_pages_do_not_exist(scene: Scene) -> None:
     site = create_site(scene.world.open_doors, pages=[pages_router], error_page=error_page)
     owned = [path for method, path in pages_of(site) if method == "GET" and "{position_id" in path]
     assert owned
-    async with AsyncTestClient(site) as client:
+    async with client_of(scene.world) as client:
         for template in owned:
             path = re.sub(r"{[^}]*}", scene.ids["{position_id:uuid}"], template)
             client.cookies.clear()

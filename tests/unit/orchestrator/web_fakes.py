@@ -5,10 +5,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from functools import cache
+from typing import Any, cast
 from uuid import UUID, uuid4
 
+import httpx
 import msgspec
+from litestar import Litestar
 
 from orchestrator.errors import EngineUnavailable
 from orchestrator.ports import (
@@ -47,11 +50,14 @@ from orchestrator.web.doors import Doors
 from orchestrator.web.health import Health, Source
 from orchestrator.web.hub import Hub
 from orchestrator.web.market import Market
+from orchestrator.web.pages import error_page, pages_router
+from orchestrator.web.site import create_site
 from shared.analysis import MarksReply, WhalesReply
 
 NOW = datetime(2025, 9, 22, 6, 0, tzinfo=UTC)
 WALL = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 SECRET = "a secret for tests that is long enough for HS256"
+ADDRESS = "198.51.100.4"
 PASSWORD = "correct horse battery"
 
 
@@ -445,6 +451,20 @@ class World:
         )
         self.store.signal_rows.append(row)
         return row
+
+
+@cache
+def _site() -> Litestar:
+    return create_site(World().open_doors, pages=[pages_router], error_page=error_page)
+
+
+def client_of(world: World) -> httpx.AsyncClient:
+    """A client of a site over this world; the site itself is built once, since a test can wait for its doors but not for its routes."""
+    site = _site()
+    site.state.doors = world.doors()
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(cast("Any", site), client=(ADDRESS, 4321)), base_url="http://neurotrade.test"
+    )
 
 
 def a_position() -> PositionRow:
