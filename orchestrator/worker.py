@@ -84,7 +84,7 @@ class Scans:
         self.last_done: datetime | None = None
 
     async def job(self, _context: dict[Any, Any], argument: str) -> str:
-        """What the queue calls; answers how it ended and never raises but when cancelled."""
+        """What the queue calls; answers how it ended. What nobody foresaw is logged by the queue, with its traceback."""
         try:
             if argument == ON_DEMAND:
                 return await self._once(None)
@@ -92,9 +92,6 @@ class Scans:
         except StoreUnavailable as error:
             logger().warning("a scan could not be looked up", error=str(error), candle_close=argument)
             return STORE_AWAY
-        except Exception:  # noqa: BLE001 - the edge of the queue: one scan that fails must not end the worker
-            logger().exception("a scan failed", candle_close=argument)
-            return "failed"
 
     async def _of_close(self, close: datetime) -> str:
         """Scans the newest close there is by now, so that late jobs still scan; a job that failed leaves a newer close to its own."""

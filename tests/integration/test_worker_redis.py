@@ -157,6 +157,11 @@ async def test_the_log_names_its_life_once(redis: ArqRedis) -> None:
 async def test_a_bus_without_redis_loses_the_message_and_nothing_else() -> None:
     client = await nobody()
     await RedisBus(client).publish(None, "notice", {})
+    log = RedisLiveLog(client)
+    with pytest.raises(StoreUnavailable):
+        await log.boot()
+    with pytest.raises(StoreUnavailable):
+        await log.recent(uuid4())
     await client.aclose(close_connection_pool=True)
 
 
