@@ -70,6 +70,7 @@ class _Supervisor:
         self.stack = Stack(folder, self.console, given, options.port)
         self.thresholds = _check_settings(self.stack.settings)
         self.stop = asyncio.Event()
+        self.new_folder = folder.session.market_ms is None
         self.began: datetime | None = None
         self.open_without_stop = 0
 
@@ -125,7 +126,9 @@ class _Supervisor:
         from deploy.people import add_person  # here, while the others come up: the store behind it takes a second to load
 
         password = self.folder.secrets.demo_password
-        await add_person(self.stack.settings["DATABASE_URL"], DEMO_USER, password, at=self._market_now(), auto_trade=True)
+        made = await add_person(self.stack.settings["DATABASE_URL"], DEMO_USER, password, at=self._market_now(), auto_trade=True)
+        if not made and self.new_folder:
+            return f"{DEMO_USER}, with the password that this database's demo user was given before"
         return f"{DEMO_USER} / {password}"
 
     async def _watch(self) -> None:

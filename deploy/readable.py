@@ -11,6 +11,9 @@ from typing import Any, Final, TextIO
 import msgspec
 
 ERROR_LEVELS: Final = frozenset({"error", "critical", "exception", "fatal"})
+TRACEBACK: Final = "Traceback (most recent call last)"
+"""What a process prints that fails outside its logs."""
+
 ROTATE_BYTES: Final = 20_000_000
 """A log file is set aside once at this size, so that a demo left running does not fill the disk."""
 
@@ -53,7 +56,7 @@ class Console:
         """One line that a child wrote: kept, counted when an error, shown unless quiet."""
         self._keep(name, line)
         record = _record(line)
-        if record is not None and str(record.get("level", "")).lower() in ERROR_LEVELS:
+        if _is_error(line, record):
             self.errors += 1
             quiet = False
         if not quiet:
@@ -74,6 +77,12 @@ def readable(record: dict[str, Any]) -> str:
     fields = " ".join(f"{key}={_short(value)}" for key, value in record.items() if key not in NOT_SHOWN and value != "")
     text = f"{_time(record)} {mark}{record.get('event', '')}{'  ' + fields if fields else ''}"
     return f"{text}\n{record['exception']}" if record.get("exception") else text
+
+
+def _is_error(line: str, record: dict[str, Any] | None) -> bool:
+    if record is None:
+        return line.startswith(TRACEBACK)
+    return str(record.get("level", "")).lower() in ERROR_LEVELS
 
 
 def _record(line: str) -> dict[str, Any] | None:

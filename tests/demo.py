@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -36,7 +37,8 @@ ENDS_ALONE: Final = "postgres"
 class RunningDemo:
     """`neurotrade demo` as a child of the test; ended with the context, whatever happened."""
 
-    def __init__(self, folder: Path, *arguments: str, port: int | None = None) -> None:
+    def __init__(self, folder: Path, *arguments: str, port: int | None = None, env: Mapping[str, str] | None = None) -> None:
+        self.env = {**os.environ, **(env or {})}
         self.folder = folder
         self.port = port or free_port()
         self.log = folder.with_suffix(".out")
@@ -56,7 +58,9 @@ class RunningDemo:
             *self.arguments,
         ]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, env=self.env
+            )
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -164,6 +164,20 @@ def test_a_supervisor_killed_with_9_leaves_no_child_and_the_folder_can_be_used_a
     assert json.loads((tmp_path / "report.json").read_text())["ledger_balanced"] is True
 
 
+def test_given_servers_are_used_instead_of_our_own(database_url: str, redis_url: str, tmp_path: Path) -> None:
+    env = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    with RunningDemo(tmp_path / "demo", env=env) as demo:
+        demo.wait_trading()
+        assert demo.urls == env
+        assert not {"postgres", "redis"} & demo.children().keys()
+        demo.supervisor.send_signal(signal.SIGTERM)
+        assert demo.wait_end(40) == 0
+    with psycopg.connect(database_url) as connection:
+        scans = connection.execute("SELECT count(*) FROM scans").fetchone()
+    assert scans is not None
+    assert scans[0] > 0
+
+
 def test_a_recorded_tape_that_ends_ends_the_run_and_says_so_at_the_next_start(data_folder: Path, tmp_path: Path) -> None:
     market, history = data_folder / "candles_15m_60.parquet", data_folder / "candles_4h_60.parquet"
     tape = ["--market", str(market), "--history", str(history), "--start", "2025-09-30T20:00:00Z", "--speed", "900"]

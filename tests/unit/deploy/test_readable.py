@@ -24,10 +24,10 @@ def test_errors_are_counted_and_shown_even_of_a_quiet_child(tmp_path: Path) -> N
     assert out.getvalue().count("scan finished") == 2
 
 
-def test_a_line_that_is_no_record_is_shown_as_it_is(tmp_path: Path) -> None:
+def test_a_line_that_is_no_record_is_shown_as_it_is_and_a_bare_traceback_counts(tmp_path: Path) -> None:
     out = io.StringIO()
     console = Console(tmp_path, out)
     console.take("engine", "Traceback (most recent call last):")
     console.take("engine", "{not json")
     assert out.getvalue().splitlines() == ["engine       Traceback (most recent call last):", "engine       {not json"]
-    assert console.errors == 0
+    assert console.errors == 1
