@@ -61,10 +61,12 @@ from shared.execution import (
     OrderReply,
     OrderSide,
     PaperAccount,
+    PaperPosition,
     PositionsReply,
     Protection,
     ProtectReport,
     ProtectRequest,
+    RealAccount,
 )
 from shared.margin import TAKER_FEE_RATIO, ZERO, floor_to_step, price_pnl
 from shared.problem import Problem
@@ -608,6 +610,9 @@ class FakeEngine:
 
     def _entry(self, request: EntryRequest) -> ExecutionReport:
         price = self.prices.get(request.symbol)
+        if isinstance(request.account, RealAccount) and not request.account.dry_run:
+            later = Problem(code="real_not_available", detail="real orders come later")
+            return self._report(request, ExecutionStatus.REFUSED, [], refusal=later)
         if price is None:
             return self._report(request, ExecutionStatus.REFUSED, [], refusal=Problem(code="stale_price", detail="no price"))
         quantity = floor_to_step(request.amount_usdt / price, Decimal("0.1"))
@@ -623,8 +628,7 @@ class FakeEngine:
         )
 
     def _closing(self, request: CloseRequest) -> ExecutionReport:
-        assert isinstance(request.account, PaperAccount)
-        held = next((one for one in request.account.book.positions if one.symbol == request.symbol), None)
+        held = next((one for one in _positions(request.account) if one.symbol == request.symbol), None)
         price = self.prices.get(request.symbol)
         if held is None or (price is None and request.trigger is None):
             return self._report(request, ExecutionStatus.REFUSED, [], refusal=Problem(code="stale_price", detail="no price"))
@@ -663,8 +667,8 @@ class FakeEngine:
         entering = isinstance(request, EntryRequest)
         return ExecutionReport(
             client_order_id=request.client_order_id,
-            venue="paper",
-            dry_run=False,
+            venue="paper" if isinstance(request.account, PaperAccount) else "binance",
+            dry_run=isinstance(request.account, RealAccount),
             status=status,
             symbol=request.symbol,
             side=request.side,
@@ -682,7 +686,8 @@ class FakeEngine:
 class World:
     """Everything that trading stands on, in memory; `trading` can be made again, as after a restart."""
 
-    def __init__(self, *traders: Trader) -> None:
+    def __init__(self, *traders: Trader, dry_run: bool = True) -> None:
+        self.rules = EntryRules(dry_run=dry_run)
         self.cuts = Cuts()
         self.clock = FakeClock()
         self.store = FakeStore(self.cuts)
@@ -711,7 +716,7 @@ class World:
             ids=self.ids,
             jobs=FakeJobs(),
         )
-        self.trading = compose(ports, EntryRules(), ScanRules(), self._pause)
+        self.trading = compose(ports, self.rules, ScanRules(), self._pause)
         return self.trading
 
     async def _pause(self, seconds: float) -> None:
@@ -729,6 +734,10 @@ class World:
 
     def balance(self, user_id: UUID) -> Decimal:
         return self.rows.traders[user_id].paper_balance
+
+
+def _positions(account: Account) -> list[PaperPosition]:
+    return account.book.positions if isinstance(account, PaperAccount) else account.dry_positions or []
 
 
 def _seen(signal: SignalRecord) -> datetime:
