@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import httpx
@@ -20,29 +22,32 @@ import redis
 from deploy.servers import free_port
 from tests.polling import wait_until
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("live-server")]
 
 PROJECT = Path(__file__).resolve().parents[2]
-PERSON = {"username": "ada", "password": "correct horse battery"}
+PASSWORD = "correct horse battery"
+_names = count(1)
 
 
 class Served:
-    """The process and a client of it."""
+    """The process, a client of it, and somebody of this test's own."""
 
     def __init__(self, process: subprocess.Popen[bytes], client: httpx.Client, log: Path) -> None:
         self.process, self.client, self.log = process, client, log
+        self.person = {"username": "ada", "password": PASSWORD}
 
-    def log_in(self) -> str:
-        """Registers once, logs in, answers the token."""
-        self.client.post("/api/auth/register", json=PERSON)
-        reply = self.client.post("/api/auth/login", json=PERSON)
+    def log_in(self) -> dict[str, str]:
+        """Registers, logs in, answers the header to send."""
+        self.person = {"username": f"ada{next(_names)}", "password": PASSWORD}
+        self.client.post("/api/auth/register", json=self.person)
+        reply = self.client.post("/api/auth/login", json=self.person)
         assert reply.status_code == 200, reply.text
-        token: str = reply.json()["access_token"]
-        return token
+        return {"Authorization": f"Bearer {reply.json()['access_token']}"}
 
 
-@pytest.fixture
-def served(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Served]:
+@contextlib.contextmanager
+def serving(database_url: str, redis_url: str, folder: Path) -> Iterator[Served]:
+    """The process on a free port until the end of the block."""
     port = free_port()
     env = {
         **os.environ,
@@ -55,21 +60,35 @@ def served(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Served
         "ORCHESTRATOR_PORT": str(port),
         "LOG_FORMAT": "json",
     }
-    log = tmp_path / "orchestrator.log"
+    log = folder / "orchestrator.log"
     with log.open("wb") as out:
         process = subprocess.Popen([sys.executable, "-m", "orchestrator.app"], env=env, cwd=PROJECT, stdout=out, stderr=out)
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False) as client:
-                wait_until(lambda: _answers(client, process, log), seconds=30, what="the server's first answer")
+                wait_until(lambda: _answers(client, process, log), seconds=40, what="the server's first answer")
                 yield Served(process, client, log)
         finally:
-            process.kill()
-            process.wait(10)
+            process.terminate()
+            process.wait(15)
 
 
-def test_a_stream_says_hello_tells_what_happens_and_ends_with_the_login(served: Served, redis_url: str) -> None:
-    token = served.log_in()
-    headers = {"Authorization": f"Bearer {token}"}
+@pytest.fixture(scope="module")
+def shared_database_url(postgres_url: str, migrated_template: str) -> Iterator[str]:
+    name = f"live_{os.getpid()}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{migrated_template}"')
+        yield urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="module")
+def served(shared_database_url: str, redis_server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(shared_database_url, redis_server_url, tmp_path_factory.mktemp("served")) as running:
+        yield running
+
+
+def test_a_stream_says_hello_tells_what_happens_and_ends_with_the_login(served: Served, redis_server_url: str) -> None:
+    headers = served.log_in()
     user_id = served.client.get("/api/user/me", headers=headers).json()["id"]
     with _stream(served, headers) as events:
         kind, hello, _ = next(events)
@@ -84,12 +103,12 @@ def test_a_stream_says_hello_tells_what_happens_and_ends_with_the_login(served: 
         assert _until(events, "bye")[1]["reason"] == "signed_out"
         assert list(events) == []
     assert served.client.get("/api/user/me", headers=headers).status_code == 401
-    with redis.Redis.from_url(redis_url) as client:
+    with redis.Redis.from_url(redis_server_url) as client:
         assert client.xlen(f"live:log:{user_id}") >= 2
 
 
 def test_a_stream_that_comes_back_gets_what_it_missed(served: Served) -> None:
-    headers = {"Authorization": f"Bearer {served.log_in()}"}
+    headers = served.log_in()
     served.client.patch("/api/settings", headers=headers, json={"leverage": "20"})
     with _stream(served, headers) as events:
         hello = next(events)[1]
@@ -104,8 +123,13 @@ def test_a_stream_that_comes_back_gets_what_it_missed(served: Served) -> None:
             assert _until(events, "reset")[1]["reason"] == "gap"
 
 
-def test_the_server_ends_within_seconds_while_streams_are_open(served: Served) -> None:
-    headers = {"Authorization": f"Bearer {served.log_in()}"}
+def test_the_server_ends_within_seconds_while_streams_are_open(database_url: str, redis_server_url: str, tmp_path: Path) -> None:
+    with serving(database_url, redis_server_url, tmp_path) as served:
+        _ends_within_seconds(served)
+
+
+def _ends_within_seconds(served: Served) -> None:
+    headers = served.log_in()
     with contextlib.ExitStack() as stack:
         streams = [stack.enter_context(_stream(served, headers)) for _ in range(5)]
         for events in streams:
@@ -120,7 +144,7 @@ def test_the_server_ends_within_seconds_while_streams_are_open(served: Served) -
 
 
 def test_only_so_many_streams_a_user(served: Served) -> None:
-    headers = {"Authorization": f"Bearer {served.log_in()}"}
+    headers = served.log_in()
     with contextlib.ExitStack() as stack:
         streams = [stack.enter_context(_stream(served, headers)) for _ in range(9)]
         assert _until(streams[0], "bye")[1]["reason"] == "too_many"
@@ -129,10 +153,10 @@ def test_only_so_many_streams_a_user(served: Served) -> None:
 
 def test_wrong_passwords_delay_one_name_from_one_address_only(served: Served) -> None:
     served.log_in()
-    wrong = {"username": "ada", "password": "wrong password"}
+    wrong = served.person | {"password": "wrong password"}
     statuses = [served.client.post("/api/auth/login", json=wrong).status_code for _ in range(5)]
     assert statuses == [401, 401, 401, 401, 429]
-    delayed = served.client.post("/api/auth/login", json=PERSON)
+    delayed = served.client.post("/api/auth/login", json=served.person)
     assert delayed.json()["code"] == "too_many_attempts"
     assert int(delayed.headers["retry-after"]) >= 1
     assert served.client.post("/api/auth/login", json=wrong | {"username": "bob"}).status_code == 401
@@ -152,10 +176,10 @@ def test_readiness_names_what_is_missing_and_how_old_the_rest_is(served: Served)
     assert b"nt_source_ok" in served.client.get("/metrics").content
 
 
-def test_a_login_taken_away_in_the_database_ends_within_seconds(served: Served, database_url: str) -> None:
-    headers = {"Authorization": f"Bearer {served.log_in()}"}
+def test_a_login_taken_away_in_the_database_ends_within_seconds(served: Served, shared_database_url: str) -> None:
+    headers = served.log_in()
     assert served.client.get("/api/user/me", headers=headers).status_code == 200
-    with psycopg.connect(database_url) as connection:
+    with psycopg.connect(shared_database_url) as connection:
         connection.execute("UPDATE logins SET revoked_at = now()")
     wait_until(lambda: served.client.get("/api/user/me", headers=headers).status_code == 401, seconds=4, what="the login to end")
 
@@ -163,7 +187,9 @@ def test_a_login_taken_away_in_the_database_ends_within_seconds(served: Served, 
 def test_the_cookie_of_the_dashboard_is_out_of_reach_of_scripts(served: Served) -> None:
     served.log_in()
     cookies = [
-        value for name, value in served.client.post("/api/auth/login", json=PERSON).headers.multi_items() if name == "set-cookie"
+        value
+        for name, value in served.client.post("/api/auth/login", json=served.person).headers.multi_items()
+        if name == "set-cookie"
     ]
     session = next(cookie for cookie in cookies if cookie.startswith("nt_session="))
     assert "HttpOnly" in session
@@ -182,7 +208,7 @@ def _answers(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) 
 
 
 def _logged_in(served: Served) -> bool:
-    return served.client.post("/api/auth/login", json=PERSON).status_code == 200
+    return served.client.post("/api/auth/login", json=served.person).status_code == 200
 
 
 @contextlib.contextmanager
