@@ -83,6 +83,7 @@ def open_database(database_url: str, *, pool_size: int = 10) -> Database:
         max_overflow=pool_size,
         pool_timeout=POOL_TIMEOUT_SECONDS,
         pool_pre_ping=True,
+        hide_parameters=True,
         json_serializer=_json,
         json_deserializer=msgspec.json.decode,
         connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "options": _options(), **KEEPALIVE},
@@ -102,7 +103,10 @@ def migrate(database_url: str) -> None:
         sqlalchemy.exc.OperationalError: The server cannot be reached.
     """
     engine = sqlalchemy.create_engine(
-        driver_url(database_url), poolclass=sqlalchemy.NullPool, connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS}
+        driver_url(database_url),
+        poolclass=sqlalchemy.NullPool,
+        hide_parameters=True,
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS},
     )
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.core.order import OrderStatus
 from orchestrator.core.position import PositionStatus
-from orchestrator.errors import Conflict, StoreUnavailable
+from orchestrator.errors import Conflict, OrchestratorError, StoreUnavailable
 from orchestrator.ports import FundingRecord, ReceiptRecord, SymbolResult
 from orchestrator.store.database import Database, open_database
 from orchestrator.store.unit_of_work import SqlTransactions
@@ -341,6 +341,14 @@ async def test_a_database_that_is_gone_is_a_store_that_does_not_answer() -> None
     with pytest.raises(StoreUnavailable):
         await _lock(SqlTransactions(database), uuid4())
     await database.close()
+
+
+async def test_a_broken_statement_says_so_without_its_values(transactions: SqlTransactions) -> None:
+    with pytest.raises(OrchestratorError, match="orders_user_id_fkey") as broken:
+        async with transactions() as unit:
+            await unit.orders.add(order(uuid4(), detail="what only the user may read"))
+    assert not isinstance(broken.value, StoreUnavailable | Conflict)
+    assert "may read" not in str(broken.value)
 
 
 async def test_a_cancelled_decision_leaves_no_lock_behind(database: Database, transactions: SqlTransactions) -> None:
