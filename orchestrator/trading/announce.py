@@ -6,6 +6,7 @@ from uuid import UUID
 from orchestrator.core.order import Refusal
 from orchestrator.core.position import LIVE, CloseReason
 from orchestrator.ports import Bus, OrderRecord, PositionRecord, ReceiptRecord, SignalRecord
+from shared.margin import round_to_tick
 
 _CLOSED_BY = {
     CloseReason.STOP: "by its stop",
@@ -19,7 +20,8 @@ _CLOSED_BY = {
 
 async def opened(bus: Bus, position: PositionRecord) -> None:
     """A position stands, protected."""
-    say = f"{position.symbol} {position.side} opened at {position.entry_price.normalize():f}."
+    entry = round_to_tick(position.entry_price, position.tick_size) if position.tick_size > 0 else position.entry_price
+    say = f"{position.symbol} {position.side} opened at {entry.normalize():f}."
     await _position(bus, position, "opened", say)
 
 

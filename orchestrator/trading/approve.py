@@ -15,7 +15,8 @@ from orchestrator.ports import Bus, Clock, Engine, Entered, OrderRecord, SignalR
 from orchestrator.trading import announce
 from orchestrator.trading.accounts import Marks
 from orchestrator.trading.bounded import each
-from orchestrator.trading.enter import CARRY, Enter, entry_request
+from orchestrator.trading.claims import CARRY, entry_request
+from orchestrator.trading.enter import Enter
 from orchestrator.trading.prices import fresh_marks
 
 MIN_REWARD_RISK: Final = Decimal(1)

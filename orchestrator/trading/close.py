@@ -30,7 +30,7 @@ from orchestrator.ports import (
 from orchestrator.trading import announce
 from orchestrator.trading.accounts import account_of
 from orchestrator.trading.booking import book_close, change_position
-from orchestrator.trading.enter import CARRY
+from orchestrator.trading.claims import CARRY
 from shared.enums import ExecutionStatus
 from shared.execution import CloseRequest, ExecutionReport, Trigger
 from shared.margin import floor_to_step

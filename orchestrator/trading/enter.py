@@ -11,35 +11,31 @@ from uuid import UUID
 
 import msgspec
 
-from orchestrator.core.order import LIVE, OrderPurpose, OrderStatus, Refusal, RefusalReason, client_order_id
+from orchestrator.core.order import OrderPurpose, OrderStatus, Refusal, RefusalReason, client_order_id
 from orchestrator.core.risk import OrderIntent, Plan, size_entry
 from orchestrator.errors import Conflict, EngineRefused, EngineUnavailable
 from orchestrator.log import bound_trace, logger
 from orchestrator.ports import (
     Balances,
     Bus,
-    ClaimRecord,
     Clock,
     Engine,
     Entered,
     Ids,
     OrderRecord,
     PositionRecord,
-    RefusalRecord,
     SignalRecord,
     Trader,
     Transactions,
     UnitOfWork,
 )
 from orchestrator.trading import announce
-from orchestrator.trading.accounts import Marks, Standing, account_of, standing_of
+from orchestrator.trading.accounts import Marks, Standing, standing_of
 from orchestrator.trading.booking import book_entry
+from orchestrator.trading.claims import CARRY, claim_of, entry_request, free_entry, refusal_record, taken
 from shared.enums import ExecutionStatus, Mode
 from shared.execution import EntryRequest, ExecutionReport
-from shared.wire import plain, to_builtins
-
-CARRY: Final = timedelta(seconds=25)
-"""Wall time that an order under way belongs to whoever carries it: the engine's longest answer and the booking after it."""
+from shared.wire import plain
 
 SIGNAL_LASTS: Final = timedelta(minutes=60)
 """Market time after its candle's close in which a signal may be entered; the engine bounds the drift of the price besides."""
@@ -184,14 +180,14 @@ class Enter:
             instrument=signal.instrument,
         )
         intent, standing = await self.judge(unit, trader, plan, marks, mode)
-        taken = _taken(standing, signal.symbol)
-        if taken is not None:
-            return taken
+        held = taken(standing, signal.symbol)
+        if held is not None:
+            return held
         if isinstance(intent, Refusal):
             return intent
         order = self._order(trader, signal, intent, standing)
         await unit.orders.add(order)
-        if not await unit.claims.add(_claim_of(order, now)):
+        if not await unit.claims.add(claim_of(order, now)):
             raise Conflict(f"{signal.symbol} is claimed already")
         return order
 
@@ -267,83 +263,3 @@ class Enter:
             quantity=plain(position.size.normalize()), price=plain(position.entry_price.normalize()),
         )  # fmt: skip
         await announce.opened(self._bus, position)
-
-
-async def free_entry(unit: UnitOfWork, order_id: UUID, status: OrderStatus, refusal: Refusal, now: datetime) -> bool:
-    """Ends a live entry and frees its claim, in the caller's transaction that holds the user's row.
-
-    Returns:
-        False when the order was final already or moved.
-    """
-    order = await unit.orders.get(order_id)
-    if order is None or order.status not in LIVE:
-        return False
-    if await unit.orders.advance(order, status, reason=refusal.reason.value, detail=refusal.detail, settled_at=now) is None:
-        return False
-    await unit.claims.release(order.user_id, order.symbol, order.mode)
-    if order.signal_id is not None:
-        await unit.refusals.add(
-            RefusalRecord(
-                user_id=order.user_id,
-                signal_id=order.signal_id,
-                symbol=order.symbol,
-                reason=refusal.reason,
-                detail=refusal.detail,
-                at=now,
-                trace_id=order.trace_id,
-            )
-        )
-    return True
-
-
-def entry_request(order: OrderRecord, trader: Trader, standing: Standing) -> dict[str, object]:
-    """The body that is sent for this order, kept with it, so that sending it again sends the same."""
-    account = account_of(trader, order.mode, standing.positions, standing.state.balance, dry_run=order.dry_run)
-    if order.stop_loss is None or order.take_profit is None or order.signal_price is None:
-        raise AssertionError(f"entry {order.client_order_id} has no stop, target or price")
-    request = EntryRequest(
-        account=account,
-        client_order_id=order.client_order_id,
-        symbol=order.symbol,
-        side=order.side,
-        amount_usdt=order.notional,
-        leverage=order.leverage,
-        stop_loss=order.stop_loss,
-        take_profit=order.take_profit,
-        signal_price=order.signal_price,
-    )
-    body: dict[str, object] = to_builtins(request)
-    return body
-
-
-def refusal_record(refusal: Refusal, signal: SignalRecord, user_id: UUID | None, at: datetime) -> RefusalRecord:
-    """A "no" to a stored signal, for one user or for everyone."""
-    return RefusalRecord(
-        user_id=user_id,
-        signal_id=signal.id,
-        symbol=signal.symbol,
-        reason=refusal.reason,
-        detail=refusal.detail,
-        at=at,
-        trace_id=signal.trace_id,
-    )
-
-
-def _claim_of(order: OrderRecord, now: datetime) -> ClaimRecord:
-    return ClaimRecord(
-        user_id=order.user_id,
-        symbol=order.symbol,
-        mode=order.mode,
-        order_id=order.id,
-        margin=order.margin,
-        notional=order.notional,
-        created_at=now,
-    )
-
-
-def _taken(standing: Standing, symbol: str) -> Refusal | None:
-    if any(position.symbol == symbol for position in standing.positions):
-        return Refusal(reason=RefusalReason.POSITION_HELD, detail=f"a position in {symbol} is open")
-    if any(claim.symbol == symbol for claim in standing.waiting):
-        return Refusal(reason=RefusalReason.ENTRY_UNDER_WAY, detail=f"an entry in {symbol} is under way or waits for approval")
-    return None

@@ -29,8 +29,8 @@ from orchestrator.ports import (
 )
 from orchestrator.trading import announce
 from orchestrator.trading.bounded import each
+from orchestrator.trading.claims import free_entry
 from orchestrator.trading.close import Close
-from orchestrator.trading.enter import free_entry
 from orchestrator.trading.settle import Settle
 from orchestrator.trading.stop import close_all
 from orchestrator.trading.watch import Watch

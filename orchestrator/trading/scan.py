@@ -34,7 +34,8 @@ from orchestrator.ports import (
 )
 from orchestrator.trading import announce
 from orchestrator.trading.bounded import each
-from orchestrator.trading.enter import Enter, Waiting, refusal_record
+from orchestrator.trading.claims import refusal_record
+from orchestrator.trading.enter import Enter, Waiting
 from orchestrator.trading.prices import fresh_marks
 from shared.analysis import AnalyzeReply, AnalyzeRequest, Signal
 from shared.wire import to_builtins

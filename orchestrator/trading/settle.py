@@ -15,8 +15,9 @@ from orchestrator.errors import EngineUnavailable
 from orchestrator.log import bound_trace, logger
 from orchestrator.ports import Clock, Engine, OrderRecord, Transactions
 from orchestrator.trading.bounded import each
+from orchestrator.trading.claims import CARRY
 from orchestrator.trading.close import Close
-from orchestrator.trading.enter import CARRY, Enter
+from orchestrator.trading.enter import Enter
 from shared.enums import Mode, OrderLookup
 from shared.execution import Account, CloseRequest, EntryRequest
 

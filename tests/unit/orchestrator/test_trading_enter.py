@@ -8,7 +8,7 @@ import pytest
 from orchestrator.core.order import OrderPurpose, OrderStatus, Refusal, RefusalReason
 from orchestrator.core.position import CloseReason, PositionStatus
 from orchestrator.ports import Closed, Entered
-from orchestrator.trading.enter import CARRY
+from orchestrator.trading.claims import CARRY
 from shared.enums import Mode, Side
 from shared.execution import EntryRequest, ExecutionReport, PaperAccount
 from tests.builders import USER, at, bar, d, instrument, signal, trader

@@ -1,0 +1,99 @@
+"""The rows of an entry: its claim, the request that is kept with it, its refusals, and how it ends without a position.
+
+A claim lives as long as its entry is live or its position open; whoever ends either frees it in the same transaction.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from orchestrator.core.order import LIVE, OrderStatus, Refusal, RefusalReason
+from orchestrator.ports import ClaimRecord, OrderRecord, RefusalRecord, SignalRecord, Trader, UnitOfWork
+from orchestrator.trading.accounts import Standing, account_of
+from shared.execution import EntryRequest
+from shared.wire import to_builtins
+
+CARRY: Final = timedelta(seconds=25)
+"""Wall time that an order under way belongs to whoever carries it: the engine's longest answer and the booking after it."""
+
+
+async def free_entry(unit: UnitOfWork, order_id: UUID, status: OrderStatus, refusal: Refusal, now: datetime) -> bool:
+    """Ends a live entry and frees its claim, in the caller's transaction that holds the user's row.
+
+    Returns:
+        False when the order was final already or moved.
+    """
+    order = await unit.orders.get(order_id)
+    if order is None or order.status not in LIVE:
+        return False
+    if await unit.orders.advance(order, status, reason=refusal.reason.value, detail=refusal.detail, settled_at=now) is None:
+        return False
+    await unit.claims.release(order.user_id, order.symbol, order.mode)
+    if order.signal_id is not None:
+        await unit.refusals.add(
+            RefusalRecord(
+                user_id=order.user_id,
+                signal_id=order.signal_id,
+                symbol=order.symbol,
+                reason=refusal.reason,
+                detail=refusal.detail,
+                at=now,
+                trace_id=order.trace_id,
+            )
+        )
+    return True
+
+
+def entry_request(order: OrderRecord, trader: Trader, standing: Standing) -> dict[str, object]:
+    """The body that is sent for this order, kept with it, so that sending it again sends the same."""
+    account = account_of(trader, order.mode, standing.positions, standing.state.balance, dry_run=order.dry_run)
+    if order.stop_loss is None or order.take_profit is None or order.signal_price is None:
+        raise AssertionError(f"entry {order.client_order_id} has no stop, target or price")
+    request = EntryRequest(
+        account=account,
+        client_order_id=order.client_order_id,
+        symbol=order.symbol,
+        side=order.side,
+        amount_usdt=order.notional,
+        leverage=order.leverage,
+        stop_loss=order.stop_loss,
+        take_profit=order.take_profit,
+        signal_price=order.signal_price,
+    )
+    body: dict[str, object] = to_builtins(request)
+    return body
+
+
+def refusal_record(refusal: Refusal, signal: SignalRecord, user_id: UUID | None, at: datetime) -> RefusalRecord:
+    """A "no" to a stored signal, for one user or for everyone."""
+    return RefusalRecord(
+        user_id=user_id,
+        signal_id=signal.id,
+        symbol=signal.symbol,
+        reason=refusal.reason,
+        detail=refusal.detail,
+        at=at,
+        trace_id=signal.trace_id,
+    )
+
+
+def claim_of(order: OrderRecord, now: datetime) -> ClaimRecord:
+    """The reservation that an entry's order holds."""
+    return ClaimRecord(
+        user_id=order.user_id,
+        symbol=order.symbol,
+        mode=order.mode,
+        order_id=order.id,
+        margin=order.margin,
+        notional=order.notional,
+        created_at=now,
+    )
+
+
+def taken(standing: Standing, symbol: str) -> Refusal | None:
+    """The third layer of the defence: a position or a claim in this symbol, of this user."""
+    if any(position.symbol == symbol for position in standing.positions):
+        return Refusal(reason=RefusalReason.POSITION_HELD, detail=f"a position in {symbol} is open")
+    if any(claim.symbol == symbol for claim in standing.waiting):
+        return Refusal(reason=RefusalReason.ENTRY_UNDER_WAY, detail=f"an entry in {symbol} is under way or waits for approval")
+    return None
