@@ -27,6 +27,7 @@ CSRF_FIELD = "csrf_token"
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+_ELSEWHERE = frozenset({"cross-site", "same-site"})
 _RENEWED = "nt_renewed"
 
 CONTENT_SECURITY_POLICY = (
@@ -52,8 +53,8 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     request = cast("Request[Any, Any, Any]", connection)
     connection.scope["user"] = None
     if handler.opt.get("open"):
-        if handler.opt.get("pre_session") and request.method not in _SAFE:
-            await _check_pre_session(request)
+        if request.method not in _SAFE:
+            await _check_anonymous(request, form=bool(handler.opt.get("pre_session")))
         return
     viewer = await identify(request)
     if viewer.by_cookie and request.method not in _SAFE:
@@ -142,8 +143,18 @@ async def before_send(message: Message, scope: Scope) -> None:
 
 
 async def _check_csrf(request: Request[Any, Any, Any], expected: str) -> None:
-    if request.headers.get("sec-fetch-site") == "cross-site" or not same_token(await _given(request), expected):
+    if request.headers.get("sec-fetch-site") in _ELSEWHERE or not same_token(await _given(request), expected):
         raise ProblemError(403, "csrf", "The request lacks its CSRF token. Reload the page and try again.")
+
+
+async def _check_anonymous(request: Request[Any, Any, Any], *, form: bool) -> None:
+    """Nobody may be logged in or registered from another site: a form needs its page's token, JSON cannot come from a plain form."""
+    if form:
+        await _check_pre_session(request)
+    elif request.headers.get("sec-fetch-site") in _ELSEWHERE:
+        raise ProblemError(403, "csrf", "This request comes from another site.")
+    elif not request.headers.get("content-type", "application/json").startswith("application/json"):
+        raise ProblemError(415, "unsupported_media_type", "Send the body as application/json.")
 
 
 async def _check_pre_session(request: Request[Any, Any, Any]) -> None:

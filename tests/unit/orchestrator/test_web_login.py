@@ -1,5 +1,6 @@
 """Registering and logging in: what is refused, what delays, and how long a login lives."""
 
+import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from orchestrator.ports import NewUser
 from orchestrator.web.auth import LOGIN_LIFE, SESSION_SECONDS, Viewer
-from orchestrator.web.security import CSRF_COOKIE, CSRF_HEADER, SESSION_COOKIE
+from orchestrator.web.security import CSRF_COOKIE, CSRF_FIELD, CSRF_HEADER, PRE_COOKIE, SESSION_COOKIE
 from tests.unit.orchestrator.web_fakes import ADDRESS, PASSWORD, SECRET, World, client_of
 
 type Client = httpx.AsyncClient
@@ -180,3 +181,23 @@ def test_no_secret_shows_in_a_repr(world: World) -> None:
     assert "argon2" not in repr(user)
     assert SECRET not in repr(world.tokens)
     assert "password" not in {field.name for field in msgspec.structs.fields(Viewer)}
+
+
+async def test_nobody_is_logged_in_from_another_site(client: Client, world: World) -> None:
+    await register(client)
+    body = {"username": "ada", "password": PASSWORD}
+    for site in ("cross-site", "same-site"):
+        reply = await client.post("/api/auth/login", json=body, headers={"Sec-Fetch-Site": site})
+        assert (reply.status_code, reply.json()["code"]) == (403, "csrf")
+    plain = await client.post("/api/auth/login", content=json.dumps(body), headers={"Content-Type": "text/plain"})
+    assert plain.status_code == 415
+    assert world.store.sessions == {}
+
+
+async def test_the_forms_before_a_login_need_the_token_of_their_page(client: Client, world: World) -> None:
+    page = await client.get("/login", headers={"Accept": "text/html"})
+    nonce = client.cookies[PRE_COOKIE]
+    assert world.tokens.pre_csrf(nonce) in page.text
+    form = {"username": "ada", "password": PASSWORD, CSRF_FIELD: world.tokens.pre_csrf("another page")}
+    for path in ("/login", "/register"):
+        assert (await client.post(path, data=form)).status_code == 403
