@@ -153,8 +153,11 @@ def _sources(parts: Orchestrator) -> list[Source]:
         if (await parts.engine.ready()).get("status") == "unready":
             raise EngineUnavailable("the engine is not ready")
 
-    async def feed() -> datetime | None:
+    async def feed() -> datetime:
         return _proof_of("feed", await parts.engine.ready(), parts.clock.wall())
+
+    async def exchange() -> datetime:
+        return _proof_of("exchange", await parts.engine.ready(), parts.clock.wall())
 
     async def worker() -> datetime:
         return _told((await _pulse(parts)).at)
@@ -173,6 +176,7 @@ def _sources(parts: Orchestrator) -> list[Source]:
         Source(name="watch", check=watch, stale_seconds=WORKER_STALE_SECONDS),
         Source(name="scan", check=scan, must=False, stale_seconds=SCAN_STALE_SECONDS),
         Source(name="feed", check=feed, must=False, stale_seconds=FEED_STALE_SECONDS),
+        Source(name="exchange", check=exchange, must=False, stale_seconds=FEED_STALE_SECONDS),
     ]
 
 
