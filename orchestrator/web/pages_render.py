@@ -133,9 +133,17 @@ def notice_of(name: str | None) -> dict[str, str] | None:
 def error_page(request: Request[Any, Any, Any], status: int, problem: Problem) -> Response[Any]:
     """A problem as a page; somebody who is not logged in is led to the log-in page."""
     if status == 401 and request.method == "GET":
-        target = request.url.path if request.url.path.startswith("/dashboard") and "/_/" not in request.url.path else ""
-        if request.headers.get("hx-request"):
-            return Response("", status_code=204, headers={"HX-Redirect": "/login?say=login"}, media_type=MediaType.HTML)
-        return Response("", status_code=303, headers={"Location": f"/login?say=login&next={target}"}, media_type=MediaType.HTML)
+        return _log_in_first(request)
     heading = _HEADINGS.get(status, "Something failed here")
     return page("error.html", {**look(request), "mode": "PAPER", "problem": problem, "heading": heading}, status)
+
+
+def _log_in_first(request: Request[Any, Any, Any]) -> Response[str]:
+    """The log-in page; but a link from elsewhere comes without its cookies, which are for same-site requests: it is asked for again."""
+    path = request.url.path
+    if request.headers.get("hx-request"):
+        return Response("", status_code=204, headers={"HX-Redirect": "/login?say=login"}, media_type=MediaType.HTML)
+    if request.headers.get("sec-fetch-site") == "cross-site":
+        return page("again.html", {**look(request), "mode": "PAPER", "path": path})
+    target = path if path.startswith("/dashboard") and "/_/" not in path else ""
+    return Response("", status_code=303, headers={"Location": f"/login?say=login&next={target}"}, media_type=MediaType.HTML)

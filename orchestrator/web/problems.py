@@ -4,6 +4,7 @@ Doors raise ProblemError; use cases answer values, which `refused` turns into on
 """
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +18,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from orchestrator.errors import Conflict, EngineUnavailable, OrchestratorError
 from orchestrator.log import TRACE_ID, bound_trace, logger, new_trace_id
 from orchestrator.ports import Refusal, RefusalReason
+from orchestrator.web.metrics import answered
 from shared.problem import Problem
 from shared.wire import TRACE_HEADER, encode
 
@@ -82,10 +84,12 @@ def trace_middleware(app: ASGIApp) -> ASGIApp:
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
+        began = time.perf_counter()
         with bound_trace(_given_trace(scope)) as trace_id:
 
             async def send_traced(message: Message) -> None:
                 if message["type"] == "http.response.start":
+                    answered(scope["method"], message["status"], time.perf_counter() - began)
                     message["headers"] = [*message["headers"], (TRACE_HEADER.lower().encode(), trace_id.encode())]
                 await send(message)
 
@@ -159,8 +163,9 @@ def exception_handlers(error_page: ErrorPage | None = None) -> dict[Any, Any]:
 
 
 def wants_page(request: Request[Any, Any, Any]) -> bool:
-    """Whether a person looks at this request: outside /api, and HTML is welcome."""
-    return not request.url.path.startswith("/api/") and "text/html" in request.headers.get("accept", "")
+    """Whether a person looks at this request: outside /api, and HTML is welcome; htmx asks for anything."""
+    asked = "text/html" in request.headers.get("accept", "") or "hx-request" in request.headers
+    return asked and not request.url.path.startswith("/api/")
 
 
 def _sentence(error: HTTPException) -> str:

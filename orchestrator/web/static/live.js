@@ -53,7 +53,7 @@
     toast.textContent = text;
     toast.hidden = false;
     clearTimeout(announce.timer);
-    announce.timer = setTimeout(() => { toast.hidden = true; }, 6000);
+    announce.timer = setTimeout(() => { toast.hidden = true; }, 4000);
   }
 
   // --- events --------------------------------------------------------------------------------------------------------------

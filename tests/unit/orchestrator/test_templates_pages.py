@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
@@ -290,3 +291,34 @@ def test_the_polled_numbers_are_the_streams_patches(made: World) -> None:
     assert found["t"][f"mark-{position}"] == "64,321.5"
     assert found["s"][f"pnl-{position}"] == "up"
     assert found["x"][f"track-{position}"] == 458
+
+
+def test_a_link_from_elsewhere_is_asked_for_again_with_its_cookies(made: World) -> None:
+    made.visitor.client.cookies.clear()
+    headers = HTML | {"sec-fetch-site": "cross-site"}
+    reply = made.visitor.client.get("/dashboard/ledger", headers=headers, follow_redirects=False)
+    assert reply.status_code == 200
+    assert 'content="0; url=/dashboard/ledger"' in reply.text
+
+
+def test_a_section_asked_for_after_the_login_ended_leads_the_whole_page_to_the_log_in(made: World) -> None:
+    made.visitor.client.cookies.clear()
+    reply = made.visitor.client.get("/dashboard/_/equity", headers={"accept": "*/*", "hx-request": "true"}, follow_redirects=False)
+    assert (reply.status_code, reply.headers["hx-redirect"]) == (204, "/login?say=login")
+
+
+def test_whales_show_what_the_last_scan_expected_when_nothing_is_liquidated(made: World) -> None:
+    fill(made.world, made.market)
+    made.market.feed = msgspec.structs.replace(made.market.feed, views=[], recent=[]) if made.market.feed else None
+    text = _text(made.visitor.read("/dashboard/market"))
+    assert "dump expected" in text
+    assert "scan 14:00" in text
+
+
+def test_an_engine_that_is_away_is_said_and_nothing_is_zeroed(made: World) -> None:
+    fill(made.world, made.market)
+    made.market.feed, made.market.prices = None, {}
+    text = _text(made.visitor.read("/dashboard"))
+    assert "feed not reached" in text
+    assert "Equity \u2014" in text
+    assert "Close 1000PEPEUSDT" in text
