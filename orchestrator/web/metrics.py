@@ -17,6 +17,12 @@ SOURCE_AGE = Gauge("nt_source_age_seconds", "Age of a source's newest proof", ["
 SOURCE_OK = Gauge("nt_source_ok", "Whether a source is fresh", ["source"], registry=REGISTRY)
 
 
+def answered(method: str, status: int, seconds: float) -> None:
+    """Count an answer, and the time to its first byte."""
+    REQUESTS.labels(method, str(status)).inc()
+    REQUEST_SECONDS.observe(seconds)
+
+
 def observe(ready: Ready, streams: int) -> None:
     """Take the state of the sources and the number of streams over."""
     STREAMS.set(streams)

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from orchestrator.web.health import Health, Source
-from tests.unit.orchestrator.web_fakes import FakeClock
+from tests.unit.orchestrator.web_fakes import FakeClock, World, client_of
 
 
 class Lamp:
@@ -58,3 +58,16 @@ async def test_a_source_that_need_not_be_there_is_shown_and_forgiven() -> None:
     assert ready.status == "ready"
     assert ready.sources["feed"].age_seconds is None
     assert not ready.sources["feed"].ok
+
+
+async def test_metrics_count_answers_streams_and_the_age_of_sources() -> None:
+    world = World()
+    world.sources.append(Source(name="lamp", check=Lamp().check))
+    async with client_of(world) as client:
+        assert (await client.get("/health")).json() == {"status": "ok"}
+        assert (await client.get("/ready")).status_code == 200
+        text = (await client.get("/metrics")).text
+    assert 'nt_source_age_seconds{source="lamp"} 0.0' in text
+    assert 'nt_source_ok{source="lamp"} 1.0' in text
+    assert "nt_live_streams 0.0" in text
+    assert 'nt_http_requests_total{method="GET",status="200"}' in text
