@@ -77,7 +77,8 @@ class _Supervisor:
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self._asked_to_stop, number)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup means to stay
+                loop.add_signal_handler(number, self._asked_to_stop, number)
         try:
             if await self._unless_stopped(self._start()):
                 await self._unless_stopped(self._watch())
