@@ -121,7 +121,7 @@ class Hub:
     async def _listen(self) -> None:
         boot = ""
         async for message in self._log.listen():
-            if message.rev is not None and not boot:
+            if message.rev is not None and (not boot or message.rev != self._heard_rev + 1):
                 boot = await self._boot()
             self.hear(message, boot)
 
@@ -174,18 +174,22 @@ class Hub:
             stream.tick(message.event, sent)
 
     def _pass_structural(self, message: LiveMessage, rev: int, boot: str) -> None:
-        gap = 0 < self._heard_rev < rev - 1
-        self._heard_rev = max(self._heard_rev, rev)
-        self._revs[message.user_id] = max(self._revs.get(message.user_id, 0), rev)
+        gap = self._heard_rev > 0 and rev != self._heard_rev + 1  # missed some, or Redis came back with less than it had
+        self._heard_rev = rev
+        self._revs[message.user_id] = rev
         if message.event in _RELOADS and self._ticker.changed(message.user_id):
             self._kick.set()
+        if gap:
+            self._start_over()
         reset = frame("reset", {"reason": "overflow"}, _id(boot, rev))
         sent = frame(message.event, message.data, _id(boot, rev))
-        if gap:
-            for stream in self._all():
-                stream.structural(0, frame("reset", {"reason": "gap"}), reset)
         for stream in self._of(message.user_id):
             stream.structural(rev, sent, reset)
+
+    def _start_over(self) -> None:
+        self._ticker.changed(None)
+        for stream in self._all():
+            stream.start_over(frame("reset", {"reason": "gap"}))
 
     def _hello(self, boot: str, newest: int, recent: list[LiveMessage], *, resumed: bool) -> Payload:
         sections = dict.fromkeys(SECTIONS.values(), 0)

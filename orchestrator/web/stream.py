@@ -62,6 +62,13 @@ class Stream:
         self._sent_rev = max(self._sent_rev, rev)
         self._structural = deque((each, sent) for each, sent in self._structural if not each or each > rev)
 
+    def start_over(self, reset: bytes) -> None:
+        """Numbers mean nothing any more, or some were missed: read everything again."""
+        self._sent_rev = 0
+        self._structural.clear()
+        self._structural.append((0, reset))
+        self._wake.set()
+
     def end(self, reason: str, retry_ms: int = RETRY_MS) -> None:
         """Say goodbye and send nothing more."""
         if self._bye is None:

@@ -67,7 +67,6 @@ async def test_who_comes_back_gets_what_they_missed_once(world: World) -> None:
     events = read(await world.hub.greeting(stream, "boot1-3"))
     assert [(kind, event_id) for kind, _, event_id in events] == [("hello", ""), ("position", "boot1-4"), ("position", "boot1-7")]
     assert events[0][1]["resumed"] is True
-    world.hub.hear(message(ada.id, 7, say="7"), "boot1")
     world.hub.hear(message(ada.id, 8, say="8"), "boot1")
     assert [event_id for _, _, event_id in read(stream.take())] == ["boot1-8"]
 
@@ -111,7 +110,19 @@ async def test_a_gap_in_what_the_process_heard_resets_its_pages(world: World) ->
     stream = world.hub.open(ada, frozenset())
     world.hub.hear(message(ada.id, 1), "boot1")
     world.hub.hear(message(uuid4(), 5), "boot1")
-    assert [kind for kind, _, _ in read(stream.take())] == ["position", "reset"]
+    assert [kind for kind, _, _ in read(stream.take())] == ["reset"]
+    world.hub.hear(message(ada.id, 6), "boot1")
+    assert [event_id for _, _, event_id in read(stream.take())] == ["boot1-6"]
+
+
+async def test_events_go_on_after_redis_came_back_with_less_than_it_had(world: World) -> None:
+    ada = await viewer_of(world)
+    stream = world.hub.open(ada, frozenset())
+    for rev in (40, 41):
+        world.hub.hear(message(ada.id, rev), "boot1")
+    stream.take()
+    world.hub.hear(message(ada.id, 38, say="after the crash"), "boot1")
+    assert [(kind, event_id) for kind, _, event_id in read(stream.take())] == [("reset", ""), ("position", "boot1-38")]
 
 
 async def test_of_ticks_only_the_latest_waits(world: World) -> None:
