@@ -11,6 +11,7 @@ from litestar import MediaType, Request, Response
 
 from orchestrator.web import format as fmt
 from orchestrator.web import pages_words as words
+from orchestrator.web.auth import Viewer
 from shared.problem import Problem
 
 HERE = Path(__file__).parent
@@ -135,7 +136,9 @@ def error_page(request: Request[Any, Any, Any], status: int, problem: Problem) -
     if status == 401 and request.method == "GET":
         return _log_in_first(request)
     heading = _HEADINGS.get(status, "Something failed here")
-    return page("error.html", {**look(request), "mode": "PAPER", "problem": problem, "heading": heading}, status)
+    viewer = request.scope.get("user")
+    context = {"mode": viewer.mode if isinstance(viewer, Viewer) else "PAPER", "known": isinstance(viewer, Viewer)}
+    return page("error.html", {**look(request), **context, "problem": problem, "heading": heading}, status)
 
 
 def _log_in_first(request: Request[Any, Any, Any]) -> Response[str]:

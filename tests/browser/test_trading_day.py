@@ -55,7 +55,7 @@ async def _the_whole_day(
     await _every_page_is_sound(phone, desk, shots)
     await _it_ticks_without_a_shared_worker(browser, services, watch)
     await _it_works_without_scripts(browser, services)
-    await _the_server_restarts(phone, desk, services, watch)
+    await _the_server_restarts(phone, desk, services, watch, shots)
     await _panic(phone, desk, shots)
 
 
@@ -173,7 +173,7 @@ async def _log_in(page: Page) -> None:
     await see(page, "Open positions")
 
 
-async def _the_server_restarts(phone: Page, desk: Page, services: Services, watch: Watch) -> None:
+async def _the_server_restarts(phone: Page, desk: Page, services: Services, watch: Watch, shots: Path) -> None:
     await phone.goto("/dashboard")
     await desk.goto("/dashboard")
     await connection(phone, "live")
@@ -181,6 +181,7 @@ async def _the_server_restarts(phone: Page, desk: Page, services: Services, watc
     await services.stop("app")
     await connection(phone, "lost")
     await see(phone, "Live connection lost")
+    await phone.screenshot(path=shots / "lost-360.png")
     await services.start("app")
     for page in (phone, desk):
         await connection(page, "live", milliseconds=10_000)

@@ -303,7 +303,9 @@ def test_a_link_from_elsewhere_is_asked_for_again_with_its_cookies(made: World) 
 
 def test_a_section_asked_for_after_the_login_ended_leads_the_whole_page_to_the_log_in(made: World) -> None:
     made.visitor.client.cookies.clear()
-    reply = made.visitor.client.get("/dashboard/_/equity", headers={"accept": "*/*", "hx-request": "true"}, follow_redirects=False)
+    reply = made.visitor.client.get(
+        "/dashboard/_/equity", headers={"accept": "*/*", "hx-request": "true"}, follow_redirects=False
+    )
     assert (reply.status_code, reply.headers["hx-redirect"]) == (204, "/login?say=login")
 
 
@@ -322,3 +324,11 @@ def test_an_engine_that_is_away_is_said_and_nothing_is_zeroed(made: World) -> No
     assert "feed not reached" in text
     assert "Equity \u2014" in text
     assert "Close 1000PEPEUSDT" in text
+
+
+def test_an_error_page_says_the_mode_and_leads_back(made: World) -> None:
+    html = made.visitor.read("/dashboard/nowhere", 404)
+    assert 'class="badge PAPER"' in html
+    assert 'href="/dashboard/panic"' in html
+    made.visitor.client.cookies.clear()
+    assert 'href="/dashboard"' not in made.visitor.read("/no/such/page", 404)
