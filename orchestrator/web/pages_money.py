@@ -12,7 +12,7 @@ import msgspec
 from orchestrator.ports import Account, EquityPoint, Mark, PositionRow, Stats
 from orchestrator.web import format as fmt
 from orchestrator.web.pages_curve import Curve, draw
-from orchestrator.web.valuation import CLOSED, Valued, gain, value, wealth
+from orchestrator.web.valuation import CLOSED, Valued, gain, loss_left, value, wealth
 from shared.enums import Side
 from shared.margin import price_pnl
 
@@ -108,7 +108,7 @@ def money_of(
         deposited=gained.deposited,
         margin_used=rich.margin_used,
         free=rich.free,
-        loss_left=None if gained.today is None else max(ZERO, max_daily_loss + min(gained.today, ZERO)),
+        loss_left=loss_left(gained, max_daily_loss),
         curve=draw([(point.at, point.value) for point in points] + ([] if rich.equity is None else [(now, rich.equity)])),
         period=period,
         periods=[(name, text) for name, (text, _) in PERIODS.items()],

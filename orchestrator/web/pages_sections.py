@@ -17,7 +17,7 @@ from orchestrator.web.pages_render import page
 from orchestrator.web.pages_words import REFUSALS, SOURCES, WHALES, word
 from orchestrator.web.problems import not_found
 from orchestrator.web.ticks import balance_payload, positions_payload, prices_payload
-from orchestrator.web.valuation import LIVE, day_start, gain, value_all, wealth
+from orchestrator.web.valuation import LIVE, day_start, gain, loss_left, value_all, wealth
 
 SCAN_MINUTES = 15
 BRIEF = 5
@@ -214,7 +214,7 @@ async def tick(request: Asked) -> Response[dict[str, Any]]:
     wall = doors.clock.wall()
     parts = [
         prices_payload(marks, rows, wall),
-        positions_payload(valued, worth, wall, gained),
+        positions_payload(valued, worth, wall, gained, loss_left(gained, user.max_daily_loss)),
         balance_payload(user.mode, worth, wall),
     ]
     patches: dict[str, Any] = {name: {} for name in ("t", "s", "x")}

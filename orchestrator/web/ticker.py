@@ -5,6 +5,7 @@ What a user holds is read from the database when something changed, and at the l
 
 import time
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from uuid import UUID
 
 import msgspec
@@ -14,7 +15,7 @@ from orchestrator.ports import Account, Clock, PositionRow, Reads, Stats
 from orchestrator.web.market import Market
 from orchestrator.web.stream import Stream, frame
 from orchestrator.web.ticks import Payload, balance_payload, positions_payload, prices_payload
-from orchestrator.web.valuation import LIVE, day_start, gain, value_all, wealth
+from orchestrator.web.valuation import LIVE, day_start, gain, loss_left, value_all, wealth
 
 BALANCE_SECONDS = 5.0
 STATUS_SECONDS = 15.0
@@ -31,6 +32,7 @@ class Holding:
         self.rows: list[PositionRow] = []
         self.account: Account | None = None
         self.stats: Stats | None = None
+        self.max_daily_loss: Decimal | None = None
         self.mode = "PAPER"
         self.read_at = _LONG_AGO
         self.told_balance: tuple[float, str] = (_LONG_AGO, "")
@@ -99,7 +101,7 @@ class Ticker:
         own = [each for each in valued if each.row.mode == holding.mode]
         worth = wealth(holding.account, own)
         gained = None if holding.stats is None else gain(worth, holding.stats, own)
-        positions = frame("positions", positions_payload(valued, worth, wall, gained))
+        positions = frame("positions", positions_payload(valued, worth, wall, gained, loss_left(gained, holding.max_daily_loss)))
         prices = {
             watch: frame("prices", prices_payload(self._market.known(held | watch), holding.rows, wall))
             for watch in {stream.watch for stream in streams}
@@ -135,6 +137,7 @@ class Ticker:
         user = await self._reads.user(user_id)
         if user is not None:
             holding.mode = user.mode
+            holding.max_daily_loss = user.max_daily_loss
         holding.rows = await self._reads.positions(user_id, statuses=LIVE)
         holding.stats = await self._reads.stats(user_id, holding.mode, day_start(self._clock.now()))
         holding.account = await self._reads.account(user_id, holding.mode)

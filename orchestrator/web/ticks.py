@@ -2,11 +2,12 @@
 
 Keys of `t` (text), `s` (up, down, flat) and `x` (0 to 1000 on a track), as the templates name them:
     mark-<SYM>  mark-<position id>  pnl-<position id>  pct-<position id>  liq-<position id>  open-pnl  equity  free  margin-used
-    unrealized  balance  today  all  all-pct     and in `x`  track-<position id>
+    unrealized  balance  today  all  all-pct  loss-left  and in `x`  track-<position id>
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from orchestrator.ports import Mark, PositionRow
@@ -30,7 +31,9 @@ def prices_payload(marks: Mapping[str, Mark], rows: Sequence[PositionRow], wall:
     }
 
 
-def positions_payload(valued: Sequence[Valued], worth: Wealth, wall: datetime, gained: Gain | None = None) -> Payload:
+def positions_payload(
+    valued: Sequence[Valued], worth: Wealth, wall: datetime, gained: Gain | None = None, left: Decimal | None = None
+) -> Payload:
     """Event `positions`: every open position at its mark, and the totals that follow from them."""
     text: dict[str, str] = {}
     signs: dict[str, str] = {}
@@ -44,6 +47,7 @@ def positions_payload(valued: Sequence[Valued], worth: Wealth, wall: datetime, g
         text[key], signs[key] = fmt.pnl(value), fmt.sign(value)
     text["equity"] = fmt.money(worth.equity)
     if gained is not None:
+        text["loss-left"] = fmt.money(left)
         for key, value in (("today", gained.today), ("all", gained.all_time)):
             text[key], signs[key] = fmt.pnl(value), fmt.sign(value)
         text["all-pct"], signs["all-pct"] = fmt.percent(gained.all_percent), fmt.sign(gained.all_percent)

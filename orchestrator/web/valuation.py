@@ -93,6 +93,13 @@ def gain(worth: Wealth, stats: Stats, valued: Iterable[Valued]) -> Gain:
     )
 
 
+def loss_left(gained: Gain | None, max_daily_loss: Decimal | None) -> Decimal | None:
+    """What the day may still lose before the daily-loss stop; None while either is unknown."""
+    if gained is None or gained.today is None or max_daily_loss is None:
+        return None
+    return max(ZERO, max_daily_loss + min(gained.today, ZERO))
+
+
 def day_start(now: datetime) -> datetime:
     """When the UTC market day of a moment began: the day that the daily-loss stop counts."""
     return now.replace(hour=0, minute=0, second=0, microsecond=0)
