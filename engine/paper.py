@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
+import msgspec
+
 from engine.core import fills
+from engine.core.market import MINUTE_MS, ms_of
 from engine.core.order import MAX_PRICE_AGE_MS, EntryPlan, OrderRefusal, Wallet, no
 from engine.errors import ExchangeError, UnknownSymbol
 from engine.execution.protect import liquidation_of
@@ -43,16 +46,29 @@ class MarketFills:
             return await self._at_market(closing)
         try:
             rules = await self._market.instrument(closing.symbol)
+            trigger = await self._with_its_bar(closing.symbol, closing.trigger)
         except UnknownSymbol:
             return _at_trigger(closing, closing.trigger, UNLISTED_TICK, DEFAULT_LIQUIDATION_FEE_RATIO)
         except ExchangeError as error:
             return _unavailable(closing.symbol, error)
-        return _at_trigger(closing, closing.trigger, rules.tick_size, rules.liquidation_fee_ratio)
+        if isinstance(trigger, Problem):
+            return trigger
+        return _at_trigger(closing, trigger, rules.tick_size, rules.liquidation_fee_ratio)
 
     async def protect(self, symbol: str, side: Side, stop_loss: Decimal, take_profit: Decimal | None) -> Protection | Problem:
         """Nothing rests anywhere: the orchestrator keeps stop and target and judges them on the marks."""
         del symbol, side
         return Protection(stop_loss=stop_loss, take_profit=take_profit, confirmed_at=self._clock.now())
+
+    async def _with_its_bar(self, symbol: str, trigger: Trigger) -> Trigger | Problem:
+        """A caller who does not say where the trigger's bar opened gets that minute of the mark price; a target needs none."""
+        if trigger.bar_open is not None or trigger.kind is TriggerKind.TARGET:
+            return trigger
+        minute = ms_of(trigger.at) // MINUTE_MS * MINUTE_MS
+        bars = await self._market.mark_bars(symbol, minute, minute)
+        if not bars:
+            return no(OrderRefusal.MARKET_DATA_UNAVAILABLE, f"no mark price of {symbol} is known for {trigger.at.isoformat()}")
+        return msgspec.structs.replace(trigger, bar_open=bars[0].open)
 
     async def _at_market(self, closing: Closing) -> Executed | Problem:
         try:

@@ -13,9 +13,9 @@ from msgspec import Meta
 from shared.analysis import At, Symbol
 from shared.enums import BracketsSource, ExecutionStatus, OrderLookup, Side, TriggerKind
 from shared.problem import Problem
-from shared.wire import require_finite, require_leverage
+from shared.wire import require_finite, require_leverage, require_positive
 
-CLIENT_ORDER_ID = r"^[\.A-Z\:/a-z0-9_-]{1,36}$"
+CLIENT_ORDER_ID = r"^[\.A-Z\:/a-z0-9_-]{1,36}\Z"
 """Binance's pattern for client ids. Source: USDⓈ-M "New Algo Order" and "New Order" (2026-05)."""
 
 type ClientOrderId = Annotated[str, Meta(pattern=CLIENT_ORDER_ID)]
@@ -44,7 +44,10 @@ class PaperPosition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     take_profit: Decimal | None = None
 
     def __post_init__(self) -> None:
-        require_finite(self.quantity, self.entry_price, self.margin, self.stop_loss, self.take_profit)
+        require_finite(self.quantity, self.margin, self.stop_loss, self.take_profit)
+        require_positive(self.entry_price)
+        if self.quantity < 0:
+            raise ValueError("a quantity is never signed")
         require_leverage(self.leverage)
 
 
@@ -109,7 +112,10 @@ class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Trigger(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The resting condition that closes a paper position: booked at `at`, at the worse of `price` and `bar_open` where it is given."""
+    """The resting condition that closes a paper position: booked at `at`, at the worse of `price` and the open of the bar that met it.
+
+    Who does not say `bar_open` leaves it to the engine to find that minute of the mark price.
+    """
 
     kind: TriggerKind
     price: Decimal
@@ -117,7 +123,7 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     bar_open: Decimal | None = None
 
     def __post_init__(self) -> None:
-        require_finite(self.price, self.bar_open)
+        require_positive(self.price, self.bar_open)
 
 
 class EntryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -258,7 +264,7 @@ class FlattenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Close everything; `client_order_prefix` plus the position's number makes each order's id."""
 
     account: Account
-    client_order_prefix: Annotated[str, Meta(pattern=r"^[\.A-Z\:/a-z0-9_-]{1,30}$")]
+    client_order_prefix: Annotated[str, Meta(pattern=r"^[\.A-Z\:/a-z0-9_-]{1,30}\Z")]
 
 
 class FlattenReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

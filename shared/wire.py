@@ -3,6 +3,7 @@
 msgspec would write a small Decimal as "1E-7" and read "NaN" and "1_000"; the contract allows neither.
 """
 
+import json
 import re
 from decimal import Decimal
 from typing import Any, Final
@@ -44,14 +45,31 @@ def parse_plain(text: str | int | float) -> Decimal:
     return value
 
 
+MOST: Final = Decimal(10) ** 15
+"""No price, quantity or amount of USDT comes near; a number beyond it would overflow the 28 digits that Decimal computes with."""
+
+
 def require_finite(*values: Decimal | None) -> None:
-    """Refuses NaN and infinity, which msgspec lets through.
+    """Refuses NaN and infinity, which msgspec lets through, and numbers too large to compute with.
 
     Raises:
-        ValueError: One of the values is not finite.
+        ValueError: One of the values is not finite, or not below MOST.
     """
     if any(value is not None and not value.is_finite() for value in values):
         raise ValueError("numbers must be finite")
+    if any(value is not None and abs(value) >= MOST for value in values):
+        raise ValueError(f"numbers must be below {MOST:f}")
+
+
+def require_positive(*values: Decimal | None) -> None:
+    """Refuses what cannot be a price: zero, a negative number, and what `require_finite` refuses.
+
+    Raises:
+        ValueError: One of the values is not a positive number.
+    """
+    require_finite(*values)
+    if any(value is not None and value <= 0 for value in values):
+        raise ValueError("prices must be above zero")
 
 
 def require_leverage(value: Decimal | None) -> None:
@@ -87,12 +105,14 @@ def decode[T](body: bytes | str, kind: type[T]) -> T:
 def decode_strict[T](body: bytes | str, kind: type[T]) -> T:
     """As `decode`, for bodies from outside: a Decimal written with an exponent, a sign "+" or underscores is refused too.
 
+    JSON numbers are read as they were written, since 6e2 is an exponent without its quotes too.
+
     Raises:
         msgspec.ValidationError: The body does not fit the type, or a number is not in plain notation.
         msgspec.DecodeError: The body is not JSON.
     """
     value = decode(body, kind)
-    _require_plain(msgspec.json.decode(body), value, "$")
+    _require_plain(json.loads(body, parse_float=str), value, "$")
     return value
 
 

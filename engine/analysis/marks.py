@@ -9,11 +9,10 @@ from datetime import datetime
 from typing import Final
 
 from engine.analysis.sources import Sources, marks_of
-from engine.core.market import Funding, Mark, MarkBar, at, ms_of
+from engine.core.market import MINUTE_MS, Funding, Mark, MarkBar, at, ms_of
 from engine.errors import ExchangeError
 from shared.analysis import Bar, FundingEvent, MarksReply, MarksRequest, SymbolMarks
 
-MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 3_600_000
 """Every funding time is a full hour. Source: Binance "Funding Rate Info": intervals of 1, 2, 4 or 8 hours."""
 

@@ -7,9 +7,9 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from engine.core.market import MINUTE_MS
 from engine.errors import ExchangeThrottled
 
-MINUTE_MS = 60_000
 POLL_SECONDS = 0.02
 """How often a waiter looks whether the market minute is over; market time may run faster than the wall."""
 

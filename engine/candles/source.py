@@ -9,7 +9,7 @@ import msgspec
 from engine.candles import rows
 from engine.candles.door import Door
 from engine.core.instrument import InstrumentRules
-from engine.core.market import Book, Candles, Funding, Mark, MarkBar, Positioning, Ticker, Timeframe, Trade
+from engine.core.market import MINUTE_MS, Book, Candles, Funding, Mark, MarkBar, Positioning, Ticker, Timeframe, Trade
 from engine.errors import ExchangeError, UnknownSymbol
 from engine.ports import Clock
 
@@ -24,7 +24,6 @@ BARS_AGE_MS: Final = 3_000
 """Wall age; asked each second for fifty symbols, bars would eat the whole weight of a minute."""
 
 MOST_MINUTES: Final = 1500
-MINUTE_MS: Final = 60_000
 
 
 class _KeptBars(msgspec.Struct, frozen=True):

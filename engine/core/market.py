@@ -7,7 +7,7 @@ The leftmost stop of the arrow inside the engine. Float stands where only featur
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -17,6 +17,9 @@ from shared.enums import Side
 type Floats = np.ndarray[Any, np.dtype[np.float64]]
 type Integers = np.ndarray[Any, np.dtype[np.int64]]
 type Level = tuple[Decimal, Decimal]
+
+
+MINUTE_MS: Final = 60_000
 
 
 class Timeframe(StrEnum):

@@ -61,6 +61,7 @@ class OrderRefusal(StrEnum):
     WRONG_SIDE_STOP = "wrong_side_stop"
     WRONG_SIDE_TARGET = "wrong_side_target"
     STOP_BEYOND_LIQUIDATION = "stop_beyond_liquidation"
+    TRIGGER_IN_FUTURE = "trigger_in_future"
     STOP_MISSING = "stop_missing"
     NOT_ENOUGH_MARGIN = "not_enough_margin"
     POSITION_OPEN = "position_open"

@@ -1,6 +1,6 @@
 """POST /execute/close: reduces a position, always reduce-only, at the live market or at the trigger of a resting condition."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import msgspec
@@ -14,6 +14,9 @@ from shared.enums import ExecutionStatus, Side
 from shared.execution import CloseRequest, ExecutionReport, PaperPosition, VenueState
 from shared.margin import floor_to_step
 from shared.problem import Problem
+
+CLOCKS_APART = timedelta(minutes=1)
+"""Market time by which the exchange's clock, which stamps the marks, may run before ours."""
 
 
 async def close(desk: Desk, request: CloseRequest) -> ExecutionReport:
@@ -50,6 +53,8 @@ async def _plan(desk: Desk, venue: Venue, request: CloseRequest) -> Closing | Pr
     holdings = await venue.holdings()
     if isinstance(holdings, Problem):
         return holdings
+    if request.trigger is not None and request.trigger.at > desk.clock.now() + CLOCKS_APART:
+        return no(OrderRefusal.TRIGGER_IN_FUTURE, f"nothing was triggered at {request.trigger.at.isoformat()} yet")
     position = position_in(holdings, request.symbol, request.side)
     if isinstance(position, Problem):
         return position

@@ -9,7 +9,7 @@ import msgspec
 
 from engine.binance import BinanceVenue
 from engine.core.instrument import InstrumentRules
-from engine.core.market import Book, Candles, Funding, Mark, MarkBar, Positioning, Ticker, Timeframe, Trade
+from engine.core.market import MINUTE_MS, Book, Candles, Funding, Mark, MarkBar, Positioning, Ticker, Timeframe, Trade
 from engine.errors import (
     ClientOrderIdReused,
     ExchangeError,
@@ -106,6 +106,8 @@ class StandingMarket:
         self.rules = BTC
         self.book_now = BTC_BOOK
         self.mark_now: Mark | None = BTC_MARK
+        self.bar_open = Decimal(60000)
+        self.since_ms = 0
         self.down = False
         self.asked = 0
 
@@ -150,7 +152,9 @@ class StandingMarket:
         raise ExchangeError
 
     async def mark_bars(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[MarkBar]:
-        raise ExchangeError
+        self._answer()
+        price, minutes = self.bar_open, range(max(since_ms, self.since_ms), until_ms + 1, MINUTE_MS)
+        return [MarkBar(open_ms=at, close_ms=at + MINUTE_MS, open=price, high=price, low=price) for at in minutes]
 
     async def fundings(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[Funding]:
         raise ExchangeError

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.core.market import ms_of
 from engine.execution.close import close
 from shared.enums import ExecutionStatus, Side, TriggerKind
 from shared.execution import CloseRequest, ExecutionReport, OrderSide, Trigger
@@ -127,6 +128,43 @@ async def test_a_stop_that_the_market_jumped_over_is_booked_at_the_bars_open() -
     report = await filled(closing(paper(held()), trigger=trigger(TriggerKind.STOP, "59400", "59000")))
 
     assert report.average_price == Decimal("58970.5")
+
+
+@pytest.mark.parametrize(
+    ("side", "kind", "price", "opened", "booked"),
+    [
+        (Side.LONG, TriggerKind.STOP, "59400", "59000", "58970.5"),
+        (Side.LONG, TriggerKind.STOP, "59400", "59800", "59370.3"),
+        (Side.SHORT, TriggerKind.TRAILING, "60600", "61000", "61030.5"),
+        (Side.LONG, TriggerKind.TARGET, "61200", "61500", "61169.4"),
+        (Side.LONG, TriggerKind.LIQUIDATION, "57228.9", "57100", "57100"),
+    ],
+)
+async def test_a_trigger_without_its_bars_open_is_booked_at_the_open_of_that_minute_of_the_mark_price(
+    side: Side, kind: TriggerKind, price: str, opened: str, booked: str
+) -> None:
+    world = World()
+    world.market.bar_open = Decimal(opened)
+
+    report = await filled(closing(paper(held(side)), side, trigger=trigger(kind, price)), world)
+
+    assert report.average_price == Decimal(booked)
+
+
+async def test_a_trigger_whose_minute_nobody_recorded_is_refused_and_may_come_again() -> None:
+    world = World()
+    world.market.since_ms = ms_of(NOW)
+    request = closing(paper(held()), trigger=trigger(TriggerKind.STOP, "59400"))
+    assert await refused(request, world) == "market_data_unavailable"
+
+    world.market.since_ms = 0
+    await filled(request, world)
+
+
+async def test_a_trigger_that_has_not_happened_yet_is_refused() -> None:
+    later = Trigger(kind=TriggerKind.STOP, price=Decimal(59400), at=NOW + timedelta(hours=1))
+
+    assert await refused(closing(paper(held()), trigger=later)) == "trigger_in_future"
 
 
 async def test_a_shorts_stop_is_booked_above() -> None:

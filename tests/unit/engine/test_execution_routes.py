@@ -105,6 +105,22 @@ def test_a_number_that_is_not_plain_is_refused(client: TestClient[Litestar], amo
     ask(client, "/execute/entry", ENTRY | {"amount_usdt": amount}, 400)
 
 
+@pytest.mark.parametrize("written", [b"6e2", b"6E+2", b"1e300", b"9" * 100, b'"' + b"9" * 100 + b'"', b"NaN", b"1e999", b"true"])
+def test_a_json_number_with_an_exponent_or_out_of_all_bounds_is_refused(client: TestClient[Litestar], written: bytes) -> None:
+    body = msgspec.json.encode(ENTRY).replace(b'"600"', written)
+
+    reply = client.post("/execute/entry", content=body, headers=TOKEN)
+
+    assert (reply.status_code, reply.json()["code"]) == (400, "bad_request")
+
+
+@pytest.mark.parametrize("change", [{"quantity": "-0.01"}, {"entry_price": "0"}, {"entry_price": "-1"}, {"leverage": "0"}])
+def test_a_paper_book_that_cannot_be_is_refused(client: TestClient[Litestar], change: dict[str, str]) -> None:
+    book = {"mode": "PAPER", "book": {"balance": "10000", "positions": [HELD | change]}}
+
+    ask(client, "/execute/positions", {"account": book}, 400)
+
+
 def test_an_id_that_comes_with_another_order_is_a_conflict(client: TestClient[Litestar]) -> None:
     ask(client, "/execute/entry", ENTRY)
 
@@ -151,6 +167,8 @@ def test_an_order_can_be_looked_up(client: TestClient[Litestar]) -> None:
 
 def test_an_id_of_an_impossible_form_is_refused(client: TestClient[Litestar]) -> None:
     ask(client, "/execute/orders/" + "x" * 37, {"account": PAPER}, 400)
+    ask(client, "/execute/orders/x%0A", {"account": PAPER}, 400)
+    ask(client, "/execute/entry", ENTRY | {"client_order_id": "x\n"}, 400)
 
 
 def test_balance_and_positions_answer_from_the_account_in_the_request(client: TestClient[Litestar]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.wire import encode, parse_plain, plain, require_finite, require_leverage
+from shared.wire import encode, parse_plain, plain, require_finite, require_leverage, require_positive
 
 
 def test_a_small_number_is_written_without_an_exponent() -> None:
@@ -27,6 +27,17 @@ def test_a_number_that_is_not_finite_is_never_written(number: str) -> None:
 def test_a_number_that_is_not_finite_is_never_taken(number: str) -> None:
     with pytest.raises(ValueError, match="finite"):
         require_finite(Decimal(1), None, Decimal(number))
+
+
+def test_a_number_too_large_to_compute_with_is_never_taken() -> None:
+    with pytest.raises(ValueError, match="below"):
+        require_finite(Decimal("9" * 100))
+
+
+@pytest.mark.parametrize("price", ["0", "-1", "NaN"])
+def test_a_price_is_above_zero(price: str) -> None:
+    with pytest.raises(ValueError, match=r"above zero|finite"):
+        require_positive(Decimal(price))
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False))
