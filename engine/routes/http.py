@@ -17,6 +17,7 @@ from shared.problem import Problem
 from shared.wire import TRACE_HEADER, decode_strict, encode
 
 JSON = "application/json"
+MOST_TRACE = 64
 
 
 class ProblemError(Exception):
@@ -63,13 +64,12 @@ def trace_middleware(app: ASGIApp) -> ASGIApp:
     """Binds the caller's trace id, or a new one, to the request's records and echoes it in the reply."""
 
     async def traced(scope: Scope, receive: Receive, send: Send) -> None:
-        given = next((value for name, value in scope["headers"] if name.lower() == TRACE_HEADER.lower().encode()), b"")
-        trace_id = given.decode("ascii", "replace")[:64] or new_trace_id()
+        trace_id = _given_trace(scope) or new_trace_id()
         bound = TRACE_ID.set(trace_id)
 
         async def send_traced(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (TRACE_HEADER.lower().encode(), trace_id.encode("ascii", "replace"))]
+                message["headers"] = [*message["headers"], (TRACE_HEADER.lower().encode(), trace_id.encode())]
             await send(message)
 
         try:
@@ -80,13 +80,25 @@ def trace_middleware(app: ASGIApp) -> ASGIApp:
     return traced
 
 
-def _problem_response(status: int, problem: Problem) -> Response[bytes]:
-    return reply(msgspec.structs.replace(problem, trace_id=TRACE_ID.get() or new_trace_id()), status)
+def _given_trace(scope: Scope) -> str:
+    """The caller's trace id, where it is one: letters, digits and hyphens, so that nothing else reaches a log."""
+    header = TRACE_HEADER.lower().encode()
+    given = next((value for name, value in scope["headers"] if name.lower() == header), b"").decode("ascii", "replace")
+    return given if len(given) <= MOST_TRACE and given.isascii() and given.replace("-", "").isalnum() else ""
 
 
-def on_problem(_request: Request[Any, Any, Any], error: ProblemError) -> Response[bytes]:
+def _problem_response(request: Request[Any, Any, Any], status: int, problem: Problem) -> Response[bytes]:
+    bound = TRACE_ID.get()
+    trace_id = bound or _given_trace(request.scope) or new_trace_id()
+    answer = reply(msgspec.structs.replace(problem, trace_id=trace_id), status)
+    if not bound:  # no route was found, so no middleware ran
+        answer.set_header(TRACE_HEADER, trace_id)
+    return answer
+
+
+def on_problem(request: Request[Any, Any, Any], error: ProblemError) -> Response[bytes]:
     """A problem that a door raised."""
-    return _problem_response(error.status, error.problem)
+    return _problem_response(request, error.status, error.problem)
 
 
 _CODES = {
@@ -99,24 +111,26 @@ _CODES = {
 }
 
 
-def on_http_error(_request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """Litestar's own refusals: no route, wrong method, no token."""
-    return _problem_response(error.status_code, Problem(code=_CODES.get(error.status_code, "http_error"), detail=error.detail))
+    return _problem_response(
+        request, error.status_code, Problem(code=_CODES.get(error.status_code, "http_error"), detail=error.detail)
+    )
 
 
-def on_engine_error(_request: Request[Any, Any, Any], error: EngineError) -> Response[bytes]:
+def on_engine_error(request: Request[Any, Any, Any], error: EngineError) -> Response[bytes]:
     """A source that failed while the request needed it: the caller may ask again later."""
     code = {True: "exchange_unavailable"}.get(isinstance(error, ExchangeError), "engine_unavailable")
     if isinstance(error, SnapshotsUnavailable):
         code = "redis_unavailable"
     logger().warning("a request failed on its source", error=str(error), code=code)
-    return _problem_response(503, Problem(code=code, detail=str(error)))
+    return _problem_response(request, 503, Problem(code=code, detail=str(error)))
 
 
 def on_crash(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The process's edge: what nobody foresaw is logged with its traceback and told without it."""
     logger().error("a request crashed", route=request.url.path, error=type(error).__name__, exc_info=error)
-    return _problem_response(500, Problem(code="internal", detail="the engine failed; the trace id finds the record"))
+    return _problem_response(request, 500, Problem(code="internal", detail="the engine failed; the trace id finds the record"))
 
 
 EXCEPTION_HANDLERS: dict[Any, Any] = {

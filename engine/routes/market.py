@@ -16,6 +16,9 @@ from shared.analysis import AnalyzeReply, AnalyzeRequest, MarksRequest, Rejectio
 Asked = Request[object, object, State]
 """Litestar resolves no `type` statement."""
 
+METRICS_TYPE: Final = CONTENT_TYPE_LATEST.partition("; charset")[0]
+"""Litestar adds the charset itself; said twice, Prometheus 3 refuses the scrape."""
+
 _SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SCANS = Counter("neurotrade_engine_scans", "Scans that were answered.", ["analyst"])
 STAGES = Histogram("neurotrade_engine_scan_stage_seconds", "Wall time of each stage of a scan.", ["stage"], buckets=_SECONDS)
@@ -78,7 +81,7 @@ async def metrics(request: Asked) -> Response[bytes]:
         SOURCE_AGE.labels(name).set(-1 if source.age_ms is None else source.age_ms / 1000)
     RECONNECTS.set(found.reconnects)
     WEIGHT_USED.set(_desk(request).weight_used())
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(), media_type=METRICS_TYPE)
 
 
 HANDLERS: list[HTTPRouteHandler] = [health, analyze, marks, whales, ready, metrics]

@@ -183,3 +183,39 @@ async def test_metrics_tell_scans_weight_ages_and_reasons(client: AsyncTestClien
 async def test_an_unknown_path_is_a_problem(client: AsyncTestClient[Litestar]) -> None:
     answer = await client.get("/nothing")
     assert (answer.status_code, decode(answer.content, Problem).code) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/nothing", 404), ("GET", "/analyze", 405), ("GET", "/whales", 200)]
+)
+@pytest.mark.parametrize("given", ["trace-8", "", 'a"b', "x" * 65])
+async def test_every_answer_carries_one_trace_id_the_callers_where_it_is_one(
+    client: AsyncTestClient[Litestar], method: str, path: str, status: int, given: str
+) -> None:
+    answer = await client.request(method, path, headers={TRACE_HEADER: given})
+
+    (told,) = answer.headers.get_list(TRACE_HEADER)
+    assert answer.status_code == status
+    assert told == given if given == "trace-8" else len(told) == 32
+    if status != 200:
+        assert decode(answer.content, Problem).trace_id == told
+
+
+async def test_metrics_name_their_charset_once_since_prometheus_refuses_it_twice(client: AsyncTestClient[Litestar]) -> None:
+    kind = (await client.get("/metrics")).headers["Content-Type"]
+
+    assert kind.startswith("text/plain; version=")
+    assert kind.count("charset") == 1
+
+
+async def test_the_replies_keep_every_name_of_the_wire_contract(house: House, client: AsyncTestClient[Litestar]) -> None:
+    house.world.mark_of["XUSDT"] = mark("XUSDT")
+    house.world.bars_of["XUSDT"] = [bar(NOW_MS - 60_000)]
+    found = (await client.post("/analyze", content=b'{"symbols": ["AUSDT", "NOPE"]}')).json()
+    marks = (await client.post("/marks", json={"since": {"XUSDT": at(NOW_MS - 60_000).isoformat()}})).json()["marks"]["XUSDT"]
+
+    assert {"as_of", "universe", "screened", "candidates", "signals", "rejections", "timings_ms"} <= set(found)
+    assert {"symbol", "score", "direction", "features", "whale"} <= set(found["candidates"][0])
+    assert {"symbol", "reason"} <= set(found["rejections"][0])
+    assert {"mark", "as_of", "bars"} <= set(marks)
+    assert {"from", "to", "high", "low"} <= set(marks["bars"][0])
