@@ -9,15 +9,9 @@ from datetime import datetime
 from typing import Final
 
 from engine.analysis.sources import Sources, marks_of
-from engine.core.market import MINUTE_MS, Funding, Mark, MarkBar, at, ms_of
+from engine.core.market import FUNDING_GRACE_MS, HOUR_MS, MINUTE_MS, Funding, Mark, MarkBar, at, ms_of
 from engine.errors import ExchangeError
 from shared.analysis import Bar, FundingEvent, MarksReply, MarksRequest, SymbolMarks
-
-HOUR_MS: Final = 3_600_000
-"""Every funding time is a full hour. Source: Binance "Funding Rate Info": intervals of 1, 2, 4 or 8 hours."""
-
-FUNDING_GRACE_MS: Final = 60_000
-"""A settlement may be published late: for so long after a full hour the next look starts before it again."""
 
 MARK_AGE_MS: Final = 10_000
 """Market age past which a mark from the feed is asked again, since market time may run faster than the stream's second."""

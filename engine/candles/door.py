@@ -7,7 +7,7 @@ from typing import Final
 import aiohttp
 import msgspec
 
-from engine.candles.budget import WeightBudget
+from engine.candles.budget import Pool, WeightBudget
 from engine.errors import ExchangeRefused, ExchangeThrottled, ExchangeUnreachable, ReplyMalformed, UnknownSymbol
 
 CONCURRENCY: Final = 24
@@ -39,8 +39,14 @@ class Door:
         self._budget = budget
         self._slots = asyncio.Semaphore(CONCURRENCY)
 
-    async def get[T](self, path: str, kind: type[T], params: Mapping[str, str | int], weight: int) -> T:
+    async def get[T](self, path: str, kind: type[T], params: Mapping[str, str | int], cost: int | Pool) -> T:
         """One reply, decoded; numbers in strings become numbers.
+
+        Args:
+            path: From the root.
+            kind: What the reply is.
+            params: The query.
+            cost: The request's weight, or the pool that it draws from instead.
 
         Raises:
             ExchangeUnreachable: No connection, a time-out or a server error.
@@ -48,7 +54,9 @@ class Door:
             ExchangeRefused: The exchange answered with an error code; UnknownSymbol for -1121.
             ReplyMalformed: The reply does not fit the type.
         """
-        await self._budget.spend(weight)
+        if isinstance(cost, Pool):
+            self._budget.draw(cost)
+        await self._budget.spend(0 if isinstance(cost, Pool) else cost)
         async with self._slots:
             body = await self._read(path, params)
         try:

@@ -7,9 +7,23 @@ from typing import Any, Final
 import msgspec
 
 from engine.candles import rows
+from engine.candles.budget import DATA, FUNDING, Pool
 from engine.candles.door import Door
 from engine.core.instrument import InstrumentRules
-from engine.core.market import MINUTE_MS, Book, Candles, Funding, Mark, MarkBar, Positioning, Ticker, Timeframe, Trade
+from engine.core.market import (
+    FUNDING_GRACE_MS,
+    HOUR_MS,
+    MINUTE_MS,
+    Book,
+    Candles,
+    Funding,
+    Mark,
+    MarkBar,
+    Positioning,
+    Ticker,
+    Timeframe,
+    Trade,
+)
 from engine.errors import ExchangeError, UnknownSymbol
 from engine.ports import Clock
 
@@ -23,7 +37,11 @@ POSITIONING_AGE_MS: Final = 300_000
 BARS_AGE_MS: Final = 3_000
 """Wall age; asked each second for fifty symbols, bars would eat the whole weight of a minute."""
 
+FUNDINGS_AGE_MS: Final = 15_000
+"""Wall age; five questions a symbol in the minute after a full hour leave a hundred symbols inside the pool of 500."""
+
 MOST_MINUTES: Final = 1500
+MOST_FUNDINGS: Final = 1000
 
 
 class _KeptBars(msgspec.Struct, frozen=True):
@@ -31,6 +49,20 @@ class _KeptBars(msgspec.Struct, frozen=True):
     minute: int
     wall_ms: int
     bars: Sequence[MarkBar]
+
+
+class _KeptFundings(msgspec.Struct, frozen=True):
+    since_ms: int
+    until_ms: int
+    wall_ms: int
+    events: Sequence[Funding]
+
+    def answers(self, since_ms: int, until_ms: int, wall_ms: int) -> bool:
+        hour = until_ms // HOUR_MS * HOUR_MS
+        if since_ms < self.since_ms or self.until_ms < hour:
+            return False
+        settled = any(hour <= event.at_ms <= until_ms for event in self.events) or self.until_ms - hour >= FUNDING_GRACE_MS
+        return settled or (until_ms - hour < FUNDING_GRACE_MS and wall_ms - self.wall_ms <= FUNDINGS_AGE_MS)
 
 
 class BinanceData:
@@ -44,6 +76,7 @@ class BinanceData:
         self._rules_ms = 0
         self._candles: dict[tuple[str, Timeframe], Candles] = {}
         self._bars: dict[str, _KeptBars] = {}
+        self._fundings: dict[str, _KeptFundings] = {}
         self._ratios: dict[str, tuple[int, float | None]] = {}
         self.answered_ms: int | None = None
 
@@ -127,17 +160,38 @@ class BinanceData:
         return bars
 
     async def fundings(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[Funding]:
-        """Settlements in (since, until], oldest first; these requests have a pool of their own and no weight."""
-        params: dict[str, str | int] = {"symbol": symbol, "startTime": since_ms + 1, "endTime": until_ms, "limit": 1000}
-        found = await self._get("/fapi/v1/fundingRate", list[rows.FundingRow], params, 0)
-        return sorted((rows.funding_of(row) for row in found), key=lambda event: event.at_ms)
+        """Settlements in (since, until], oldest first.
+
+        Everyone who watches asks each second until an hour's settlement is out: one answer serves them all for some wall seconds, and
+        for the rest of the hour once it holds the settlement or was given when that could no longer come.
+        """
+        kept = self._fundings.get(symbol)
+        if kept is None or not kept.answers(since_ms, until_ms, self._clock.wall_ms()):
+            kept = await self._shared(
+                ("fundings", symbol, since_ms, until_ms // HOUR_MS), lambda: self._read_fundings(symbol, since_ms, until_ms)
+            )
+            self._fundings[symbol] = kept
+        return [event for event in kept.events if since_ms < event.at_ms <= until_ms]
+
+    async def _read_fundings(self, symbol: str, since_ms: int, until_ms: int) -> "_KeptFundings":
+        events: list[Funding] = []
+        wall_ms, start, full = self._clock.wall_ms(), since_ms + 1, True
+        while full:
+            params: dict[str, str | int] = {"symbol": symbol, "startTime": start, "endTime": until_ms, "limit": MOST_FUNDINGS}
+            page = [
+                rows.funding_of(row) for row in await self._get("/fapi/v1/fundingRate", list[rows.FundingRow], params, FUNDING)
+            ]
+            events += page
+            full = len(page) >= MOST_FUNDINGS
+            start = max((event.at_ms for event in page), default=until_ms) + 1
+        return _KeptFundings(since_ms, until_ms, wall_ms, sorted(events, key=lambda event: event.at_ms))
 
     async def beat(self) -> None:
         """Pings the exchange, weight 1."""
         await self._get("/fapi/v1/ping", dict[str, str], {}, 1)
 
-    async def _get[T](self, path: str, kind: type[T], params: Mapping[str, str | int], weight: int) -> T:
-        found = await self._door.get(path, kind, params, weight)
+    async def _get[T](self, path: str, kind: type[T], params: Mapping[str, str | int], cost: int | Pool) -> T:
+        found = await self._door.get(path, kind, params, cost)
         self._answered()
         return found
 
@@ -200,7 +254,7 @@ class BinanceData:
             return kept[1]
         params: dict[str, str | int] = {"symbol": symbol, "period": "5m", "limit": 1}
         try:
-            found = await self._get("/futures/data/topLongShortAccountRatio", list[rows.RatioRow], params, 0)
+            found = await self._get("/futures/data/topLongShortAccountRatio", list[rows.RatioRow], params, DATA)
         except ExchangeError:
             return None
         ratio = found[-1].long_short_ratio if found else None

@@ -21,6 +21,12 @@ type Level = tuple[Decimal, Decimal]
 
 MINUTE_MS: Final = 60_000
 
+HOUR_MS: Final = 3_600_000
+"""Every funding time is a full hour. Source: Binance "Funding Rate Info": intervals of 1, 2, 4 or 8 hours."""
+
+FUNDING_GRACE_MS: Final = 60_000
+"""A settlement may be published late: for so long after a full hour the next look starts before it again."""
+
 
 class Timeframe(StrEnum):
     """The candle lengths that decide."""

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from engine.candles import BinanceData, Door, WeightBudget, open_session
+from engine.candles.budget import DATA, FUNDING
 from engine.candles.rows import (
     DepthRow,
     ExchangeInfo,
@@ -240,6 +241,65 @@ async def test_bars_of_one_minute_are_asked_for_every_three_seconds_at_most_and_
             exchange.clock.pass_wall(timedelta(seconds=wall))
             await data.mark_bars("XUSDT", NOW_MS, NOW_MS + market * 1000)
             assert len(exchange.asked) == asked
+
+
+HOUR = 60 * MINUTE
+
+
+def funding_row(at_ms: int) -> dict[str, object]:
+    return {"symbol": "XUSDT", "fundingTime": at_ms, "fundingRate": "0.0001", "markPrice": "100"}
+
+
+async def test_an_hour_without_settlement_is_asked_about_a_few_times_however_often_positions_are_looked_at() -> None:
+    exchange = Exchange()
+    async with data_of(exchange) as data:
+        for second in range(180):
+            exchange.clock.pass_wall(timedelta(seconds=1))
+            assert await data.fundings("XUSDT", NOW_MS - MINUTE, NOW_MS + second * 1000) == []
+    assert len(exchange.asked) == 5
+
+
+async def test_a_settlement_that_is_published_late_is_seen_and_then_not_asked_for_again() -> None:
+    exchange = Exchange()
+    async with data_of(exchange) as data:
+        assert await data.fundings("XUSDT", NOW_MS - MINUTE, NOW_MS + 5_000) == []
+        exchange.answers["/fapi/v1/fundingRate"] = [funding_row(NOW_MS + 4)]
+        # Market time may run so fast that the next look is minutes later: then nothing kept serves.
+        (event,) = await data.fundings("XUSDT", NOW_MS - MINUTE, NOW_MS + 7 * MINUTE)
+        assert event.at_ms == NOW_MS + 4
+        assert await data.fundings("XUSDT", NOW_MS + MINUTE, NOW_MS + 8 * MINUTE) == []
+        assert len(exchange.asked) == 2
+        await data.fundings("XUSDT", NOW_MS - HOUR, NOW_MS + 8 * MINUTE)
+        await data.fundings("XUSDT", NOW_MS - HOUR, NOW_MS + HOUR)
+    assert len(exchange.asked) == 4
+
+
+async def test_more_settlements_than_a_page_holds_are_read_without_a_hole() -> None:
+    exchange = Exchange()
+    since = NOW_MS - 2500 * HOUR
+
+    def page(query: dict[str, str]) -> list[dict[str, object]]:
+        first = -(-int(query["startTime"]) // HOUR) * HOUR
+        return [funding_row(at_ms) for at_ms in range(first, int(query["endTime"]) + 1, HOUR)][: int(query["limit"])]
+
+    exchange.answers["/fapi/v1/fundingRate"] = page
+    async with data_of(exchange) as data:
+        events = await data.fundings("XUSDT", since, NOW_MS)
+    assert [event.at_ms for event in events] == list(range(since + HOUR, NOW_MS + 1, HOUR))
+
+
+async def test_funding_rates_and_futures_data_have_pools_of_their_own_beside_the_weight() -> None:
+    exchange = Exchange()
+    for pool, limit in ((FUNDING, 500), (DATA, 1000)):
+        for _ in range(limit):
+            exchange.budget.draw(pool)
+    async with data_of(exchange) as data:
+        with pytest.raises(ExchangeThrottled, match="funding"):
+            await data.fundings("XUSDT", NOW_MS - HOUR, NOW_MS)
+        assert (await data.positioning("XUSDT")).long_short_ratio is None
+        assert [path for path, _ in exchange.asked] == ["/fapi/v1/premiumIndex"]
+        exchange.clock.market = NOW + timedelta(minutes=5)
+        assert await data.fundings("XUSDT", NOW_MS - HOUR, NOW_MS) == []
 
 
 async def test_an_odd_row_does_not_hide_the_rest_of_the_market() -> None:
