@@ -14,10 +14,11 @@ import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from engine.core.market import ForcedOrder, Mark, Ticker
+from engine.core.market import ForcedOrder, Mark, Ticker, rate_of
 from engine.log import logger
 from engine.ports import Clock
 from shared.enums import Side
+from shared.wire import require_positive
 
 STREAMS: Final = ("!forceOrder@arr", "!markPrice@arr@1s", "!ticker@arr")
 USD_MARGINED: Final = 1
@@ -74,6 +75,10 @@ class _MarkRow(msgspec.Struct, gc=False):
     next_ms: int = msgspec.field(name="T", default=0)
     st: int = USD_MARGINED
 
+    def __post_init__(self) -> None:
+        require_positive(self.price)
+        rate_of(self.rate)
+
 
 class _ForcedOrder(msgspec.Struct):
     symbol: str = msgspec.field(name="s")
@@ -81,6 +86,9 @@ class _ForcedOrder(msgspec.Struct):
     quantity: Decimal = msgspec.field(name="q")
     price: Decimal = msgspec.field(name="p")
     at_ms: int = msgspec.field(name="T")
+
+    def __post_init__(self) -> None:
+        require_positive(self.price, self.quantity)
 
 
 class _ForcedRow(msgspec.Struct):
@@ -181,7 +189,7 @@ def _mark(row: _MarkRow, received_ms: int) -> Mark:
         symbol=row.symbol,
         price=row.price,
         at_ms=row.at_ms,
-        funding_rate=Decimal(row.rate or "0"),
+        funding_rate=rate_of(row.rate),
         next_funding_ms=row.next_ms,
         received_ms=received_ms,
     )

@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 
 from engine.core.instrument import InstrumentRules
-from engine.core.market import Book, Candles, Funding, Mark, MarkBar, Ticker, Timeframe, Trade
+from engine.core.market import Book, Candles, Funding, Mark, MarkBar, Ticker, Timeframe, Trade, rate_of
+from shared.wire import require_finite, require_positive
 
 
 class KlineRow(msgspec.Struct, array_like=True, gc=False):
@@ -37,6 +38,9 @@ class MarkKlineRow(msgspec.Struct, array_like=True, gc=False):
     ignored: str
     close_ms: int
 
+    def __post_init__(self) -> None:
+        require_positive(self.open, self.high, self.low, self.close)
+
 
 class TickerRow(msgspec.Struct, rename="camel", gc=False):
     """A row of ticker/24hr."""
@@ -56,6 +60,10 @@ class PremiumRow(msgspec.Struct, rename="camel", gc=False):
     next_funding_time: int
     time: int
 
+    def __post_init__(self) -> None:
+        require_positive(self.mark_price)
+        rate_of(self.last_funding_rate)
+
 
 class DepthRow(msgspec.Struct):
     """The reply of depth."""
@@ -63,6 +71,11 @@ class DepthRow(msgspec.Struct):
     bids: list[tuple[Decimal, Decimal]]
     asks: list[tuple[Decimal, Decimal]]
     at_ms: int = msgspec.field(name="T", default=0)
+
+    def __post_init__(self) -> None:
+        for price, quantity in (*self.bids, *self.asks):
+            require_positive(price)
+            require_finite(quantity)
 
 
 class TradeRow(msgspec.Struct, gc=False):
@@ -87,6 +100,10 @@ class FundingRow(msgspec.Struct, rename="camel"):
     funding_rate: Decimal
     mark_price: str = ""
 
+    def __post_init__(self) -> None:
+        require_finite(self.funding_rate)
+        rate_of(self.mark_price)
+
 
 class SymbolRow(msgspec.Struct, rename="camel"):
     """A row of exchangeInfo's symbols; fields that a recording lacks have defaults no looser than the exchange's."""
@@ -107,9 +124,18 @@ class ExchangeInfo(msgspec.Struct):
     symbols: list[SymbolRow]
 
 
+CLOCKS_APART_MS = 2_000
+"""Market time by which our clock may run before the exchange's."""
+
+
 def candles_of(symbol: str, timeframe: Timeframe, rows: Sequence[KlineRow], now_ms: int) -> Candles:
-    """Closed candles only: those whose closing time lies before `now_ms`."""
-    closed = [row for row in rows if row.close_ms < now_ms]
+    """Closed candles only: those whose closing time lies before `now_ms`.
+
+    The newest row has no successor to prove that the exchange closed it too, so it must be past by more than clocks lie apart: a
+    candle that still moves would be kept until the next close.
+    """
+    newest = [row for row in rows[-1:] if row.close_ms < now_ms - CLOCKS_APART_MS]
+    closed = [row for row in rows[:-1] if row.close_ms < now_ms] + newest
     return Candles(
         symbol=symbol,
         timeframe=timeframe,
@@ -139,7 +165,7 @@ def mark_of(row: PremiumRow, received_ms: int) -> Mark:
         symbol=row.symbol,
         price=row.mark_price,
         at_ms=row.time,
-        funding_rate=Decimal(row.last_funding_rate or "0"),
+        funding_rate=rate_of(row.last_funding_rate),
         next_funding_ms=row.next_funding_time,
         received_ms=received_ms,
     )
@@ -162,7 +188,7 @@ def mark_bar_of(row: MarkKlineRow) -> MarkBar:
 
 def funding_of(row: FundingRow) -> Funding:
     """A settlement; exchanges stamp it some milliseconds late, the rounding is the caller's."""
-    return Funding(at_ms=row.funding_time, rate=row.funding_rate, mark=Decimal(row.mark_price) if row.mark_price else None)
+    return Funding(at_ms=row.funding_time, rate=row.funding_rate, mark=rate_of(row.mark_price) or None)
 
 
 def rules_of(row: SymbolRow) -> InstrumentRules | None:

@@ -5,7 +5,7 @@ The leftmost stop of the arrow inside the engine. Float stands where only featur
 """
 
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from shared.enums import Side
+from shared.wire import require_finite
 
 type Floats = np.ndarray[Any, np.dtype[np.float64]]
 type Integers = np.ndarray[Any, np.dtype[np.int64]]
@@ -49,6 +50,20 @@ def at(ms: int) -> datetime:
 def ms_of(moment: datetime) -> int:
     """An aware datetime as an exchange integer."""
     return round(moment.timestamp() * 1000)
+
+
+def rate_of(text: str) -> Decimal:
+    """A funding rate as the exchange writes it; a contract without funding has an empty one, which is 0.
+
+    Raises:
+        ValueError: It is not a finite number.
+    """
+    try:
+        rate = Decimal(text or "0")
+    except InvalidOperation as error:
+        raise ValueError("not a number") from error
+    require_finite(rate)
+    return rate
 
 
 class Candles(msgspec.Struct, frozen=True, kw_only=True):

@@ -314,6 +314,44 @@ async def test_an_odd_row_does_not_hide_the_rest_of_the_market() -> None:
         assert data.answered_ms is not None
 
 
+@pytest.mark.parametrize("price", ["NaN", "Infinity", "0.00000000", "-1", ""])
+async def test_a_price_that_cannot_be_is_as_if_it_had_not_come(price: str) -> None:
+    exchange = Exchange()
+    mark = {"symbol": "XUSDT", "markPrice": "2", "lastFundingRate": "0.1", "nextFundingTime": 0, "time": 9}
+    exchange.answers["/fapi/v1/premiumIndex"] = lambda query: (
+        {**mark, "markPrice": price} if query else [{**mark, "symbol": "ODDUSDT", "markPrice": price}, mark]
+    )
+    exchange.answers["/fapi/v1/depth"] = {"bids": [[price, "1"]], "asks": [["3", "1"]], "T": 5}
+    exchange.answers["/fapi/v1/markPriceKlines"] = [[NOW_MS, "1", "2", price, "1", "0", NOW_MS + MINUTE - 1]]
+    async with data_of(exchange) as data:
+        assert set(await data.marks()) == {"XUSDT"}
+        for asked in (data.mark("XUSDT"), data.book("XUSDT"), data.mark_bars("XUSDT", NOW_MS, NOW_MS)):
+            with pytest.raises(ReplyMalformed):
+                await asked
+
+
+@pytest.mark.parametrize("rate", ["NaN", "-Infinity", "a lot"])
+async def test_a_funding_rate_that_is_no_number_is_never_settled_with(rate: str) -> None:
+    exchange = Exchange()
+    exchange.answers["/fapi/v1/fundingRate"] = [{**funding_row(NOW_MS), "fundingRate": rate}]
+    exchange.answers["/fapi/v1/premiumIndex"] = {
+        "symbol": "XUSDT", "markPrice": "2", "lastFundingRate": rate, "nextFundingTime": 0, "time": 9
+    }  # fmt: skip
+    async with data_of(exchange) as data:
+        for asked in (data.fundings("XUSDT", NOW_MS - HOUR, NOW_MS), data.mark("XUSDT")):
+            with pytest.raises(ReplyMalformed):
+                await asked
+
+
+@pytest.mark.parametrize(("early_ms", "kept"), [(0, 5), (1_999, 5), (2_002, 6)])
+async def test_the_newest_row_is_a_closed_candle_only_where_no_difference_of_clocks_explains_it(early_ms: int, kept: int) -> None:
+    exchange = Exchange()
+    exchange.answers["/fapi/v1/klines"] = until_now
+    exchange.clock.market = NOW + timedelta(minutes=15, milliseconds=early_ms)
+    async with data_of(exchange) as data:
+        assert len(await data.candles("XUSDT", Timeframe.M15)) == kept
+
+
 async def test_positioning_that_does_not_come_is_none() -> None:
     exchange = Exchange()
     exchange.status = 500

@@ -76,6 +76,16 @@ def heard_of(*frames: str) -> Heard:
     return heard
 
 
+def test_a_row_that_is_no_number_silences_neither_the_others_nor_the_feed() -> None:
+    odd = [{**MARK, "s": f"ODD{n}", **change} for n, change in enumerate([{"p": "NaN"}, {"p": "0"}, {"r": "much"}, {"r": "NaN"}])]
+    heard = heard_of(frame("!markPrice@arr@1s", [*odd, MARK]))
+    assert [mark.symbol for mark in heard.marks] == ["XUSDT"]
+    order = FORCED["o"]
+    assert isinstance(order, dict)
+    with pytest.raises(msgspec.ValidationError):
+        heard_of(frame("!forceOrder@arr", {**FORCED, "o": {**order, "p": "NaN"}}))
+
+
 def test_tickers_and_marks_become_values_with_the_moment_of_their_receipt() -> None:
     heard = heard_of(frame("!ticker@arr", [TICKER]), frame("!markPrice@arr@1s", [MARK]))
     assert heard.tickers == [Ticker(symbol="XUSDT", last=1.5, change_percent=-3.21, quote_volume=4000000.5, received_ms=WALL_MS)]
