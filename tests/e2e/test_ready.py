@@ -66,3 +66,23 @@ def frozen(process: psutil.Process) -> Iterator[None]:
         for member in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.send_signal(signal.SIGCONT)
+
+
+def test_a_killed_sandbox_goes_on_where_market_time_stands(demo: RunningDemo) -> None:
+    address = next(line.split()[-1] for line in demo.output.splitlines() if "sandbox       ready" in line)
+    before = clock(address)
+    scans = demo.ask("SELECT count(*) FROM scans")[0][0]
+    demo.kill("sandbox")
+    after = wait_until(lambda: clock(address), seconds=40, what="the sandbox to be back")
+    assert after["base_market_ms"] == before["base_market_ms"]
+    assert after["base_wall_ms"] == before["base_wall_ms"]
+    assert after["market_ms"] > before["market_ms"]
+    wait_until(lambda: demo.ask("SELECT count(*) FROM scans")[0][0] > scans + 2, seconds=40, what="scans to go on")
+
+
+def clock(address: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = httpx.get(f"{address}/sandbox/clock", trust_env=False, timeout=5).json()
+    except httpx.HTTPError:
+        return {}
+    return found

@@ -45,7 +45,8 @@ def strategy_of(kind: mi.Type, name: str) -> st.SearchStrategy[Any]:
     """Values of a wire type, valid by its own bounds."""
     for match, build in BUILDERS:
         if isinstance(kind, match):
-            return build(kind, name)
+            built: st.SearchStrategy[Any] = build(kind, name)
+            return built
     raise AssertionError(f"no strategy for {kind!r} of {name}")
 
 
@@ -128,7 +129,8 @@ def test_every_number_with_money_in_it_is_a_plain_string_on_the_wire(kind: type[
 
 def _sample(kind: type[msgspec.Struct]) -> msgspec.Struct:
     """One value with every optional part that its type allows, the same in each run."""
-    return _sample_of(mi.type_info(kind), "")
+    made: msgspec.Struct = _sample_of(mi.type_info(kind), "")
+    return made
 
 
 def _sample_of(kind: mi.Type, name: str) -> Any:
