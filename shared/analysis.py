@@ -154,9 +154,9 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class AnalyzeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to analyse; absent fields take the engine's settings."""
+    """What to analyse; absent fields take the engine's settings. More symbols would eat the request weight that stops need."""
 
-    symbols: list[Symbol] | None = None
+    symbols: Annotated[list[Symbol], Meta(max_length=200)] | None = None
     top_n: Annotated[int, Meta(ge=1, le=200)] | None = None
     min_confidence: Confidence | None = None
 
@@ -219,7 +219,7 @@ class SymbolMarks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class MarksRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """From which moment of market time each symbol's bars are wanted."""
 
-    since: dict[Symbol, At]
+    since: Annotated[dict[Symbol, At], Meta(max_length=1000)]
 
 
 class MarksReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

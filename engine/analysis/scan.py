@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from engine.analysis.sources import Sources, Widen, liquidations_of, tickers_of
-from engine.core.features import features_of, panel_of
+from engine.core.features import Features, features_of, panel_of
 from engine.core.instrument import InstrumentRules
 from engine.core.market import Candles, ForcedOrder, Timeframe, at
 from engine.core.screen import ScreenBounds, Screened, preselect, screen, weigh_whales
@@ -89,7 +89,7 @@ async def scan(request: AnalyzeRequest, plan: ScanPlan, sources: Sources, analys
         with run.stage("candles"):
             quarter, four_hour = await _candles(chosen, sources, run)
         with run.stage("features"):
-            features = features_of(panel_of(quarter), panel_of(four_hour)) if quarter else None
+            features = await asyncio.to_thread(_features, quarter, four_hour) if quarter else None
         with run.stage("screen"):
             shortlist = run.keep(screen(features, bounds.top_n)) if features is not None else ()
         with run.stage("whales"):
@@ -142,10 +142,9 @@ async def _candles(symbols: Sequence[str], sources: Sources, run: _Scan) -> tupl
     for symbol, pair in zip(symbols, pairs, strict=True):
         if isinstance(pair, ExchangeError):
             run.drop(symbol, RejectionReason.MARKET_DATA_MISSING, str(pair))
-        elif _is_stale(pair[0], now_ms):
-            run.drop(
-                symbol, RejectionReason.MARKET_DATA_STALE, f"newest closed candle ended at {at(pair[0].closed_ms).isoformat()}"
-            )
+        elif (stale := next((candles for candles in pair if _is_stale(candles, now_ms)), None)) is not None:
+            detail = f"newest closed {stale.timeframe} candle ended at {at(stale.closed_ms).isoformat()}"
+            run.drop(symbol, RejectionReason.MARKET_DATA_STALE, detail)
         else:
             quarter.append(pair[0])
             four_hour.append(pair[1])
@@ -157,6 +156,10 @@ async def _pair(symbol: str, sources: Sources) -> tuple[Candles, Candles] | Exch
         return await sources.market.candles(symbol, Timeframe.M15), await sources.market.candles(symbol, Timeframe.H4)
     except ExchangeError as error:
         return error
+
+
+def _features(quarter: Sequence[Candles], four_hour: Sequence[Candles]) -> Features:
+    return features_of(panel_of(quarter), panel_of(four_hour))
 
 
 def _is_stale(candles: Candles, now_ms: int) -> bool:

@@ -12,6 +12,9 @@ from engine.ports import Clock, MarketData, Snapshots
 FRESH_MS: Final = 5_000
 """Wall age past which the feed's word is not used; every stream sends each second."""
 
+TICKER_MS: Final = 60_000
+"""Wall age past which a single symbol's ticker counts as missing: one that trades enough for us changes within seconds."""
+
 COVERAGE: Final = 0.9
 """The ticker stream sends changed symbols only: right after its start the feed does not know the market yet."""
 
@@ -33,10 +36,12 @@ async def tickers_of(sources: Sources, universe: Sequence[str], fallbacks: list[
         kept = await sources.snapshots.tickers()
     except SnapshotsUnavailable:
         kept = {}
+    now_ms = sources.clock.wall_ms()
     newest = max((ticker.received_ms for ticker in kept.values()), default=0)
-    covered = sum(symbol in kept for symbol in universe)
-    if sources.clock.wall_ms() - newest <= FRESH_MS and covered >= COVERAGE * len(universe):
-        return kept
+    living = {symbol: ticker for symbol, ticker in kept.items() if now_ms - ticker.received_ms <= TICKER_MS}
+    covered = sum(symbol in living for symbol in universe)
+    if now_ms - newest <= FRESH_MS and covered >= COVERAGE * len(universe):
+        return living
     fallbacks.append("tickers from REST")
     return await sources.market.tickers()
 

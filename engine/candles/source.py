@@ -30,6 +30,9 @@ from engine.ports import Clock
 CANDLES_LIMIT: Final = 499
 """499 candles weigh 2, 500 weigh 5. Source: Binance USDⓈ-M "Kline", weights."""
 
+CANDLES_AT_ONCE: Final = 16
+"""Fewer than the door lets through: an order, a stop or a scan's own books never wait behind a whole scan's candles."""
+
 RULES_AGE_MS: Final = 3_600_000
 POSITIONING_AGE_MS: Final = 300_000
 """The exchange publishes ratios every 5 minutes."""
@@ -75,6 +78,7 @@ class BinanceData:
         self._rules: Mapping[str, InstrumentRules] = {}
         self._rules_ms = 0
         self._candles: dict[tuple[str, Timeframe], Candles] = {}
+        self._candle_slots = asyncio.Semaphore(CANDLES_AT_ONCE)
         self._bars: dict[str, _KeptBars] = {}
         self._fundings: dict[str, _KeptFundings] = {}
         self._ratios: dict[str, tuple[int, float | None]] = {}
@@ -232,7 +236,8 @@ class BinanceData:
 
     async def _read_candles(self, symbol: str, timeframe: Timeframe) -> Candles:
         params = {"symbol": symbol, "interval": timeframe.value, "limit": CANDLES_LIMIT}
-        found = await self._get("/fapi/v1/klines", list[rows.KlineRow], params, 2)
+        async with self._candle_slots:
+            found = await self._get("/fapi/v1/klines", list[rows.KlineRow], params, 2)
         candles = rows.candles_of(symbol, timeframe, found, self._clock.now_ms())
         self._candles[(symbol, timeframe)] = candles
         return candles

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from engine.candles.rows import (
 )
 from engine.core.market import Timeframe
 from engine.errors import ExchangeRefused, ExchangeThrottled, ExchangeUnreachable, ReplyMalformed, UnknownSymbol
+from tests.polling import eventually
 from tests.unit.engine.execution_desk import NOW, StandingClock
 from tests.unit.engine.market_world import MINUTE, NOW_MS
 
@@ -45,6 +47,9 @@ class Exchange:
         self.drops = 0
         self.held: asyncio.Event | None = None
         self.budget = WeightBudget(2400, self.clock.now_ms, patience_seconds=0.1)
+
+    async def was_asked(self, path: str, times: int) -> bool:
+        return sum(asked == path for asked, _ in self.asked) >= times
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked.append((request.path, dict(request.query)))
@@ -119,6 +124,21 @@ async def test_many_who_want_the_same_share_one_flight() -> None:
         found = await asyncio.gather(*asked[1:])
     assert len(exchange.asked) == 1
     assert all(candles is found[0] for candles in found)
+
+
+async def test_a_book_does_not_wait_behind_the_candles_of_a_whole_scan() -> None:
+    exchange = Exchange()
+    exchange.answers["/fapi/v1/klines"] = until_now
+    exchange.answers["/fapi/v1/depth"] = {"bids": [["1", "2"]], "asks": [["3", "4"]], "T": 5}
+    exchange.held = asyncio.Event()
+    async with data_of(exchange) as data:
+        candles = asyncio.gather(*(data.candles(f"X{place}USDT", Timeframe.M15) for place in range(60)))
+        await eventually(partial(exchange.was_asked, "/fapi/v1/klines", 16), seconds=5, what="sixteen questions for candles")
+        book = asyncio.ensure_future(data.book("XUSDT"))
+        await eventually(partial(exchange.was_asked, "/fapi/v1/depth", 1), seconds=5, what="the question for the book")
+        exchange.held.set()
+        await book
+        assert len(await candles) == 60
 
 
 async def test_a_symbol_that_is_not_ascii_reaches_the_exchange_as_it_is() -> None:

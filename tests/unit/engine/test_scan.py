@@ -14,7 +14,7 @@ from engine.errors import ExchangeUnreachable
 from shared.analysis import AnalyzeReply, AnalyzeRequest, LiquidationPressure, RejectionReason, WhaleSignal
 from shared.enums import AnalystKind, Side
 from tests.unit.engine.execution_desk import NOW, WALL_MS, StandingClock
-from tests.unit.engine.market_world import NOW_MS, Kept, World, book, forced, living_feed, rules_of
+from tests.unit.engine.market_world import NOW_MS, Kept, World, book, forced, living_feed, rules_of, ticker
 
 PLAN = ScanPlan(bounds=ScreenBounds(min_quote_volume=3e7, min_change_percent=1.5, top_n=10), min_confidence=60)
 STAGES = {"universe", "tickers", "candles", "features", "screen", "whales", "analyst", "verdict", "total"}
@@ -91,6 +91,26 @@ async def test_candles_that_ended_long_ago_decide_nothing() -> None:
     market.clock.market = NOW + timedelta(minutes=30)
     found = await market.scan()
     assert set(reasons(found).values()) == {RejectionReason.MARKET_DATA_STALE}
+
+
+async def test_a_trend_of_yesterday_decides_nothing_either() -> None:
+    market = Market()
+    old = market.world.candle_of[("AUSDT", Timeframe.H4)]
+    market.world.candle_of[("AUSDT", Timeframe.H4)] = msgspec.structs.replace(old, open_ms=old.open_ms - 2 * Timeframe.H4.ms)
+    found = await market.scan()
+    assert reasons(found) == {"AUSDT": RejectionReason.MARKET_DATA_STALE}
+    assert "4h" in found.rejections[0].detail
+
+
+async def test_a_ticker_that_stopped_long_ago_is_missing_while_the_others_go_on() -> None:
+    market = Market()
+    market.world.rules |= {name: rules_of(name) for name in (f"Q{place}USDT" for place in range(20))}
+    market.kept.ticker_of |= {name: ticker(name, volume=1) for name in market.world.rules if name.startswith("Q")}
+    market.kept.ticker_of["AUSDT"] = ticker("AUSDT", received_ms=WALL_MS - 61_000)
+    found = await market.scan()
+    assert found.fallbacks == []
+    assert reasons(found)["AUSDT"] is RejectionReason.MARKET_DATA_MISSING
+    assert [signal.symbol for signal in found.signals] == ["BUSDT"]
 
 
 async def test_a_symbol_with_too_little_history_says_so() -> None:
