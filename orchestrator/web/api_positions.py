@@ -7,7 +7,7 @@ from litestar import Response, Router, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from orchestrator.ports import Mark, PositionRow, Refusal, SymbolResult
-from orchestrator.web.bodies import AmendBody, CloseBody, Numbers, StopBody
+from orchestrator.web.bodies import PRICE_DECIMALS, AmendBody, CloseBody, Numbers, StopBody
 from orchestrator.web.doors import Asked, Doors, doors_of
 from orchestrator.web.problems import bad_fields, not_found, refused
 from orchestrator.web.replies import (
@@ -66,8 +66,8 @@ async def read_position(request: Asked, position_id: FromPath[UUID]) -> Position
 @post("/positions/{position_id:uuid}/close", status_code=200, summary="Close a position")
 async def close_position(request: Asked, position_id: FromPath[UUID], data: JSONBody[CloseBody | None] = None) -> ClosedReply:
     """Close all of a position, or the quantity given; reduce-only."""
-    numbers = await Numbers.of(request)
-    quantity = numbers.read("quantity", (data or CloseBody()).quantity)
+    numbers = await Numbers.of(request, CloseBody)
+    quantity = numbers.read("quantity", (data or CloseBody()).quantity, decimals=PRICE_DECIMALS)
     numbers.done()
     closed = await doors_of(request).desk.close(request.user.id, position_id, quantity)
     if isinstance(closed, Refusal):
@@ -85,9 +85,9 @@ async def close_position(request: Asked, position_id: FromPath[UUID], data: JSON
 @patch("/positions/{position_id:uuid}", summary="Amend a position")
 async def amend_position(request: Asked, position_id: FromPath[UUID], data: JSONBody[AmendBody]) -> AmendedReply:
     """Move stop or target, or arm a trailing stop; absent means unchanged."""
-    numbers = await Numbers.of(request)
-    stop_loss = numbers.read("stop_loss", data.stop_loss)
-    take_profit = numbers.read("take_profit", data.take_profit)
+    numbers = await Numbers.of(request, AmendBody)
+    stop_loss = numbers.read("stop_loss", data.stop_loss, decimals=PRICE_DECIMALS)
+    take_profit = numbers.read("take_profit", data.take_profit, decimals=PRICE_DECIMALS)
     trailing = numbers.read("trailing", data.trailing, least=0, most=Decimal("0.5"))
     numbers.done()
     amended = await doors_of(request).desk.amend(

@@ -1,5 +1,6 @@
 """REST: signals, with what was done with each for the user who asks."""
 
+import re
 from uuid import UUID
 
 from litestar import Router, get
@@ -7,10 +8,12 @@ from litestar.params import FromPath, FromQuery
 
 from orchestrator.web.api_positions import page_limit, page_offset
 from orchestrator.web.doors import Asked, doors_of
-from orchestrator.web.problems import not_found
+from orchestrator.web.problems import bad_fields, not_found
 from orchestrator.web.replies import SignalReply, Signals, view_of
 
 MAX_ROWS = 200
+_SYMBOL = re.compile(r"\w{1,40}")
+"""Letters of any script: the exchange lists names that are not ASCII."""
 
 
 @get("/", summary="List signals")
@@ -18,6 +21,8 @@ async def list_signals(
     request: Asked, limit: FromQuery[int] = 50, offset: FromQuery[int] = 0, symbol: FromQuery[str | None] = None
 ) -> Signals:
     """Signals for everyone, the newest first."""
+    if symbol is not None and not _SYMBOL.fullmatch(symbol):
+        raise bad_fields({"symbol": "is no symbol"})
     views = await doors_of(request).reads.signals(
         request.user.id, limit=page_limit(limit, MAX_ROWS), offset=page_offset(offset), symbol=symbol
     )

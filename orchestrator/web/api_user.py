@@ -33,7 +33,7 @@ async def read_settings(request: Asked) -> Settings:
 @patch("/api/settings", summary="Change settings")
 async def change_settings(request: Asked, data: JSONBody[SettingsBody]) -> Settings:
     """Change what is given, leave the rest; every change is kept with its time."""
-    changes = settings_changes(data, await Numbers.of(request))
+    changes = settings_changes(data, await Numbers.of(request, SettingsBody))
     version = None if isinstance(data.version, UnsetType) else data.version
     return settings_of(await save_settings(doors_of(request), request, changes, version))
 

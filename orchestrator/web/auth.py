@@ -14,7 +14,7 @@ import msgspec
 
 from orchestrator.log import logger
 from orchestrator.ports import Clock, Logins, NewUser, Session, Throttle
-from orchestrator.web.passwords import PASSWORD_LENGTH, Passwords, check_name_and_password
+from orchestrator.web.passwords import PASSWORD_LENGTH, Passwords, check_name_and_password, could_be_a_name
 from orchestrator.web.problems import ProblemError, unauthorized
 from orchestrator.web.tokens import Claims, Tokens
 
@@ -103,7 +103,7 @@ class Auth:
             ProblemError: 401 for wrong credentials, 429 while a delay runs.
         """
         await self._must_not_wait(username, address, "login", LOGINS_A_MINUTE)
-        found = await self._logins.credentials(username)
+        found = await self._logins.credentials(username) if could_be_a_name(username) else None
         fits = await self._passwords.verify(found.password_hash if found else None, password[: PASSWORD_LENGTH[1] + 1])
         if found is None or not fits:
             await self._throttle.failed(username, address)

@@ -1,5 +1,6 @@
 """What the REST API accepts, and how its numbers are read: plain decimals with bounds, each fault named by its field."""
 
+import json
 import re
 from decimal import Decimal
 from typing import Any, Literal
@@ -13,8 +14,12 @@ from shared.wire import parse_plain
 
 type Number = str | int | float | UnsetType
 
-_EXPONENT = re.compile(rb'"(\w+)"\s*:\s*-?\d[\d.]*[eE]')
+MONEY_DECIMALS = 8
+PRICE_DECIMALS = 12
+"""What the columns of amounts and ratios, and those of prices and quantities, keep; more would be rounded unseen."""
+
 _MAX_DIGITS = 24
+_AT = re.compile(r"(.*) - at `\$\.(\w+)")
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,9 +107,23 @@ class Numbers:
         self._faults: dict[str, str] = {}
 
     @classmethod
-    async def of(cls, request: Request[Any, Any, Any]) -> "Numbers":
-        """For a request, whose raw body tells `1e3` from `1000`."""
-        return cls(frozenset(name.decode() for name in _EXPONENT.findall(await request.body())))
+    async def of(cls, request: Request[Any, Any, Any], kind: type[Body]) -> "Numbers":
+        """For a request, whose raw body tells `1e3` from `1000` and `"true"` from `true`: the framework reads both as the same.
+
+        Raises:
+            ProblemError: 400; a field has another type than the body's.
+        """
+        body = await request.body()
+        if not body:
+            return cls()
+        try:
+            msgspec.json.decode(body, type=kind | None)
+        except msgspec.ValidationError as error:
+            raise bad_fields(_type_fault(str(error))) from error
+        written = json.loads(body, parse_float=_Written)
+        return cls(
+            frozenset(name for name, value in (written or {}).items() if isinstance(value, _Written) and "e" in value.lower())
+        )
 
     def read(
         self,
@@ -114,12 +133,13 @@ class Numbers:
         above: Decimal | int = 0,
         least: Decimal | int | None = None,
         most: Decimal | int | None = None,
+        decimals: int = MONEY_DECIMALS,
     ) -> Decimal | None:
         """A number within bounds, `least` taking the place of `above`; None when absent or at fault."""
         if isinstance(given, UnsetType):
             return None
         try:
-            value = self._plain(name, given)
+            value = self._plain(name, given, decimals)
         except ValueError as error:
             self.fault(name, str(error))
             return None
@@ -153,10 +173,23 @@ class Numbers:
         if self._faults:
             raise bad_fields(self._faults)
 
-    def _plain(self, name: str, given: str | int | float) -> Decimal:
+    def _plain(self, name: str, given: str | int | float, decimals: int) -> Decimal:
         if name in self._exponents:
             raise ValueError("must be a decimal number in plain notation")
         value = parse_plain(given)
         if len(value.as_tuple().digits) > _MAX_DIGITS:
             raise ValueError("has too many digits")
+        if value != round(value, decimals):
+            raise ValueError(f"must not have more than {decimals} decimals")
         return value
+
+
+class _Written(str):
+    """A JSON number with a point or an exponent, as it was written."""
+
+    __slots__ = ()
+
+
+def _type_fault(message: str) -> dict[str, str]:
+    found = _AT.match(message)
+    return {found[2]: found[1]} if found else {"body": message}

@@ -11,6 +11,7 @@ from orchestrator.web.problems import bad_fields
 
 PASSWORD_LENGTH = (10, 200)
 USERNAME_LENGTH = (3, 40)
+_LONGEST_ASKED = 200
 _USERNAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 _HASHES_AT_ONCE = 2
 
@@ -53,6 +54,11 @@ def _hasher() -> PasswordHasher:
 @cache
 def _hash_of_nobody() -> str:
     return _hasher().hash(secrets.token_hex(16))
+
+
+def could_be_a_name(username: str) -> bool:
+    """Whether anybody can have this name: nothing that PostgreSQL cannot even be asked for."""
+    return len(username) <= _LONGEST_ASKED and username.isprintable()
 
 
 def check_name_and_password(username: str, password: str) -> None:

@@ -189,4 +189,7 @@ def _fault(item: Mapping[str, Any]) -> tuple[str, str]:
     missing = _MISSING_FIELD.search(message)
     if missing:
         return missing[1], "is required"
-    return str(item.get("key") or "body"), message
+    key = str(item.get("key") or "data")
+    if key != "data":
+        return key, message
+    return "body", message if message.startswith("Expected") else "is required, as JSON"

@@ -27,6 +27,7 @@ CSRF_FIELD = "csrf_token"
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+_JSON = "application/json"
 _ELSEWHERE = frozenset({"cross-site", "same-site"})
 _RENEWED = "nt_renewed"
 
@@ -52,6 +53,7 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     """
     request = cast("Request[Any, Any, Any]", connection)
     connection.scope["user"] = None
+    _check_media_type(request)
     if handler.opt.get("open"):
         if request.method not in _SAFE:
             await _check_anonymous(request, form=bool(handler.opt.get("pre_session")))
@@ -153,7 +155,13 @@ async def _check_anonymous(request: Request[Any, Any, Any], *, form: bool) -> No
         await _check_pre_session(request)
     elif request.headers.get("sec-fetch-site") in _ELSEWHERE:
         raise ProblemError(403, "csrf", "This request comes from another site.")
-    elif not request.headers.get("content-type", "application/json").startswith("application/json"):
+
+
+def _check_media_type(request: Request[Any, Any, Any]) -> None:
+    """The API takes JSON alone, so that nothing a plain form can send is ever read as an order."""
+    if request.method in _SAFE or not request.url.path.startswith("/api/"):
+        return
+    if request.headers.get("content-type", _JSON).partition(";")[0].strip().lower() != _JSON:
         raise ProblemError(415, "unsupported_media_type", "Send the body as application/json.")
 
 

@@ -86,6 +86,15 @@ async def test_an_unknown_name_and_a_wrong_password_get_the_same_answer(client: 
     assert wrong.json() | {"trace_id": ""} == unknown.json() | {"trace_id": ""}
 
 
+@pytest.mark.parametrize("name", ["a\x00bc", "a\nb", "x" * 60_000])
+async def test_a_name_that_nobody_can_have_is_not_asked_for(client: Client, world: World, name: str) -> None:
+    async def never(_username: str) -> Any:
+        raise AssertionError("PostgreSQL takes no such text")
+
+    world.store.credentials = never  # type: ignore[method-assign,assignment]
+    assert (await log_in(client, name)).json()["code"] == "wrong_credentials"
+
+
 async def test_wrong_passwords_delay_and_the_right_one_ends_the_delay(client: Client, world: World) -> None:
     await register(client)
     for _ in range(3):

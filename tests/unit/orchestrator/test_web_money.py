@@ -22,7 +22,8 @@ class Desk:
 
     def __init__(self, world: World, client: httpx.AsyncClient, user_id: UUID, token: str) -> None:
         self.world, self.client, self.user_id = world, client, user_id
-        self._headers = {"Authorization": f"Bearer {token}"}
+        self.authorization = f"Bearer {token}"
+        self._headers = {"Authorization": self.authorization}
 
     async def get(self, path: str) -> Any:
         return await self.client.get(path, headers=self._headers)
@@ -90,6 +91,41 @@ async def test_a_setting_that_does_not_fit_is_named_and_nothing_is_saved(desk: D
 async def test_what_is_no_json_object_is_a_problem(desk: Desk, raw: str) -> None:
     reply = await desk.send("PATCH", "/api/settings", raw=raw)
     assert (reply.status_code, reply.json()["code"]) == (400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    ("raw", "field"),
+    [
+        ('{"auto_trade_enabled": "true"}', "auto_trade_enabled"),
+        ('{"auto_trade_enabled": 1}', "auto_trade_enabled"),
+        ('{"version": "1"}', "version"),
+        ('{"leverag\\u0065": 1e1}', "leverage"),
+        ('{"leverage": 5, "leverage": 1e1}', "leverage"),
+        ('{"max_daily_loss": "0.000000001"}', "max_daily_loss"),
+        ('{"fixed_order_size": 99999.999999999}', "fixed_order_size"),
+        ("", "body"),
+        ("[]", "body"),
+    ],
+)
+async def test_nothing_is_coerced_or_rounded_unseen(desk: Desk, raw: str, field: str) -> None:
+    reply = await desk.send("PATCH", "/api/settings", raw=raw)
+    assert reply.status_code == 400, reply.text
+    assert list(reply.json()["fields"]) == [field]
+    assert (await desk.get("/api/settings")).json()["version"] == 1
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+async def test_what_a_plain_form_can_send_is_no_order(desk: Desk, media_type: str) -> None:
+    headers = {"Authorization": desk.authorization, "Content-Type": media_type}
+    reply = await desk.client.patch("/api/settings", content=b'{"leverage": "5"}', headers=headers)
+    assert (reply.status_code, reply.json()["code"]) == (415, "unsupported_media_type")
+
+
+async def test_a_symbol_that_nobody_can_list_is_refused(desk: Desk) -> None:
+    desk.world.signal()
+    for odd in ("%00", "A" * 41, "BTC%20USDT", ""):
+        assert (await desk.get(f"/api/signals?symbol={odd}")).status_code == 400
+    assert len((await desk.get("/api/signals?symbol=BTCUSDT")).json()["signals"]) == 1
 
 
 async def test_real_money_is_not_available_and_changes_nothing(desk: Desk) -> None:
