@@ -1,6 +1,7 @@
 """The only door to pandas-ta: the wider indicator set of the few shortlisted symbols that go to the analyst.
 
-pandas-ta is called with `talib=False` throughout: its figures change silently where TA-Lib happens to be installed.
+pandas-ta is called with `talib=False` throughout: its figures change silently where TA-Lib happens to be installed. Indicators that call
+others inside (supertrend, stochastic RSI) do not hand that on, so it is also told that there is no TA-Lib.
 Its own CCI is left out: in 0.4.71b0 it is off by orders of magnitude.
 """
 
@@ -56,7 +57,9 @@ def load() -> None:
 def _pandas_ta() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return importlib.import_module("pandas_ta")
+        ta = importlib.import_module("pandas_ta")
+        importlib.import_module("pandas_ta.maps").Imports["talib"] = False
+        return ta
 
 
 def _frame(candles: Candles) -> tuple[Any, Any]:

@@ -1,5 +1,6 @@
 """pandas-ta's wider set: the figures that TA-Lib also knows agree with it, and too little history is left out."""
 
+import json
 import subprocess
 import sys
 
@@ -29,6 +30,19 @@ def test_what_talib_also_knows_agrees_with_it() -> None:
         "AROONU_14": up[-1],
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-6)
+
+
+def test_no_figure_changes_where_talib_is_not_installed() -> None:
+    code = """
+import importlib.util, json
+from tests.unit.engine.test_features import candles
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "talib" else found(name, *rest)
+from engine.indicators import widen
+print(json.dumps(widen(candles(5, 120))))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert json.loads(done.stdout) == widen(candles(5, 120))
 
 
 def test_the_names_are_the_same_for_every_symbol() -> None:
