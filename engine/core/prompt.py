@@ -23,6 +23,9 @@ MOST_REPLY: Final = 20_000
 MOST_BRACES: Final = 100
 """Places at which an object is looked for: a reply of nothing but braces must not cost seconds."""
 
+_QUOTED: Final = re.compile(r"""(['"]).*\1""", re.DOTALL)
+"""What msgspec repeats of a value that it refuses."""
+
 _BEGINS_LIKE_AN_OBJECT: Final = re.compile(r'\{\s*"')
 
 SYSTEM: Final = """You judge one futures trade candidate at a time. Answer with exactly one JSON object and nothing else, of this form:
@@ -79,7 +82,7 @@ def read_reply(text: str, model: str) -> Verdict | str:
     try:
         reply = msgspec.convert(found[0], Reply)
     except msgspec.ValidationError as error:
-        return f"the reply does not fit the schema: {error}"
+        return f"the reply does not fit the schema: {_QUOTED.sub('a value', str(error))}"
     return _verdict(reply, model)
 
 

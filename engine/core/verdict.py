@@ -10,7 +10,8 @@ from typing import Final
 import msgspec
 
 from engine.core.instrument import InstrumentRules
-from shared.analysis import Candidate, Instrument, Rejection, RejectionReason, Signal
+from engine.core.whales import expected_side
+from shared.analysis import Candidate, Instrument, Rejection, RejectionReason, Signal, WhaleView
 from shared.enums import AnalystKind, BracketsSource, Side
 from shared.margin import Bracket, round_to_tick
 
@@ -81,7 +82,7 @@ def judge(verdict: Verdict, ground: Ground, min_confidence: int) -> Signal | Rej
         min_confidence: 0..100.
     """
     symbol = ground.candidate.symbol
-    waits = _not_a_trade(verdict, min_confidence)
+    waits = _not_a_trade(verdict, min_confidence) or _against_whales(verdict.side, ground.candidate.whale)
     if waits is not None:
         return Rejection(symbol=symbol, reason=waits[0], detail=waits[1])
     if verdict.side is None or verdict.stop_loss is None or verdict.take_profit is None:
@@ -103,6 +104,13 @@ def _not_a_trade(verdict: Verdict, min_confidence: int) -> _No | None:
     if verdict.confidence < min_confidence:
         return RejectionReason.LOW_CONFIDENCE, f"confidence {verdict.confidence} of {min_confidence}: {verdict.reasoning}"
     return None
+
+
+def _against_whales(side: Side | None, view: WhaleView | None) -> _No | None:
+    """The screener vetoed by the candidate's direction; an analyst may have turned it round."""
+    if side is None or view is None or expected_side(view) is not side.opposite:
+        return None
+    return RejectionReason.WHALE_VETO, f"{view.signal} against {side}: {', '.join(view.reasons)}"
 
 
 def _wrong_geometry(side: Side, price: Decimal, stop: Decimal, target: Decimal, age_ms: int) -> _No | None:

@@ -91,6 +91,14 @@ def test_what_is_not_the_one_object_is_refused_in_words_that_do_not_repeat_it(te
     assert "dip" not in refusal_of(text)
 
 
+@pytest.mark.parametrize("said", ["BUY dip", "it's a 'dip'", "dip\n'"])
+def test_a_side_that_a_model_made_up_is_not_repeated(said: str) -> None:
+    refusal = refusal_of(json.dumps({**json.loads(LONG), "signal": said, "reasoning": ""}))
+
+    assert "$.signal" in refusal
+    assert "dip" not in refusal
+
+
 def test_a_long_story_is_cut_and_put_on_one_line() -> None:
     verdict = verdict_of(json.dumps({**json.loads(LONG), "reasoning": "why\n" * 1000}))
     assert "\n" not in verdict.reasoning

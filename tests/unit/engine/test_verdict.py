@@ -124,19 +124,32 @@ def test_more_evidence_never_means_less_confidence(names: set[str], another: str
     assert argue(case({**fewer, another: GOOD[another]})).confidence >= argue(case(fewer)).confidence
 
 
+PUMP = WhaleView(
+    symbol="XUSDT",
+    signal=WhaleSignal.PUMP_IMMINENT,
+    confidence=80,
+    pressure=LiquidationPressure.NONE,
+    long_liquidations_usd=0,
+    short_liquidations_usd=0,
+    pump_points=80,
+    dump_points=0,
+)
+
+
+def test_an_analyst_that_turns_a_candidate_round_is_vetoed_where_whales_stand_against_it() -> None:
+    seen = ground()
+    with_whale = msgspec.structs.replace(seen, candidate=msgspec.structs.replace(seen.candidate, whale=PUMP))
+
+    turned = judge(SHORT, with_whale, 75)
+
+    assert isinstance(turned, Rejection)
+    assert turned.reason is RejectionReason.WHALE_VETO
+    assert isinstance(judge(LONG, with_whale, 75), Signal)
+
+
 def test_a_whale_speaks_only_for_its_own_direction() -> None:
-    pump = WhaleView(
-        symbol="XUSDT",
-        signal=WhaleSignal.PUMP_IMMINENT,
-        confidence=80,
-        pressure=LiquidationPressure.NONE,
-        long_liquidations_usd=0,
-        short_liquidations_usd=0,
-        pump_points=80,
-        dump_points=0,
-    )
-    assert argue(case({}, Side.LONG, pump)).confidence == argue(case({}, Side.LONG)).confidence + 30
-    assert argue(case({}, Side.SHORT, pump)).confidence == argue(case({}, Side.SHORT)).confidence
+    assert argue(case({}, Side.LONG, PUMP)).confidence == argue(case({}, Side.LONG)).confidence + 30
+    assert argue(case({}, Side.SHORT, PUMP)).confidence == argue(case({}, Side.SHORT)).confidence
 
 
 def test_missing_figures_are_no_evidence() -> None:
