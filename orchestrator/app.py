@@ -25,7 +25,9 @@ from orchestrator.jobs import Pulse
 from orchestrator.settings import OrchestratorSettings, read_settings
 from orchestrator.store.logins import SqlLogins, SqlPreferences
 from orchestrator.store.reads import SqlReads
+from orchestrator.store.sent_forms import RedisSentForms
 from orchestrator.store.throttle import RedisThrottle
+from orchestrator.web.addresses import Addresses
 from orchestrator.web.auth import Auth, Tokens
 from orchestrator.web.doors import Doors
 from orchestrator.web.health import Health, Source
@@ -97,6 +99,8 @@ def compose(parts: Orchestrator) -> Doors:
         market=market,
         hub=Hub(parts.live_log, reads, market, auth, parts.clock, most_streams=MOST_STREAMS),
         health=Health(_sources(parts), parts.clock),
+        forms=RedisSentForms(parts.redis),
+        addresses=Addresses(settings.trusted_proxies),
         secure=settings.secure_cookies,
     )
 

@@ -747,6 +747,18 @@ class Throttle(Protocol):
         ...
 
 
+class SentForms(Protocol):
+    """Remembers for a while which forms were sent, for all replicas of the site, so that a double tap does a thing once."""
+
+    async def first(self, user_id: UUID, token: str) -> bool:
+        """Whether this is the first time that a user sends this token."""
+        ...
+
+    async def forget(self, user_id: UUID, token: str) -> None:
+        """What the form asked for could not be done: it may be sent again."""
+        ...
+
+
 class SettingsChanges(msgspec.Struct, frozen=True, kw_only=True):
     """What a user wants changed; None means unchanged. Bounds were checked at the door."""
 

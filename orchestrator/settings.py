@@ -5,6 +5,7 @@ No exchange key and no AI key is read here: those reach the engine only.
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 import msgspec
 
@@ -38,6 +39,7 @@ class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     recent_signal_minutes: int = 60
     registration_open: bool = True
     secure_cookies: bool = True
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     database_pool_size: int = 10
     market_clock_url: str = ""
     log_format: str = "json"
@@ -75,6 +77,7 @@ def read_settings(env: Mapping[str, str], *, logs_people_in: bool = True) -> Orc
         recent_signal_minutes=_number(env, "RECENT_SIGNAL_MINUTES", defaults.recent_signal_minutes, int, 0, 10_080),
         registration_open=_flag(env, "REGISTRATION_OPEN", defaults.registration_open),
         secure_cookies=_flag(env, "SECURE_COOKIES", defaults.secure_cookies),
+        trusted_proxies=_networks(env, "TRUSTED_PROXIES"),
         database_pool_size=_number(env, "DATABASE_POOL_SIZE", defaults.database_pool_size, int, 1, 200),
         market_clock_url=_url(env, "MARKET_CLOCK_URL", "", ("http://", "https://")),
         log_format=_choice(env, "LOG_FORMAT", defaults.log_format, ("text", "json")),
@@ -122,6 +125,14 @@ def _flag(env: Mapping[str, str], name: str, default: bool) -> bool:
     if text not in _TRUE | _FALSE:
         raise SettingsError(f"{name} must be true or false")
     return text in _TRUE
+
+
+def _networks(env: Mapping[str, str], name: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    given = [part.strip() for part in env.get(name, "").split(",") if part.strip()]
+    try:
+        return tuple(ip_network(part) for part in given)
+    except ValueError as error:
+        raise SettingsError(f"{name} must be addresses or networks, with commas between") from error
 
 
 def _choice(env: Mapping[str, str], name: str, default: str, allowed: tuple[str, ...]) -> str:

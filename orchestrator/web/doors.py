@@ -6,7 +6,8 @@ from typing import Any
 from litestar import Request
 from litestar.datastructures import State
 
-from orchestrator.ports import Bus, Clock, Desk, Logins, Preferences, Reads
+from orchestrator.ports import Bus, Clock, Desk, Logins, Preferences, Reads, SentForms
+from orchestrator.web.addresses import Addresses
 from orchestrator.web.auth import Auth, Viewer
 from orchestrator.web.health import Health
 from orchestrator.web.hub import Hub
@@ -17,7 +18,7 @@ Asked = Request[Viewer, Any, State]
 
 @dataclass(frozen=True, kw_only=True)
 class Doors:
-    """Everything behind the routes. `secure` says whether cookies are for https only, `extras` is what pages keep."""
+    """Everything behind the routes. `secure` says whether cookies are for https only, `extras` is what pages keep of no consequence."""
 
     auth: Auth
     logins: Logins
@@ -29,6 +30,8 @@ class Doors:
     market: Market
     hub: Hub
     health: Health
+    forms: SentForms
+    addresses: Addresses = field(default_factory=Addresses)
     secure: bool = True
     extras: dict[str, Any] = field(default_factory=dict)
 

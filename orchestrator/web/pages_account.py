@@ -102,7 +102,7 @@ async def settings_form(request: Asked) -> Response[str]:
     values = {name: form.get(name, "") for name in (*BOUNDS, "version")}
     if errors:
         return await _settings(request, values, errors)
-    if not first_time(request, form):
+    if not await first_time(request, form):
         return see("/dashboard/settings", "again")
     changes = SettingsChanges(**{name: int(value) if name == "max_positions" else value for name, value in found.items()})  # type: ignore[arg-type]
     version = int(form["version"]) if form.get("version", "").isdecimal() else None

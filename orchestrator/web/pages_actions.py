@@ -44,7 +44,7 @@ async def close_form(request: Asked, position_id: FromPath[str]) -> Response[str
     quantity, fault = _quantity_of(form, row)
     if fault:
         return await _position(request, position_id, form, {"quantity": fault})
-    if not first_time(request, form):
+    if not await first_time(request, form):
         return see(back, "again")
     done = await doors.desk.close(request.user.id, row.id, quantity)
     if isinstance(done, Refusal):
@@ -60,7 +60,7 @@ async def protect_form(request: Asked, position_id: FromPath[str]) -> Response[s
     wanted, faults = _protection_of(form, row)
     if faults:
         return await _position(request, position_id, form, faults)
-    if not first_time(request, form):
+    if not await first_time(request, form):
         return see(back, "again")
     done = await doors_of(request).desk.amend(
         request.user.id,
@@ -81,7 +81,7 @@ async def approve_form(request: Asked, approval_id: FromPath[str]) -> Response[s
     Raises:
         ProblemError: It could not be entered, with the reason.
     """
-    if not first_time(request, await form_of(request)):
+    if not await first_time(request, await form_of(request)):
         return see("/dashboard/positions", "again")
     done = await doors_of(request).desk.approve(request.user.id, id_of(approval_id))
     if isinstance(done, Refusal):
@@ -96,7 +96,7 @@ async def decline_form(request: Asked, approval_id: FromPath[str]) -> Response[s
     Raises:
         ProblemError: It was not there any more, with the reason.
     """
-    if not first_time(request, await form_of(request)):
+    if not await first_time(request, await form_of(request)):
         return see("/dashboard", "again")
     refusal = await doors_of(request).desk.decline(request.user.id, id_of(approval_id))
     if refusal is not None:
@@ -126,7 +126,7 @@ async def stop_form(request: Asked) -> Response[str]:
     """Auto-trading off; positions kept or closed."""
     form = await form_of(request)
     close = form.get("positions") == "close"
-    if not first_time(request, form):
+    if not await first_time(request, form):
         return see("/dashboard", "again")
     done = await doors_of(request).desk.stop(request.user.id, close_positions=close)
     left = [item for item in done.positions if item.result != "closed"] if close else []
@@ -175,7 +175,7 @@ async def admin_page(request: Asked) -> Response[str]:
 @post("/dashboard/admin/scan", include_in_schema=False, opt={"role": "ADMIN"})
 async def scan_form(request: Asked) -> Response[str]:
     """Queues a scan."""
-    if first_time(request, await form_of(request)):
+    if await first_time(request, await form_of(request)):
         await doors_of(request).desk.request_scan()
     return see("/dashboard/admin", "scan")
 

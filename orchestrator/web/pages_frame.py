@@ -1,8 +1,7 @@
 """What every page of somebody who is logged in needs, and how forms come in and lead on."""
 
 import hashlib
-from collections import OrderedDict
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
@@ -12,36 +11,19 @@ from orchestrator.ports import ApprovalRow, UserRow
 from orchestrator.web.doors import Asked, doors_of
 from orchestrator.web.pages_render import look, notice_of, tabs_for
 from orchestrator.web.problems import not_found, unauthorized
+from orchestrator.web.sent import spend_form
 
 PAGE_SIZE = 50
 _LONGEST_FIELD = 500
-_TOKENS_KEPT = 4096
 
 
-class SentForms:
-    """The form tokens that were sent already, so that a double tap does a thing once.
-
-    Kept in the process that answers: a second tap reaches the same one within moments. What a form does is safe to repeat besides.
-    """
-
-    def __init__(self) -> None:
-        self._seen: OrderedDict[tuple[UUID | None, str], None] = OrderedDict()
-
-    def first(self, user_id: UUID | None, token: str) -> bool:
-        """Whether this is the first time that a user sends this token."""
-        key = (user_id, token)
-        if key in self._seen:
-            return False
-        self._seen[key] = None
-        while len(self._seen) > _TOKENS_KEPT:
-            self._seen.popitem(last=False)
-        return True
-
-
-def first_time(request: Asked, form: dict[str, str]) -> bool:
-    """Whether this form was not sent before."""
-    sent = cast("SentForms", doors_of(request).extras.setdefault("sent_forms", SentForms()))
-    return sent.first(request.user.id, form.get("form_token", ""))
+async def first_time(request: Asked, form: dict[str, str]) -> bool:
+    """Whether this form was not sent before; a form without a token cannot tell, and is judged by what it asks for alone."""
+    token = form.get("form_token", "")
+    if not token or not await doors_of(request).forms.first(request.user.id, token):
+        return not token
+    spend_form(request, token)
+    return True
 
 
 async def form_of(request: Asked) -> dict[str, str]:

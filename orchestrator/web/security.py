@@ -120,8 +120,9 @@ def pre_session(request: Request[Any, Any, Any]) -> tuple[str, Cookie]:
 
 
 def address_of(request: Request[Any, Any, Any]) -> str:
-    """Where a request comes from; a header that anybody can set is not asked."""
-    return request.client.host if request.client else ""
+    """Where a request comes from, as far as anybody whose word counts can tell."""
+    peer = request.client.host if request.client else ""
+    return doors_of(request).addresses.of(peer, ",".join(request.headers.getall("x-forwarded-for", [])))
 
 
 def end_login(request: Request[Any, Any, Any], response: Response[Any]) -> None:

@@ -23,6 +23,7 @@ from orchestrator.web.doors import Doors
 from orchestrator.web.live import live_router
 from orchestrator.web.problems import ErrorPage, exception_handlers, trace_middleware
 from orchestrator.web.security import before_send, guard
+from orchestrator.web.sent import give_form_back
 
 MAX_BODY = 64 * 1024
 """No form and no body of ours is a tenth of it."""
@@ -63,6 +64,7 @@ def create_site(
         guards=[guard],
         middleware=[trace_middleware],
         before_send=[before_send],
+        after_exception=[give_form_back],
         exception_handlers=exception_handlers(error_page),
         lifespan=[lifespan],
         openapi_config=OpenAPIConfig(

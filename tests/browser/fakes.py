@@ -69,6 +69,21 @@ class FakeClock:
         return datetime.now(UTC)
 
 
+class FakeForms:
+    """Remembers every form token."""
+
+    def __init__(self) -> None:
+        self.seen: set[tuple[UUID, str]] = set()
+
+    async def first(self, user_id: UUID, token: str) -> bool:
+        new = (user_id, token) not in self.seen
+        self.seen.add((user_id, token))
+        return new
+
+    async def forget(self, user_id: UUID, token: str) -> None:
+        self.seen.discard((user_id, token))
+
+
 class OpenThrottle:
     """Nobody waits."""
 
@@ -416,7 +431,7 @@ def site_of(world: FakeWorld, market: FakeMarket, bus: FakeBus) -> Litestar:
         try:
             yield Doors(
                 auth=auth, logins=anything, reads=anything, preferences=anything, desk=anything, bus=bus, clock=clock, market=market,
-                hub=hub, health=Health(sources, clock), secure=False,
+                hub=hub, health=Health(sources, clock), forms=FakeForms(), secure=False,
             )  # fmt: skip
         finally:
             hub.shut_down()

@@ -49,6 +49,7 @@ def test_a_missing_setting_stops_the_start_with_its_name(name: str) -> None:
         ("BINANCE_DRY_RUN", "perhaps"),
         ("REGISTRATION_OPEN", "2"),
         ("SECURE_COOKIES", "x"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8, proxy.internal"),
         ("LOG_FORMAT", "xml"),
         ("ORCHESTRATOR_PORT", "70000"),
         ("MARKET_CLOCK_URL", "sandbox"),

@@ -10,6 +10,7 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from orchestrator.errors import StoreUnavailable
 from tests.browser.fakes import HOSTILE, FakeBus, FakeMarket, FakeWorld, fill, position_row, site_of
 
 PASSWORD = "correct horse battery"
@@ -332,3 +333,31 @@ def test_an_error_page_says_the_mode_and_leads_back(made: World) -> None:
     assert 'href="/dashboard/panic"' in html
     made.visitor.client.cookies.clear()
     assert 'href="/dashboard"' not in made.visitor.read("/no/such/page", 404)
+
+
+def test_a_form_that_failed_on_its_source_may_be_sent_again(made: World) -> None:
+    fill(made.world, made.market)
+    page = f"/dashboard/positions/{made.world.live[0].id}"
+    path, text = f"{page}/close", made.visitor.read(page)
+    fields = {name: _value(text, name) for name in ("csrf_token", "form_token")} | {"part": "half"}
+    close = made.world.close
+
+    async def away(*_args: object, **_kwargs: object) -> Any:
+        raise StoreUnavailable("postgresql: OperationalError")
+
+    made.world.close = away  # type: ignore[method-assign]
+    assert made.visitor.client.post(path, data=fields, headers=HTML).status_code == 503
+    made.world.close = close  # type: ignore[method-assign]
+    sent = made.visitor.client.post(path, data=fields, headers=HTML, follow_redirects=False)
+    assert sent.headers["location"].endswith("say=partly-closed")
+    again = made.visitor.client.post(path, data=fields, headers=HTML, follow_redirects=False)
+    assert again.headers["location"].endswith("say=again")
+
+
+def test_forms_without_a_token_are_not_taken_for_one_another(made: World) -> None:
+    csrf = _value(made.visitor.read("/dashboard/stop"), "csrf_token")
+    for _ in range(2):
+        reply = made.visitor.client.post(
+            "/dashboard/stop", data={"csrf_token": csrf, "positions": "keep"}, follow_redirects=False
+        )
+        assert reply.headers["location"].endswith("say=stopped")

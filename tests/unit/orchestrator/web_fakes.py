@@ -45,6 +45,7 @@ from orchestrator.ports import (
     SymbolResult,
     UserRow,
 )
+from orchestrator.web.addresses import Addresses
 from orchestrator.web.auth import Auth, Tokens
 from orchestrator.web.doors import Doors
 from orchestrator.web.health import Health, Source
@@ -53,6 +54,7 @@ from orchestrator.web.market import Market
 from orchestrator.web.pages import error_page, pages_router
 from orchestrator.web.site import create_site
 from shared.analysis import MarksReply, WhalesReply
+from tests.browser.fakes import FakeForms
 
 NOW = datetime(2025, 9, 22, 6, 0, tzinfo=UTC)
 WALL = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -370,6 +372,7 @@ class World:
         self.auth = Auth(self.store, self.throttle, self.clock, self.tokens, registration_open=registration_open)
         self.market = Market(self.engine, self.clock)
         self.hub = Hub(self.log, self.store, self.market, self.auth, self.clock, most_streams=most_streams)
+        self.forms, self.addresses = FakeForms(), Addresses()
         self.sources: list[Source] = []
         self.health = Health(self.sources, self.clock)
 
@@ -385,6 +388,8 @@ class World:
             market=self.market,
             hub=self.hub,
             health=self.health,
+            forms=self.forms,
+            addresses=self.addresses,
         )
 
     @asynccontextmanager
