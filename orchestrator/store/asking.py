@@ -48,11 +48,25 @@ async def by_key[T: msgspec.Struct](database: Database, table: type[Any], key: U
     """
     columns = ", ".join(kind.__struct_fields__)
     statement = f"SELECT {columns} FROM {table.__tablename__} WHERE id = %s"  # noqa: S608 - names of our own classes only
-    async with _named(), database.autocommit.connect() as connection:
-        driver = (await connection.get_raw_connection()).driver_connection
-        cursor = await cast("psycopg.AsyncConnection[Any]", driver).execute(statement, (key,))
-        row = await cursor.fetchone()
+    async with _named():
+        row = await _row(database, statement, key, again=True)
     return None if row is None else kind(**dict(zip(kind.__struct_fields__, row, strict=True)))
+
+
+async def _row(database: Database, statement: str, key: UUID, *, again: bool) -> tuple[Any, ...] | None:
+    """Asks; a connection that died in the pool a moment ago is given up, and another is asked once."""
+    async with database.autocommit.connect() as connection:
+        driver = cast("psycopg.AsyncConnection[Any]", (await connection.get_raw_connection()).driver_connection)
+        try:
+            cursor = await driver.execute(statement, (key,))
+            return cast("tuple[Any, ...] | None", await cursor.fetchone())
+        except psycopg.OperationalError:
+            if not driver.closed:
+                raise
+            await connection.invalidate()
+            if not again:
+                raise
+    return await _row(database, statement, key, again=False)
 
 
 @asynccontextmanager

@@ -10,9 +10,13 @@ from pathlib import Path
 import alembic.command
 import alembic.config
 import msgspec
+import psycopg
 import sqlalchemy
+import sqlalchemy.event
 import sqlalchemy.exc
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.log import logger
@@ -31,6 +35,9 @@ CONNECT_TIMEOUT_SECONDS = 5
 POOL_TIMEOUT_SECONDS = 5
 KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 """A server whose machine is gone is noticed within seconds rather than hours."""
+
+PING_AFTER_SECONDS = 1.0
+"""A connection that answered a moment ago is not asked whether it lives: that question would double what a short read costs."""
 
 RETRY_SECONDS = 0.5
 MIGRATION_LOCK = 0x4E54_0001
@@ -82,13 +89,32 @@ def open_database(database_url: str, *, pool_size: int = 10) -> Database:
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=POOL_TIMEOUT_SECONDS,
-        pool_pre_ping=True,
         hide_parameters=True,
         json_serializer=_json,
         json_deserializer=msgspec.json.decode,
         connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "options": _options(), **KEEPALIVE},
     )
+    _ping_idle_connections(engine.sync_engine)
     return Database(engine)
+
+
+def _ping_idle_connections(engine: sqlalchemy.Engine) -> None:
+    """As pool_pre_ping, for connections alone that lay in the pool for PING_AFTER_SECONDS; a dead one ends all that are as old."""
+
+    def lay_down(_connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+        record.info["idle_since"] = time.monotonic()
+
+    def take_up(connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
+        idle_since = record.info.get("idle_since")
+        if idle_since is None or time.monotonic() - idle_since < PING_AFTER_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except psycopg.Error as error:
+            raise sqlalchemy.exc.InvalidatePoolError from error
+
+    sqlalchemy.event.listen(engine, "checkin", lay_down)
+    sqlalchemy.event.listen(engine, "checkout", take_up)
 
 
 def driver_url(database_url: str) -> sqlalchemy.URL:
