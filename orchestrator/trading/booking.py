@@ -12,6 +12,7 @@ from uuid import UUID
 
 from msgspec import structs
 
+from orchestrator.core.answer import trades_of
 from orchestrator.core.barriers import Payment
 from orchestrator.core.ledger import Entry, entries_of_fill, entry_of_funding
 from orchestrator.core.order import UNDER_WAY, OrderStatus
@@ -76,7 +77,7 @@ async def book_entry(
         unit: Holding the trader's row.
         trader: The locked row.
         order_id: Of the entry.
-        report: FILLED, with at least one fill.
+        report: FILLED, with at least one fill, and an answer to this order.
         position_id: A new id.
         now: Market time.
         also: More fields of the order to set.
@@ -90,7 +91,7 @@ async def book_entry(
     position = await _opened(unit, order, report, position_id)
     await unit.positions.add(position)
     entries: list[Entry] = []
-    for fill in report.fills:
+    for fill in trades_of(report):
         if await unit.fills.add(_fill_record(order, fill, position.id, opens=True)):
             entries += entries_of_fill(
                 order.client_order_id, fill.trade_id, fill.at, realized_pnl=ZERO, fee=fill.fee, liquidation_fee=ZERO
@@ -117,11 +118,13 @@ async def book_close(
     position = await unit.positions.get(order.position_id)
     if position is None or position.status not in LIVE:
         return None
-    before = await unit.fills.of_position(position.id)
-    holding = replay(position.side, [*map(_trade, before), *(_wire_trade(fill) for fill in report.fills)])
+    before, fills = await unit.fills.of_position(position.id), trades_of(report)
+    holding = replay(position.side, [*map(_trade, before), *(_wire_trade(fill) for fill in fills)])
+    if holding.size < 0:
+        raise Conflict(f"order {order.client_order_id} would close more of {order.symbol} than there is")
     entries: list[Entry] = []
-    for number, fill in enumerate(report.fills, start=1):
-        liquidation_fee = booked(report.liquidation_fee) if number == len(report.fills) else ZERO
+    for number, fill in enumerate(fills, start=1):
+        liquidation_fee = booked(report.liquidation_fee) if number == len(fills) else ZERO
         realized = holding.realized[fill.trade_id]
         record = _fill_record(order, fill, position.id, opens=False, realized=realized, liquidation_fee=liquidation_fee)
         if await unit.fills.add(record):
@@ -139,7 +142,7 @@ async def book_close(
         holding,
         liquidation_fees=sum((fill.liquidation_fee for fill in before), ZERO) + report.liquidation_fee,
         reason=_reason(order, report),
-        at=report.fills[-1].at,
+        at=max(fill.at for fill in fills),
     )
     changed = await change_position(unit, position, after)
     if changed.status not in LIVE:

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from orchestrator.core.order import LIVE, OrderStatus, Refusal, RefusalReason
+from orchestrator.core.answer import Asked
+from orchestrator.core.order import LIVE, OrderPurpose, OrderStatus, Refusal, RefusalReason, may_become
 from orchestrator.ports import ClaimRecord, OrderRecord, RefusalRecord, SignalRecord, Trader, UnitOfWork
 from orchestrator.trading.accounts import Standing, account_of
 from shared.execution import EntryRequest
@@ -21,10 +22,10 @@ async def free_entry(unit: UnitOfWork, order_id: UUID, status: OrderStatus, refu
     """Ends a live entry and frees its claim, in the caller's transaction that holds the user's row.
 
     Returns:
-        False when the order was final already or moved.
+        False when the order was final already, or has gone where it cannot end so: what was approved no longer expires.
     """
     order = await unit.orders.get(order_id)
-    if order is None or order.status not in LIVE:
+    if order is None or order.status not in LIVE or not may_become(order.status, status):
         return False
     if await unit.orders.advance(order, status, reason=refusal.reason.value, detail=refusal.detail, settled_at=now) is None:
         return False
@@ -62,6 +63,21 @@ def entry_request(order: OrderRecord, trader: Trader, standing: Standing) -> dic
     )
     body: dict[str, object] = to_builtins(request)
     return body
+
+
+def asked_by(order: OrderRecord) -> Asked:
+    """What a report must answer."""
+    return Asked(
+        client_order_id=order.client_order_id,
+        symbol=order.symbol,
+        side=order.side,
+        mode=order.mode,
+        dry_run=order.dry_run,
+        opens=order.purpose is OrderPurpose.ENTRY,
+        leverage=order.leverage,
+        notional=order.notional,
+        quantity=order.quantity,
+    )
 
 
 def refusal_record(refusal: Refusal, signal: SignalRecord, user_id: UUID | None, at: datetime) -> RefusalRecord:

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 from msgspec import structs
 
+from orchestrator.core.answer import wrong_with
 from orchestrator.core.order import UNDER_WAY, OrderPurpose, OrderStatus, Refusal, RefusalReason, client_order_id
 from orchestrator.core.position import LIVE, CloseReason, PositionStatus
 from orchestrator.errors import EngineRefused, EngineUnavailable
@@ -30,7 +31,7 @@ from orchestrator.ports import (
 from orchestrator.trading import announce
 from orchestrator.trading.accounts import account_of
 from orchestrator.trading.booking import book_close, change_position
-from orchestrator.trading.claims import CARRY
+from orchestrator.trading.claims import CARRY, asked_by
 from shared.enums import ExecutionStatus
 from shared.execution import CloseRequest, ExecutionReport, Trigger
 from shared.margin import floor_to_step
@@ -98,6 +99,9 @@ class Close:
 
     async def book(self, order: OrderRecord, report: ExecutionReport) -> Closed | Refusal:
         """What a report does to a close: fills, the position as it was, or an open question. Safe to repeat."""
+        wrong = wrong_with(asked_by(order), report)
+        if wrong is not None:
+            return await self._leave_unknown(order, f"the report does not answer the order: {wrong}", alarming=True)
         if report.status is ExecutionStatus.FILLED and report.fills:
             return await self._reduce(order, report)
         if report.status is ExecutionStatus.REFUSED:
@@ -191,11 +195,10 @@ class Close:
             return Refusal(reason=RefusalReason.NOT_OPEN, detail=f"the close of {order.symbol} was ended before")
         return _closed(position, settled.quantity or Decimal(0))
 
-    async def _leave_unknown(self, order: OrderRecord, why: str) -> Refusal:
+    async def _leave_unknown(self, order: OrderRecord, why: str, *, alarming: bool = False) -> Refusal:
         """Leaves the outcome open for `settle`; the position stays CLOSING, which is not flat."""
-        logger().warning(
-            "the outcome of a close is unknown", client_order_id=order.client_order_id, symbol=order.symbol, detail=why
-        )
+        tell = logger().error if alarming and order.detail != why else logger().warning
+        tell("the outcome of a close is unknown", client_order_id=order.client_order_id, symbol=order.symbol, detail=why)
         async with self._transactions() as unit:
             await unit.orders.advance(order, OrderStatus.UNKNOWN, detail=why, carried_until=self._clock.wall())
             await unit.commit()

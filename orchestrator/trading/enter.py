@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 
+from orchestrator.core.answer import wrong_with
 from orchestrator.core.order import OrderPurpose, OrderStatus, Refusal, RefusalReason, client_order_id
 from orchestrator.core.risk import OrderIntent, Plan, size_entry
 from orchestrator.errors import Conflict, EngineRefused, EngineUnavailable
@@ -32,7 +33,7 @@ from orchestrator.ports import (
 from orchestrator.trading import announce
 from orchestrator.trading.accounts import Marks, Standing, standing_of
 from orchestrator.trading.booking import book_entry
-from orchestrator.trading.claims import CARRY, claim_of, entry_request, free_entry, refusal_record, taken
+from orchestrator.trading.claims import CARRY, asked_by, claim_of, entry_request, free_entry, refusal_record, taken
 from shared.enums import ExecutionStatus, Mode
 from shared.execution import EntryRequest, ExecutionReport
 from shared.wire import plain
@@ -120,6 +121,9 @@ class Enter:
 
     async def book(self, order: OrderRecord, report: ExecutionReport, received_at: datetime | None = None) -> Entered | Refusal:
         """What a report does to an entry: a position, a freed claim, or an open question. Safe to repeat."""
+        wrong = wrong_with(asked_by(order), report)
+        if wrong is not None:
+            return await self._leave_unknown(order, f"the report does not answer the order: {wrong}", alarming=True)
         if report.status is ExecutionStatus.FILLED and report.fills:
             return await self._open(order, report, received_at)
         if report.status is ExecutionStatus.REFUSED:
@@ -242,11 +246,10 @@ class Enter:
             reason=RefusalReason.OUTCOME_UNKNOWN, detail=f"the entry in {order.symbol} was ended before its fill was booked"
         )
 
-    async def _leave_unknown(self, order: OrderRecord, why: str) -> Refusal:
+    async def _leave_unknown(self, order: OrderRecord, why: str, *, alarming: bool = False) -> Refusal:
         """Leaves the outcome open for `settle`; the claim stays, so that nothing else enters this symbol."""
-        logger().warning(
-            "the outcome of an entry is unknown", client_order_id=order.client_order_id, symbol=order.symbol, detail=why
-        )
+        tell = logger().error if alarming and order.detail != why else logger().warning
+        tell("the outcome of an entry is unknown", client_order_id=order.client_order_id, symbol=order.symbol, detail=why)
         async with self._transactions() as unit:
             await unit.orders.advance(order, OrderStatus.UNKNOWN, detail=why, carried_until=self._clock.wall())
             await unit.commit()
