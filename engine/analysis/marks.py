@@ -64,7 +64,7 @@ async def _symbol(symbol: str, since: datetime, marks: Mapping[str, Mark], sourc
         age_ms=max(0, sources.clock.wall_ms() - mark.received_ms),
         bars=_told(bars, mark, since_ms, seen_ms),
         funding=[_event(funding, bars, mark) for funding in fundings],
-        since=at(_next_look(since_ms, now_ms, fundings)),
+        since=since if since_ms > now_ms else at(_next_look(since_ms, now_ms, fundings)),
     )
 
 

@@ -1,6 +1,6 @@
 """POST /marks: never anything before `since`, nothing lost between two looks, one missing symbol alone."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from engine.analysis import Sources, look
@@ -150,3 +150,11 @@ async def test_a_settlement_that_is_published_late_is_not_lost() -> None:
 async def test_a_since_in_the_future_is_handed_back() -> None:
     found = await Look().one(NOW_MS + 10 * MINUTE)
     assert (found.bars, found.since) == ([], at(NOW_MS + 10 * MINUTE))
+
+
+async def test_the_last_moment_that_a_calendar_knows_is_handed_back_too() -> None:
+    world = Look()
+    sources = Sources(market=world.world, snapshots=world.kept, clock=world.clock)
+    end = datetime.max.replace(tzinfo=UTC)
+    found = await look(MarksRequest(since={"X": end}), sources)
+    assert (found.marks["X"].bars, found.marks["X"].since) == ([], end)
