@@ -15,7 +15,7 @@ from orchestrator.ports import Bus, Clock, Engine, Entered, OrderRecord, SignalR
 from orchestrator.trading import announce
 from orchestrator.trading.accounts import Marks
 from orchestrator.trading.bounded import each
-from orchestrator.trading.claims import CARRY, entry_request
+from orchestrator.trading.claims import CARRY, entry_request, free_entry
 from orchestrator.trading.enter import Enter
 from orchestrator.trading.prices import fresh_marks
 
@@ -58,11 +58,14 @@ class Approve:
     async def decline(self, user_id: UUID, approval_id: UUID) -> Refusal | None:
         """Drops what waits; None when it is gone now, also when it was declined before."""
         async with self._transactions() as unit:
+            await unit.traders.lock(user_id)
             order = await _find(unit, user_id, approval_id)
-        if isinstance(order, Refusal):
-            return None if order.reason is RefusalReason.DECLINED else order
-        declined = Refusal(reason=RefusalReason.DECLINED, detail="declined by you")
-        await self._enter.free(order.id, OrderStatus.DECLINED, declined)
+            if isinstance(order, Refusal):
+                return None if order.reason is RefusalReason.DECLINED else order
+            declined = Refusal(reason=RefusalReason.DECLINED, detail="declined by you")
+            await free_entry(unit, order.id, OrderStatus.DECLINED, declined, self._clock.now())
+            await unit.commit()
+        await self._bus.publish(user_id, "status", {})
         await announce.approval(self._bus, order, f"{order.symbol} was declined.")
         return None
 
@@ -74,8 +77,16 @@ class Approve:
         return len(orders)
 
     async def _expire(self, order: OrderRecord) -> Refusal:
+        """Ends it, unless it was decided in another window meanwhile."""
         refusal = Refusal(reason=RefusalReason.APPROVAL_EXPIRED, detail=f"nobody approved {order.symbol} in time")
-        await self._enter.free(order.id, OrderStatus.EXPIRED, refusal)
+        async with self._transactions() as unit:
+            await unit.traders.lock(order.user_id)
+            waiting = await _find(unit, order.user_id, order.id)
+            if isinstance(waiting, Refusal):
+                return waiting
+            await free_entry(unit, order.id, OrderStatus.EXPIRED, refusal, self._clock.now())
+            await unit.commit()
+        await self._bus.publish(order.user_id, "status", {})
         await announce.approval(self._bus, order, f"{order.symbol} waited too long and expired.")
         return refusal
 
@@ -83,6 +94,9 @@ class Approve:
         order = await _find(unit, trader.id, approval_id)
         if isinstance(order, Refusal):
             return order
+        if order.mode is not trader.mode:
+            detail = f"{order.symbol} was proposed in {order.mode}, you are in {trader.mode} now"
+            return Refusal(reason=RefusalReason.NOT_OPEN, detail=detail)
         signal = await unit.signals.get(order.signal_id) if order.signal_id else None
         price = marks.get(order.symbol)
         if signal is None or price is None:

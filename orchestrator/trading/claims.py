@@ -45,6 +45,11 @@ async def free_entry(unit: UnitOfWork, order_id: UUID, status: OrderStatus, refu
     return True
 
 
+def was_approved(order: OrderRecord) -> bool:
+    """Whether the user themself said yes to this entry, and no panic has taken it back: only what waited has an expiry."""
+    return order.expires_at is not None
+
+
 def entry_request(order: OrderRecord, trader: Trader, standing: Standing) -> dict[str, object]:
     """The body that is sent for this order, kept with it, so that sending it again sends the same."""
     account = account_of(trader, order.mode, standing.positions, standing.state.balance, dry_run=order.dry_run)

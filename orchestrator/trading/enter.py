@@ -33,7 +33,7 @@ from orchestrator.ports import (
 from orchestrator.trading import announce
 from orchestrator.trading.accounts import Marks, Standing, standing_of
 from orchestrator.trading.booking import book_entry
-from orchestrator.trading.claims import CARRY, asked_by, claim_of, entry_request, free_entry, refusal_record, taken
+from orchestrator.trading.claims import CARRY, asked_by, claim_of, entry_request, free_entry, refusal_record, taken, was_approved
 from shared.enums import ExecutionStatus, Mode
 from shared.execution import EntryRequest, ExecutionReport
 from shared.wire import plain
@@ -94,16 +94,29 @@ class Enter:
         return done
 
     async def carry(self, order: OrderRecord, received_at: datetime | None = None) -> Entered | Refusal:
-        """Sends a CLAIMED entry: SENT is committed, then the one call. Somebody else's order is left alone."""
+        """Sends a CLAIMED entry: SENT is committed, then the one call. Somebody else's order is left alone.
+
+        Auto-trading is asked for once more under the user's row: once "off" is committed, nothing leaves that nobody approved.
+        """
         with bound_trace(order.trace_id):
             async with self._transactions() as unit:
-                sent = await unit.orders.advance(
-                    order, OrderStatus.SENT, sent_at=self._clock.now(), carried_until=self._clock.wall() + CARRY
-                )
+                trader = await unit.traders.lock(order.user_id)
+                if trader is None or not (trader.auto_trade_enabled or was_approved(order)):
+                    sent = None
+                    await self._end_unsent(unit, order)
+                else:
+                    sent = await unit.orders.advance(
+                        order, OrderStatus.SENT, sent_at=self._clock.now(), carried_until=self._clock.wall() + CARRY
+                    )
                 await unit.commit()
             if sent is None:
-                return Refusal(reason=RefusalReason.STOPPED, detail=f"the entry in {order.symbol} was stopped before it was sent")
+                return _stopped(order)
             return await self.send(sent, received_at)
+
+    async def _end_unsent(self, unit: UnitOfWork, order: OrderRecord) -> None:
+        now = await unit.orders.get(order.id)
+        if now is not None and now.version == order.version:
+            await free_entry(unit, order.id, OrderStatus.REFUSED, _stopped(order), self._clock.now())
 
     async def send(self, order: OrderRecord, received_at: datetime | None = None) -> Entered | Refusal:
         """The call of a SENT or UNKNOWN entry and the booking of its answer. The engine answers the same id with the same report."""
@@ -266,3 +279,7 @@ class Enter:
             quantity=plain(position.size.normalize()), price=plain(position.entry_price.normalize()),
         )  # fmt: skip
         await announce.opened(self._bus, position)
+
+
+def _stopped(order: OrderRecord) -> Refusal:
+    return Refusal(reason=RefusalReason.STOPPED, detail=f"the entry in {order.symbol} was stopped before it was sent")

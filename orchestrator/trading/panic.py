@@ -29,7 +29,7 @@ from orchestrator.ports import (
 )
 from orchestrator.trading import announce
 from orchestrator.trading.bounded import each
-from orchestrator.trading.claims import free_entry
+from orchestrator.trading.claims import free_entry, was_approved
 from orchestrator.trading.close import Close
 from orchestrator.trading.settle import Settle
 from orchestrator.trading.stop import close_all
@@ -133,14 +133,21 @@ class Panic:
         return await close_all(self._close, still_open, CloseReason.PANIC)
 
     async def _end_what_has_not_left(self, user_id: UUID) -> None:
-        """Approvals are declined, and entries whose call has not been made are ended; those that were sent are settled later."""
+        """Approvals are declined, and entries whose call has not been made are ended; those that were sent are settled later.
+
+        An approval given before is taken back from what was sent, so that it is never sent again, not even after the panic.
+        """
         stopped = Refusal(reason=RefusalReason.STOPPED, detail="stopped by panic")
         async with self._transactions() as unit:
             await unit.traders.lock(user_id)
             ended = 0
             for order in await unit.orders.live_of_user(user_id):
-                if order.purpose is OrderPurpose.ENTRY and order.status in _NOT_LEFT:
+                if order.purpose is not OrderPurpose.ENTRY:
+                    continue
+                if order.status in _NOT_LEFT:
                     ended += await free_entry(unit, order.id, _NOT_LEFT[order.status], stopped, self._clock.now())
+                elif was_approved(order):
+                    await unit.orders.advance(order, order.status, expires_at=None)
             await unit.commit()
         if ended:
             await self._bus.publish(user_id, "approvals", {"say": "What waited for approval was cancelled."})

@@ -15,7 +15,7 @@ from orchestrator.errors import EngineUnavailable
 from orchestrator.log import bound_trace, logger
 from orchestrator.ports import Clock, Engine, OrderRecord, Transactions
 from orchestrator.trading.bounded import each
-from orchestrator.trading.claims import CARRY
+from orchestrator.trading.claims import CARRY, was_approved
 from orchestrator.trading.close import Close
 from orchestrator.trading.enter import Enter
 from shared.enums import Mode, OrderLookup
@@ -106,8 +106,7 @@ class Settle:
         async with self._transactions() as unit:
             trader = await unit.traders.lock(order.user_id)
             panicking = await unit.receipts.running(order.user_id) is not None
-        approved = order.expires_at is not None
-        return trader is not None and not panicking and (approved or trader.auto_trade_enabled)
+        return trader is not None and not panicking and (was_approved(order) or trader.auto_trade_enabled)
 
     async def _wait(self, order: OrderRecord) -> None:
         async with self._transactions() as unit:

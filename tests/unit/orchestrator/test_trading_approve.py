@@ -1,9 +1,11 @@
 """Entries that wait for the user: approved at the price of now, declined, or expired; and protection that the user moves."""
 
 import pytest
+from msgspec import structs
 
 from orchestrator.core.order import OrderStatus, Refusal, RefusalReason
 from orchestrator.ports import Amended, Entered, OrderRecord
+from shared.enums import Mode
 from tests.builders import USER, at, bar, d, signal, trader
 from tests.fakes import World
 from tests.soundness import assert_at_rest, assert_sound
@@ -142,3 +144,23 @@ async def test_a_trailing_stop_that_has_locked_a_gain_is_not_loosened(world: Wor
     refused = await amend(world, stop_loss=d(99))
     assert isinstance(refused, Refusal)
     assert world.rows.live(USER)[0].stop_loss == d("102.49")
+
+
+async def test_an_approval_that_is_decided_a_moment_before_neither_expires_nor_is_declined(world: World) -> None:
+    """The expiry read the row while it waited; by the time it writes, the order is on its way."""
+    seen = waiting(world)
+    world.engine.trouble["enter"] = ["lost after"]
+    await world.trading.desk.approve(USER, seen.id)
+    assert (await world.trading.approve._expire(seen)).reason is RefusalReason.NOT_OPEN
+    assert isinstance(await world.trading.desk.decline(USER, seen.id), Refusal)
+    assert waiting(world).status is OrderStatus.UNKNOWN
+    assert not any(data["say"].endswith("expired.") for data in world.bus.events("approvals"))
+    assert_sound(world.rows)
+
+
+async def test_what_was_proposed_in_one_mode_is_not_approved_in_another(world: World) -> None:
+    world.rows.traders[USER] = structs.replace(world.rows.traders[USER], mode=Mode.REAL)
+    refused = await world.trading.desk.approve(USER, waiting(world).id)
+    assert isinstance(refused, Refusal)
+    assert refused.detail == "SOLUSDT was proposed in PAPER, you are in REAL now"
+    assert world.engine.sent("enter") == []

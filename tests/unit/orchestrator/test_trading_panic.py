@@ -2,9 +2,12 @@
 
 import asyncio
 
+import pytest
+from msgspec import structs
+
 from orchestrator.core.order import OrderStatus
 from tests.builders import USER, d, signal, trader
-from tests.fakes import World
+from tests.fakes import FakeUnit, World
 from tests.soundness import assert_at_rest, assert_sound
 
 SYMBOLS = ("AAAUSDT", "BBBUSDT", "CCCUSDT")
@@ -170,5 +173,43 @@ async def test_an_approval_that_appears_while_a_panic_runs_is_cancelled_too() ->
     world.trading.panic._pause = pause
     receipt = await world.trading.desk.panic(USER)
     assert receipt.flat
+    assert world.rows.claims == {}
+    assert_at_rest(world.rows)
+
+
+async def test_an_approved_entry_of_unknown_outcome_is_not_sent_again_after_a_panic() -> None:
+    """Nobody can say during the panic what became of it, so the panic ends not flat; when the engine is back, nothing opens."""
+    world = World(trader(auto_trade_enabled=False))
+    await world.enter(signal())
+    (order,) = world.rows.orders.values()
+    world.engine.trouble["enter"] = ["lost before"]
+    await world.trading.desk.approve(USER, order.id)
+    world.engine.broken = {"order"}
+    assert not (await world.trading.desk.panic(USER)).flat
+    world.engine.broken = set()
+    world.clock.pass_wall(seconds=30)
+    await world.trading.settle.run()
+    assert len(world.engine.sent("enter")) == 1
+    assert (world.rows.positions, world.rows.claims) == ({}, {})
+    assert_at_rest(world.rows)
+
+
+async def test_auto_trading_that_is_switched_off_between_decision_and_order_sends_nothing() -> None:
+    world = World(trader())
+    world.engine.prices["SOLUSDT"] = d(100)
+    await world.enter()
+    commit, traders = FakeUnit.commit, world.rows.traders
+
+    async def off_after_the_claim(unit: FakeUnit) -> None:
+        await commit(unit)
+        if any(order.status is OrderStatus.CLAIMED for order in world.rows.orders.values()):
+            world.rows.traders = traders | {USER: structs.replace(traders[USER], auto_trade_enabled=False)}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeUnit, "commit", off_after_the_claim)
+        await world.enter(signal())
+    (order,) = world.rows.orders.values()
+    assert (order.status, order.reason) == (OrderStatus.REFUSED, "stopped")
+    assert world.engine.sent("enter") == []
     assert world.rows.claims == {}
     assert_at_rest(world.rows)
