@@ -5,7 +5,9 @@
 
 import asyncio
 import contextlib
+import math
 import os
+import resource
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -36,14 +38,16 @@ from orchestrator.web.market import Market
 from orchestrator.web.pages import error_page, pages_router
 from orchestrator.web.site import OpenDoors, create_site
 
-BACKPRESSURE: Final = 2048
-"""Granian counts an open stream as a request under way: streams may take 80 % of it, so that panic always finds a place."""
+STREAMS_SHARE: Final = 0.8
+"""Granian counts an open stream as a request under way: streams may take this part of its places, so that panic always finds one."""
 
-MOST_STREAMS: Final = BACKPRESSURE * 8 // 10
 WORKER_STALE_SECONDS: Final = 15.0
 FEED_STALE_SECONDS: Final = 60.0
 SCAN_STALE_SECONDS: Final = 20 * 60.0
 """A scan comes each 15 minutes of market time, which is the wall's or faster."""
+FILES_BESIDES: Final = 256
+"""Connections to PostgreSQL, Redis and the engine, files, and room."""
+
 KILL_SECONDS: Final = 5
 """Streams end by themselves when the server stops; a worker that has not ended by then is killed."""
 
@@ -97,7 +101,7 @@ def compose(parts: Orchestrator) -> Doors:
         bus=parts.bus,
         clock=parts.clock,
         market=market,
-        hub=Hub(parts.live_log, reads, market, auth, parts.clock, most_streams=MOST_STREAMS),
+        hub=Hub(parts.live_log, reads, market, auth, parts.clock, most_streams=settings.live_streams),
         health=Health(_sources(parts), parts.clock),
         forms=RedisSentForms(parts.redis),
         addresses=Addresses(settings.trusted_proxies),
@@ -109,6 +113,7 @@ def main() -> None:
     """Serves until SIGTERM."""
     settings = read_settings(os.environ)
     log.configure(settings.log_format, "orchestrator")
+    _allow_open_files(settings.live_streams)
     Server(
         "orchestrator.app:create_app",
         factory=True,
@@ -118,10 +123,18 @@ def main() -> None:
         loop=Loops.uvloop,
         workers=1,
         backlog=2048,
-        backpressure=BACKPRESSURE,
+        backpressure=math.ceil(settings.live_streams / STREAMS_SHARE),
         workers_kill_timeout=KILL_SECONDS,
         log_enabled=False,
     ).serve()
+
+
+def _allow_open_files(streams: int) -> None:
+    """Raises the soft limit of open files as far as the streams need and the hard one allows: many systems begin with 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = math.ceil(streams / STREAMS_SHARE) + FILES_BESIDES
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
 
 
 @contextlib.contextmanager

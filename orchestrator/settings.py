@@ -40,6 +40,7 @@ class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     registration_open: bool = True
     secure_cookies: bool = True
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    live_streams: int = 1600
     database_pool_size: int = 10
     market_clock_url: str = ""
     log_format: str = "json"
@@ -78,6 +79,7 @@ def read_settings(env: Mapping[str, str], *, logs_people_in: bool = True) -> Orc
         registration_open=_flag(env, "REGISTRATION_OPEN", defaults.registration_open),
         secure_cookies=_flag(env, "SECURE_COOKIES", defaults.secure_cookies),
         trusted_proxies=_networks(env, "TRUSTED_PROXIES"),
+        live_streams=_number(env, "LIVE_STREAMS", defaults.live_streams, int, 8, 100_000),
         database_pool_size=_number(env, "DATABASE_POOL_SIZE", defaults.database_pool_size, int, 1, 200),
         market_clock_url=_url(env, "MARKET_CLOCK_URL", "", ("http://", "https://")),
         log_format=_choice(env, "LOG_FORMAT", defaults.log_format, ("text", "json")),

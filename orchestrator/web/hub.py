@@ -159,10 +159,11 @@ class Hub:
             logger().error("a live tick failed", error=type(error).__name__, exc_info=error)
 
     def _sign_out(self, message: LiveMessage) -> None:
+        named = message.data.get("login_id")
+        self._auth.forget_named(str(named))
         for stream in self._streams.get(message.user_id, []) if message.user_id else []:
-            if str(stream.login_id) == message.data.get("login_id"):
+            if str(stream.login_id) == named:
                 stream.end("signed_out")
-                self._auth.forget(stream.login_id)
 
     def _pass_tick(self, message: LiveMessage) -> None:
         if message.event in _RELOADS and self._ticker.changed(message.user_id):

@@ -13,6 +13,7 @@ from litestar.params import FromQuery
 from litestar.response import Stream as StreamResponse
 
 from orchestrator.errors import StoreUnavailable
+from orchestrator.web.auth import Viewer
 from orchestrator.web.doors import Asked, Doors, doors_of
 from orchestrator.web.hub import ping
 from orchestrator.web.problems import ProblemError
@@ -36,15 +37,15 @@ async def live(request: Asked, last: FromQuery[str] = "", watch: FromQuery[str] 
             503, "no_stream_free", "No live stream is free. The page asks for its numbers instead.", headers={"Retry-After": "5"}
         )
     seen = request.headers.get("last-event-id") or last
-    stream = doors.hub.open(request.user, _watched(watch))
     return StreamResponse(
-        _events(doors, stream, seen[:80]),
+        _events(doors, request.user, _watched(watch), seen[:80]),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _events(doors: Doors, stream: Stream, seen: str) -> AsyncGenerator[bytes, None]:
+async def _events(doors: Doors, viewer: Viewer, watch: frozenset[str], seen: str) -> AsyncGenerator[bytes, None]:
+    stream = doors.hub.open(viewer, watch)  # here, since whoever hangs up before the first byte never gets to `finally`
     try:
         yield await doors.hub.greeting(stream, seen)
         async with aclosing(_following(doors, stream)) as following:

@@ -1,84 +1,27 @@
 """The real process: granian, PostgreSQL, Redis; a login, a live stream, and an end by SIGTERM with streams open."""
 
 import contextlib
-import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
-import httpx
 import psycopg
 import pytest
 import redis
 
-from deploy.servers import free_port
+from tests.integration.served import Served, database_of, serving, stream, until
 from tests.polling import wait_until
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("live-server")]
 
-PROJECT = Path(__file__).resolve().parents[2]
-PASSWORD = "correct horse battery"
-_names = count(1)
-
-
-class Served:
-    """The process, a client of it, and somebody of this test's own."""
-
-    def __init__(self, process: subprocess.Popen[bytes], client: httpx.Client, log: Path) -> None:
-        self.process, self.client, self.log = process, client, log
-        self.person = {"username": "ada", "password": PASSWORD}
-
-    def log_in(self) -> dict[str, str]:
-        """Registers, logs in, answers the header to send."""
-        self.person = {"username": f"ada{next(_names)}", "password": PASSWORD}
-        self.client.post("/api/auth/register", json=self.person)
-        reply = self.client.post("/api/auth/login", json=self.person)
-        assert reply.status_code == 200, reply.text
-        return {"Authorization": f"Bearer {reply.json()['access_token']}"}
-
-
-@contextlib.contextmanager
-def serving(database_url: str, redis_url: str, folder: Path) -> Iterator[Served]:
-    """The process on a free port until the end of the block."""
-    port = free_port()
-    env = {
-        **os.environ,
-        "DATABASE_URL": database_url,
-        "REDIS_URL": redis_url,
-        "ENGINE_URL": "http://127.0.0.1:9",
-        "ENGINE_TOKEN": "t" * 32,
-        "JWT_SECRET": "s" * 48,
-        "SECURE_COOKIES": "false",
-        "ORCHESTRATOR_PORT": str(port),
-        "LOG_FORMAT": "json",
-    }
-    log = folder / "orchestrator.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen([sys.executable, "-m", "orchestrator.app"], env=env, cwd=PROJECT, stdout=out, stderr=out)
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False) as client:
-                wait_until(lambda: _answers(client, process, log), seconds=40, what="the server's first answer")
-                yield Served(process, client, log)
-        finally:
-            process.terminate()
-            process.wait(15)
-
 
 @pytest.fixture(scope="module")
 def shared_database_url(postgres_url: str, migrated_template: str) -> Iterator[str]:
-    name = f"live_{os.getpid()}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{migrated_template}"')
-        yield urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
-        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    with database_of(postgres_url, migrated_template) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -90,17 +33,17 @@ def served(shared_database_url: str, redis_server_url: str, tmp_path_factory: py
 def test_a_stream_says_hello_tells_what_happens_and_ends_with_the_login(served: Served, redis_server_url: str) -> None:
     headers = served.log_in()
     user_id = served.client.get("/api/user/me", headers=headers).json()["id"]
-    with _stream(served, headers) as events:
+    with stream(served, headers) as events:
         kind, hello, _ = next(events)
         assert kind == "hello"
         assert hello["boot"]
         served.client.patch("/api/settings", headers=headers, json={"leverage": "20"})
-        _, changed, event_id = _until(events, "settings")
+        _, changed, event_id = until(events, "settings")
         assert changed == {"version": 2}
         assert event_id.startswith(hello["boot"] + "-")
-        assert _until(events, "balance")[1]["total"] == "10000"
+        assert until(events, "balance")[1]["total"] == "10000"
         served.client.post("/api/auth/logout", headers=headers)
-        assert _until(events, "bye")[1]["reason"] == "signed_out"
+        assert until(events, "bye")[1]["reason"] == "signed_out"
         assert list(events) == []
     assert served.client.get("/api/user/me", headers=headers).status_code == 401
     with redis.Redis.from_url(redis_server_url) as client:
@@ -110,17 +53,17 @@ def test_a_stream_says_hello_tells_what_happens_and_ends_with_the_login(served: 
 def test_a_stream_that_comes_back_gets_what_it_missed(served: Served) -> None:
     headers = served.log_in()
     served.client.patch("/api/settings", headers=headers, json={"leverage": "20"})
-    with _stream(served, headers) as events:
+    with stream(served, headers) as events:
         hello = next(events)[1]
     last = f"{hello['boot']}-{hello['rev']}"
     served.client.patch("/api/settings", headers=headers, json={"leverage": "30"})
-    with _stream(served, headers, last) as events:
+    with stream(served, headers, last) as events:
         assert next(events)[1]["resumed"] is True
-        assert _until(events, "settings")[1] == {"version": 3}
+        assert until(events, "settings")[1] == {"version": 3}
     for strange in (f"{hello['boot']}-99999", "anotherboot-1", "nonsense"):
-        with _stream(served, headers, strange) as events:
+        with stream(served, headers, strange) as events:
             assert next(events)[1]["resumed"] is False
-            assert _until(events, "reset")[1]["reason"] == "gap"
+            assert until(events, "reset")[1]["reason"] == "gap"
 
 
 def test_the_server_ends_within_seconds_while_streams_are_open(database_url: str, redis_server_url: str, tmp_path: Path) -> None:
@@ -131,12 +74,12 @@ def test_the_server_ends_within_seconds_while_streams_are_open(database_url: str
 def _ends_within_seconds(served: Served) -> None:
     headers = served.log_in()
     with contextlib.ExitStack() as stack:
-        streams = [stack.enter_context(_stream(served, headers)) for _ in range(5)]
+        streams = [stack.enter_context(stream(served, headers)) for _ in range(5)]
         for events in streams:
             assert next(events)[0] == "hello"
         began = time.monotonic()
         served.process.send_signal(signal.SIGTERM)
-        assert [_until(events, "bye")[1]["reason"] for events in streams] == ["shutdown"] * 5
+        assert [until(events, "bye")[1]["reason"] for events in streams] == ["shutdown"] * 5
         served.process.wait(6)
         assert time.monotonic() - began < 6
     assert served.process.returncode == 0
@@ -146,8 +89,8 @@ def _ends_within_seconds(served: Served) -> None:
 def test_only_so_many_streams_a_user(served: Served) -> None:
     headers = served.log_in()
     with contextlib.ExitStack() as stack:
-        streams = [stack.enter_context(_stream(served, headers)) for _ in range(9)]
-        assert _until(streams[0], "bye")[1]["reason"] == "too_many"
+        streams = [stack.enter_context(stream(served, headers)) for _ in range(9)]
+        assert until(streams[0], "bye")[1]["reason"] == "too_many"
         assert next(streams[8])[0] == "hello"
 
 
@@ -199,39 +142,5 @@ def test_the_cookie_of_the_dashboard_is_out_of_reach_of_scripts(served: Served) 
     assert page.headers["cache-control"] == "no-store"
 
 
-def _answers(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> bool:
-    assert process.poll() is None, log.read_text()
-    try:
-        return client.get("/health").status_code == 200
-    except httpx.HTTPError:
-        return False
-
-
 def _logged_in(served: Served) -> bool:
     return served.client.post("/api/auth/login", json=served.person).status_code == 200
-
-
-@contextlib.contextmanager
-def _stream(served: Served, headers: dict[str, str], last: str = "") -> Iterator[Iterator[tuple[str, Any, str]]]:
-    with served.client.stream("GET", "/api/live", params={"last": last} if last else {}, headers=headers) as reply:
-        assert reply.status_code == 200
-        assert reply.headers["content-type"].startswith("text/event-stream")
-        yield _events(reply)
-
-
-def _events(reply: httpx.Response) -> Iterator[tuple[str, Any, str]]:
-    fields: dict[str, str] = {}
-    for line in reply.iter_lines():
-        if line:
-            name, _, value = line.partition(": ")
-            fields[name] = value
-        elif fields:
-            yield fields["event"], json.loads(fields["data"]), fields.get("id", "")
-            fields = {}
-
-
-def _until(events: Iterator[tuple[str, Any, str]], kind: str) -> tuple[str, Any, str]:
-    for event in events:
-        if event[0] == kind:
-            return event
-    raise AssertionError(f"the stream ended without {kind}")

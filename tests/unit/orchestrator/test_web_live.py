@@ -16,7 +16,7 @@ from orchestrator.ports import LiveMessage
 from orchestrator.web import live
 from orchestrator.web.auth import Viewer
 from orchestrator.web.hub import KEPT, STREAMS_A_USER
-from orchestrator.web.stream import QUEUE, Stream
+from orchestrator.web.stream import QUEUE
 from tests.unit.orchestrator.web_fakes import World
 
 type Event = tuple[str, Any, str]
@@ -204,17 +204,17 @@ async def test_logging_out_ends_the_streams_of_that_login_only(world: World) -> 
     assert world.hub.streams == 0
 
 
-async def events_of(world: World, stream: Stream) -> AsyncIterator[Event]:
-    async for sent in live._events(world.doors(), stream, ""):
+async def events_of(world: World, viewer: Viewer) -> AsyncIterator[Event]:
+    async for sent in live._events(world.doors(), viewer, frozenset(), ""):
         for event in read(sent):
             yield event
 
 
-async def the_last_event(world: World, stream: Stream, then: Callable[[], None]) -> Event:
+async def the_last_event(world: World, viewer: Viewer, then: Callable[[], None]) -> Event:
     """Every event until the stream ends; `then` happens after hello."""
     last: Event | None = None
     async with asyncio.timeout(5):
-        async for event in events_of(world, stream):
+        async for event in events_of(world, viewer):
             last = event
             if event[0] == "hello":
                 then()
@@ -231,9 +231,24 @@ async def test_a_stream_ends_when_its_login_is_revoked_elsewhere(world: World, m
         world.store.revoked.add(ada.login_id)
         world.auth.forget(ada.login_id)
 
-    kind, data, _ = await the_last_event(world, world.hub.open(ada, frozenset()), revoke)
+    kind, data, _ = await the_last_event(world, ada, revoke)
     assert (kind, data["reason"]) == ("bye", "revoked")
     assert world.hub.streams == 0
+
+
+async def test_who_hangs_up_before_the_first_byte_takes_no_place(world: World) -> None:
+    unread = live._events(world.doors(), await viewer_of(world), frozenset(), "")
+    await unread.aclose()
+    assert world.hub.streams == 0
+
+
+async def test_a_login_that_ended_elsewhere_is_not_believed_although_it_has_no_stream(world: World) -> None:
+    ada = await viewer_of(world)
+    assert await world.auth.session(ada.login_id) is not None
+    world.store.revoked.add(ada.login_id)
+    for named in (str(ada.login_id), "nonsense", None):
+        world.hub.hear(message(ada.id, None, "signed_out", login_id=named), "boot1")
+    assert await world.auth.session(ada.login_id) is None
 
 
 async def test_a_stream_ends_with_the_twelve_hours_of_its_login(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +259,7 @@ async def test_a_stream_ends_with_the_twelve_hours_of_its_login(world: World, mo
     def age() -> None:
         world.clock.real += timedelta(hours=13)
 
-    kind, data, _ = await the_last_event(world, world.hub.open(ada, frozenset()), age)
+    kind, data, _ = await the_last_event(world, ada, age)
     assert (kind, data["reason"]) == ("bye", "revoked")
 
 
@@ -252,17 +267,16 @@ async def test_a_stream_ends_at_its_greatest_age_and_asks_to_come_back(world: Wo
     monkeypatch.setattr(live, "PING_SECONDS", 0.01)
     monkeypatch.setattr(live, "MAX_AGE_SECONDS", 0.02)
     ada = await viewer_of(world)
-    kind, data, _ = await the_last_event(world, world.hub.open(ada, frozenset()), lambda: None)
+    kind, data, _ = await the_last_event(world, ada, lambda: None)
     assert (kind, data) == ("bye", {"reason": "max_age", "retry_ms": 0})
 
 
 async def test_quiet_streams_are_pinged_with_the_servers_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "PING_SECONDS", 0.01)
     ada = await viewer_of(world)
-    stream = world.hub.open(ada, frozenset())
     seen = []
     async with asyncio.timeout(5):
-        async for kind, data, _ in events_of(world, stream):
+        async for kind, data, _ in events_of(world, ada):
             seen.append(kind)
             if kind == "ping":
                 assert data == {"server_now": "2026-11-22T12:00:00.000Z"}
