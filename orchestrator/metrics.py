@@ -29,6 +29,9 @@ class Metrics:
         self.loop_seconds = Histogram(
             "neurotrade_loop_seconds", "Wall time of one round", ["loop"], buckets=_SECONDS, registry=self.registry
         )
+        self.refused_closes = Counter(
+            "neurotrade_refused_closes", "Closes of triggered positions that the venue refused", registry=self.registry
+        )
         self.last_round = Gauge(
             "neurotrade_loop_last_success_timestamp_seconds",
             "Wall time of the last whole round",
@@ -45,6 +48,10 @@ class Metrics:
     def went_wrong(self, loop: str) -> None:
         """A round that a missing source ended."""
         self.loop_failures.labels(loop).inc()
+
+    def closes_refused(self, count: int) -> None:
+        """Triggered positions that the venue would not close, and that are tried again."""
+        self.refused_closes.inc(count)
 
     def scanned(self, result: str, wall_ms: float) -> None:
         """A scan and how it ended."""

@@ -160,17 +160,17 @@ def loops_of(orchestrator: Orchestrator, heart: Heart) -> list[Loop]:
     trading, mutex = orchestrator.trading, orchestrator.mutex
     review_seconds = max(WATCH_SECONDS, REVIEW_EVERY.total_seconds() / orchestrator.clock.speed)
 
-    async def settle() -> None:
-        await trading.settle.run()
-        await trading.panic.resume()
-        await trading.approve.expire()
+    async def watch() -> None:
+        orchestrator.metrics.closes_refused((await trading.watch.run()).refused)
 
     def alone(name: str, run: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
         return lambda: one_at_a_time(mutex, name, run)
 
     return [
-        Loop(name="watch", every_seconds=WATCH_SECONDS, run=alone("watch", trading.watch.run)),
-        Loop(name="settle", every_seconds=SETTLE_SECONDS, run=alone("settle", settle)),
+        Loop(name="watch", every_seconds=WATCH_SECONDS, run=alone("watch", watch)),
+        Loop(name="settle", every_seconds=SETTLE_SECONDS, run=alone("settle", trading.settle.run)),
+        Loop(name="panics", every_seconds=SETTLE_SECONDS, run=alone("panics", trading.panic.resume)),
+        Loop(name="approvals", every_seconds=SETTLE_SECONDS, run=alone("approvals", trading.approve.expire)),
         Loop(name="review", every_seconds=review_seconds, run=alone("review", trading.review.run)),
         Loop(name="closes", every_seconds=CLOSE_LOOK_SECONDS, run=CloseFeed(orchestrator.clock, orchestrator.jobs).run),
         Loop(name="pulse", every_seconds=PULSE_SECONDS, run=heart.run),
@@ -236,10 +236,17 @@ async def work(settings: OrchestratorSettings, stop: asyncio.Event) -> None:
             if settings.worker_metrics_port:
                 closing.callback(serve_metrics(orchestrator.metrics, settings.orchestrator_host, settings.worker_metrics_port))
             logger().info("the worker trades")
-            async with asyncio.TaskGroup() as group:
-                for loop in loops_of(orchestrator, heart):
-                    group.create_task(repeat(loop, stop, heart))
-                group.create_task(serve_queue(settings.redis_url, scans, stop))
+            try:
+                await _trade(orchestrator, heart, scans, stop)
+            finally:
+                await orchestrator.trading.watch.end()
+
+
+async def _trade(orchestrator: Orchestrator, heart: Heart, scans: Scans, stop: asyncio.Event) -> None:
+    async with asyncio.TaskGroup() as group:
+        for loop in loops_of(orchestrator, heart):
+            group.create_task(repeat(loop, stop, heart))
+        group.create_task(serve_queue(orchestrator.settings.redis_url, scans, stop))
 
 
 async def run_until_told(settings: OrchestratorSettings, stop: asyncio.Event) -> None:

@@ -213,7 +213,8 @@ class Close:
             "position closed" if done else "position reduced",
             user_id=str(position.user_id), position_id=str(position.id), order_id=str(order.id), symbol=position.symbol,
             reason=position.close_reason.value if position.close_reason else "", quantity=plain(quantity.normalize()),
-            pnl=str(position.pnl), status=position.status.value, client_order_id=order.client_order_id,
+            pnl="" if position.pnl is None else plain(position.pnl.normalize()), status=position.status.value,
+            client_order_id=order.client_order_id,
         )  # fmt: skip
         await announce.reduced(self._bus, position, quantity)
 

@@ -13,10 +13,23 @@ from shared.analysis import SymbolMarks
 MAX_AGE_MS: Final = 5000
 """Wall milliseconds since receipt."""
 
+HIGHEST_FUNDING_RATIO: Final = Decimal("0.1")
+"""Of notional, a settlement: no cap of the exchange is above 0.03. Source: Binance, fundingInfo `adjustedFundingRateCap` (2026-09)."""
+
 
 def is_fresh(marks: SymbolMarks) -> bool:
     """Whether something may be decided on it."""
     return marks.age_ms <= MAX_AGE_MS
+
+
+def is_sane(marks: SymbolMarks) -> bool:
+    """Whether every number in it is one that a market can give: a price of zero would touch every stop there is."""
+    prices = [marks.mark, *(price for bar in marks.bars for price in (bar.open, bar.high, bar.low))]
+    rates = [event.rate for event in marks.funding]
+    prices += [event.mark for event in marks.funding]
+    return all(price.is_finite() and price > 0 for price in prices) and all(
+        rate.is_finite() and abs(rate) <= HIGHEST_FUNDING_RATIO for rate in rates
+    )
 
 
 async def fresh_marks(engine: Engine, symbols: Iterable[str], now: datetime) -> dict[str, Decimal]:
@@ -29,7 +42,7 @@ async def fresh_marks(engine: Engine, symbols: Iterable[str], now: datetime) -> 
     except EngineUnavailable as unavailable:
         logger().warning("no mark prices", error=str(unavailable))
         return {}
-    return {symbol: marks.mark for symbol, marks in reply.marks.items() if is_fresh(marks)}
+    return {symbol: marks.mark for symbol, marks in reply.marks.items() if is_fresh(marks) and is_sane(marks)}
 
 
 def rounds[T](looks: Sequence[tuple[str, datetime, T]]) -> list[tuple[Mapping[str, datetime], list[T]]]:

@@ -1,5 +1,6 @@
 """Paper positions live on the mark price's bars: each example is worked by hand, to the cent, beside what was booked."""
 
+import asyncio
 from datetime import timedelta
 from decimal import Decimal
 
@@ -7,12 +8,14 @@ import pytest
 from msgspec import structs
 
 from orchestrator.core.ledger import EntryKind
-from orchestrator.core.order import Refusal, RefusalReason
+from orchestrator.core.order import OrderPurpose, Refusal, RefusalReason
 from orchestrator.core.position import CloseReason, PositionStatus
 from orchestrator.ports import PositionRecord
 from shared.enums import Side
+from shared.execution import CloseRequest, ExecutionReport
 from tests.builders import USER, at, bar, d, funding, instrument, signal, trader
 from tests.fakes import World
+from tests.polling import eventually
 from tests.soundness import assert_at_rest, assert_sound
 
 
@@ -281,3 +284,77 @@ async def test_nothing_is_amended_without_a_fresh_price(world: World) -> None:
 
 def test_the_example_stands_on_the_rules_that_it_names() -> None:
     assert instrument().brackets[0].maintenance_ratio == d("0.01")
+
+
+async def two_held() -> World:
+    """AAA's stop is touched, BBB's too."""
+    world = World(trader())
+    await world.enter(signal("AAAUSDT"), signal("BBBUSDT"))
+    world.clock.market = at("12:40")
+    for symbol in ("AAAUSDT", "BBBUSDT"):
+        world.engine.bars[symbol] = [bar("12:10", "12:11", 99, 99, 97)]
+    return world
+
+
+async def test_one_close_that_hangs_keeps_no_other_position_from_being_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.trading.watch.PATIENCE_SECONDS", 0.01)
+    world = await two_held()
+    answer, closing = asyncio.Event(), world.engine.close
+
+    async def hanging(request: CloseRequest) -> ExecutionReport:
+        if request.symbol == "AAAUSDT":
+            await answer.wait()
+        return await closing(request)
+
+    monkeypatch.setattr(world.engine, "close", hanging)
+    world.start()
+    await world.trading.watch.run()
+    assert [position.symbol for position in world.rows.live()] == ["AAAUSDT"]
+    assert (await world.trading.watch.run()).positions == 0
+    answer.set()
+
+    async def closed() -> bool:
+        return not world.rows.live()
+
+    await eventually(closed, seconds=5, what="the late close")
+    assert len([order for order in world.rows.orders.values() if order.purpose is OrderPurpose.CLOSE]) == 2
+    assert_at_rest(world.rows)
+
+
+@pytest.mark.parametrize("price", ["0", "-1", "NaN"])
+async def test_marks_that_no_market_can_give_touch_no_stop_and_hold_up_no_other_symbol(price: str) -> None:
+    world = await two_held()
+    world.engine.bars["AAAUSDT"] = [bar("12:10", "12:11", 99, 99, price)]
+    await world.trading.watch.run()
+    assert [position.symbol for position in world.rows.live()] == ["AAAUSDT"]
+    world.engine.bars["AAAUSDT"] = [bar("12:10", "12:11", 99, 99, 97)]
+    await world.trading.watch.run()
+    assert world.rows.live() == []
+    assert_at_rest(world.rows)
+
+
+async def test_a_position_that_cannot_be_reckoned_with_holds_up_no_other() -> None:
+    world = await two_held()
+    broken = next(position for position in world.rows.live() if position.symbol == "AAAUSDT")
+    world.rows.positions[broken.id] = structs.replace(
+        broken, tick_size=d(0), trailing_ratio=d("0.005"), trailing_best=d(103), stop_loss=d(90)
+    )
+    await world.trading.watch.run()
+    assert [position.symbol for position in world.rows.live()] == ["AAAUSDT"]
+
+
+async def test_a_close_that_the_venue_keeps_refusing_is_tried_less_often_but_always_again(world: World) -> None:
+    world.engine.bars["SOLUSDT"] = [bar("12:10", "12:11", 99, 99, 97)]
+    world.engine.trouble["close"] = ["refused"] * 8
+    refused = 0
+    for _ in range(60):
+        refused += (await world.trading.watch.run()).refused
+        world.clock.pass_wall(seconds=1)
+    assert refused == len(world.engine.sent("close")) == 7
+    assert only(world).status is PositionStatus.OPEN
+    world.engine.trouble["close"] = []
+    for _ in range(16):
+        await world.trading.watch.run()
+        world.clock.pass_wall(seconds=1)
+    assert (only(world).close_reason, only(world).exit_price, only(world).pnl) == (CloseReason.STOP, d(98), d("-20.99"))
+    assert_at_rest(world.rows)
