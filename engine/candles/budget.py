@@ -55,8 +55,11 @@ class WeightBudget:
         """Weight spent in this market minute."""
         return self._weight().used
 
-    async def spend(self, weight: int) -> None:
+    async def spend(self, weight: int) -> int:
         """Takes weight from this minute's budget, waiting for the next one where it is spent.
+
+        Returns:
+            The market minute that it was taken from.
 
         Raises:
             ExchangeThrottled: The wait would be, or was, too long, or the exchange told us to stay away.
@@ -66,6 +69,7 @@ class WeightBudget:
             if max(time.monotonic(), self._blocked_until) > deadline:
                 raise ExchangeThrottled("request weight is spent", max(0.0, self._blocked_until - time.monotonic()))
             await asyncio.sleep(POLL_SECONDS)
+        return self._minute.number
 
     def draw(self, pool: Pool) -> None:
         """Takes one request from a pool.
@@ -78,10 +82,16 @@ class WeightBudget:
             raise ExchangeThrottled(f"the pool of {pool.name} is spent")
         window.used += 1
 
-    def learn(self, used: int) -> None:
-        """Takes over what the exchange counted, where it counted more than we did."""
+    def learn(self, used: int, minute: int) -> None:
+        """Takes over what the exchange counted, where it counted more than we did.
+
+        Args:
+            used: Weight, all callers of this address together.
+            minute: When the request was sent: the count of a minute that is over says nothing of this one.
+        """
         window = self._weight()
-        window.used = max(window.used, used)
+        if window.number == minute:
+            window.used = max(window.used, used)
 
     def block(self, seconds: float) -> None:
         """Stays away for wall seconds, as a 429 or 418 demands."""

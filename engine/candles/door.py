@@ -56,9 +56,9 @@ class Door:
         """
         if isinstance(cost, Pool):
             self._budget.draw(cost)
-        await self._budget.spend(0 if isinstance(cost, Pool) else cost)
+        minute = await self._budget.spend(0 if isinstance(cost, Pool) else cost)
         async with self._slots:
-            body = await self._read(path, params)
+            body = await self._read(path, params, minute)
         try:
             return msgspec.json.decode(body, type=kind, strict=False)
         except (msgspec.MsgspecError, ValueError) as error:
@@ -69,11 +69,12 @@ class Door:
         raws = await self.get(path, list[msgspec.Raw], {}, weight)
         return [row for raw in raws for row in _row(raw, kind)]
 
-    async def _read(self, path: str, params: Mapping[str, str | int]) -> bytes:
+    async def _read(self, path: str, params: Mapping[str, str | int], minute: int) -> bytes:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with self._session.get(self._base + path, params=params) as reply:
                     body = await reply.read()
+                    self._learn(reply, minute)
                     self._judge(path, reply, body)
                     return body
             except TimeoutError as error:
@@ -84,10 +85,12 @@ class Door:
                 await asyncio.sleep(RETRY_SECONDS * attempt)
         raise ExchangeUnreachable(path)
 
-    def _judge(self, path: str, reply: aiohttp.ClientResponse, body: bytes) -> None:
+    def _learn(self, reply: aiohttp.ClientResponse, minute: int) -> None:
         used = reply.headers.get("X-MBX-USED-WEIGHT-1M", "")
         if used.isdigit():
-            self._budget.learn(int(used))
+            self._budget.learn(int(used), minute)
+
+    def _judge(self, path: str, reply: aiohttp.ClientResponse, body: bytes) -> None:
         if reply.status == 200:
             return
         if reply.status in (429, 418):

@@ -210,6 +210,21 @@ async def test_weight_is_spent_by_the_market_minute_and_the_exchange_knows_bette
     assert exchange.budget.used == 2
 
 
+async def test_a_count_of_the_minute_before_does_not_starve_the_next_one() -> None:
+    exchange = Exchange()
+    exchange.answers["/fapi/v1/depth"] = {"bids": [["1", "2"]], "asks": [["3", "4"]], "T": 5}
+    exchange.headers["X-MBX-USED-WEIGHT-1M"] = "2400"
+    exchange.held = asyncio.Event()
+    async with data_of(exchange) as data:
+        late = asyncio.ensure_future(data.book("XUSDT"))
+        await eventually(partial(exchange.was_asked, "/fapi/v1/depth", 1), seconds=5, what="the question for the book")
+        exchange.clock.market = NOW + timedelta(minutes=1)
+        exchange.held.set()
+        await late
+        assert exchange.budget.used == 0
+        await data.book("XUSDT")
+
+
 async def test_a_waiter_goes_on_when_the_market_minute_turns() -> None:
     clock = StandingClock()
     budget = WeightBudget(10, clock.now_ms, patience_seconds=5)
