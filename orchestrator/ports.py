@@ -496,6 +496,10 @@ class Ledger(Protocol):
         """The sum of all amounts at or after `since` without deposits: what was won or lost."""
         ...
 
+    async def lowest_since(self, user_id: UUID, mode: Mode, since: datetime) -> Decimal:
+        """The lowest that the sum of `net_since` has been, in the order of booking; 0 where it was never below."""
+        ...
+
 
 class Fundings(Protocol):
     """Funding settlements."""

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from copy import copy
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import accumulate
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -466,6 +467,10 @@ class FakeLedger:
     async def net_since(self, user_id: UUID, mode: Mode, since: datetime) -> Decimal:
         rows = [row for row in self._rows.ledger if (row.user_id, row.mode) == (user_id, mode) and row.at >= since]
         return sum((row.amount for row in rows if row.kind is not EntryKind.DEPOSIT), ZERO)
+
+    async def lowest_since(self, user_id: UUID, mode: Mode, since: datetime) -> Decimal:
+        rows = [row for row in self._rows.ledger if (row.user_id, row.mode) == (user_id, mode) and row.at >= since]
+        return min([ZERO, *accumulate(row.amount for row in rows if row.kind is not EntryKind.DEPOSIT)])
 
 
 class FakeFundings:

@@ -51,6 +51,8 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True):
         exposure: Notional of live positions and of claims.
         positions: Live positions and claims.
         today: Booked result since 00:00 UTC of market time, plus the unrealized result of what is open where that is a loss.
+        lowest_today: The lowest that the booked result has been since then, zero or less: a day that was lost stays lost, also when
+            an open position wins some of it back.
     """
 
     balance: Decimal | None
@@ -60,6 +62,7 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True):
     exposure: Decimal
     positions: int
     today: Decimal
+    lowest_today: Decimal = Decimal(0)
 
 
 class OrderIntent(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,9 +107,11 @@ def _balance_known(account: AccountState) -> Refusal | None:
 
 
 def _day_goes_on(settings: UserSettings, account: AccountState) -> Refusal | None:
-    if account.today > -settings.max_daily_loss:
+    worst = min(account.today, account.lowest_today)
+    if worst > -settings.max_daily_loss:
         return None
-    detail = f"today's result is {account.today:.2f} USDT, the limit is a loss of {settings.max_daily_loss:.2f}; entries stop until 00:00 UTC"
+    said = f"today's result {'is' if worst == account.today else 'fell to'} {worst:.2f} USDT"
+    detail = f"{said}, the limit is a loss of {settings.max_daily_loss:.2f}; entries stop until 00:00 UTC"
     return Refusal(reason=RefusalReason.DAILY_LOSS_REACHED, detail=detail)
 
 

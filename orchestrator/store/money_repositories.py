@@ -86,6 +86,21 @@ class LedgerRepository:
             LEDGER.c.kind != EntryKind.DEPOSIT.value,
         )
 
+    async def lowest_since(self, user_id: UUID, mode: Mode, since: datetime) -> Decimal:
+        """The lowest running sum at or after `since` without deposits, in the order of booking; 0 where it was never below."""
+        running = (
+            sa.select(sa.func.sum(LEDGER.c.amount).over(order_by=LEDGER.c.id).label("result"))
+            .where(
+                LEDGER.c.user_id == user_id,
+                LEDGER.c.mode == mode.value,
+                LEDGER.c.at >= since,
+                LEDGER.c.kind != EntryKind.DEPOSIT.value,
+            )
+            .subquery()
+        )
+        lowest = (await self._connection.execute(sa.select(sa.func.min(running.c.result)))).scalar_one()
+        return min(Decimal(stripped(lowest)), Decimal(0)) if lowest is not None else Decimal(0)
+
     async def _sum(self, *where: sa.ColumnElement[bool]) -> Decimal:
         total = (await self._connection.execute(sa.select(_SUM).where(*where))).scalar_one()
         return Decimal(stripped(total))

@@ -58,6 +58,7 @@ async def standing_of(
         exposure=sum((_exposure(position, marks) for position in positions), ZERO)
         + sum((claim.notional for claim in waiting), ZERO),
         positions=len(positions) + len(waiting),
+        lowest_today=await unit.ledger.lowest_since(trader.id, mode, midnight),
         today=booked_today + min(ZERO, sum((unrealized(position, marks) for position in positions), ZERO)),
     )
     return Standing(state=state, positions=positions, waiting=waiting)

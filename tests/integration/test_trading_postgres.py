@@ -214,3 +214,46 @@ async def test_a_signal_keeps_its_review_whoever_looks_first(stage: Stage) -> No
     assert sum(found) == 1
     outcomes = {row.symbol: row.outcome for row in (await stage.rows()).signals.values()}
     assert outcomes == {"AAAUSDT": "STOP", "BBBUSDT": None}
+
+
+async def asked(stage: Stage, symbol: str) -> list[str]:
+    """What became of a new signal for a symbol, now."""
+    stage.engine.prices.setdefault(symbol, d(100))
+    stage.engine.signals = [signal(symbol, candle_close=stage.clock.market)]
+    await stage.worker().scan.run()
+    rows = await stage.rows()
+    held = ["held" for position in rows.live() if position.symbol == symbol]
+    return held + [refusal.reason.value for refusal in rows.refusals if refusal.symbol == symbol]
+
+
+async def test_max_daily_loss_really_stops_new_entries_until_the_next_utc_day(stage: Stage) -> None:
+    """Two entries pay 0.50 each; the stop at 98 loses 20 and 0.49: -21.49, which is the limit to the cent. The other position then wins
+    20 back, less 0.49, and the day stands at -1.98; but a day that was lost stays lost until 00:00 UTC.
+    """
+    (user_id,) = await entered(stage)
+    async with stage.database.engine.begin() as connection:
+        await connection.execute(sa.text("UPDATE users SET max_daily_loss = 21.49"))
+    stage.engine.bars["AAAUSDT"] = [bar("12:10", "12:11", 99, 99, 98)]
+    await stage.worker().watch.run()
+    assert await asked(stage, "CCCUSDT") == ["daily_loss_reached"]
+    winner = next(position for position in (await stage.rows()).live() if position.symbol == "BBBUSDT")
+    stage.engine.prices["BBBUSDT"] = d(98)
+    await stage.worker().desk.close(user_id, winner.id, None)
+    rows = await stage.rows()
+    assert rows.traders[user_id].paper_balance == d("9998.02")
+    assert await asked(stage, "DDDUSDT") == ["daily_loss_reached"]
+    stage.clock.market = at("23:59:59").replace(microsecond=999_999)
+    assert await asked(stage, "EEEUSDT") == ["daily_loss_reached"]
+    stage.clock.pass_market(microseconds=1)
+    assert await asked(stage, "FFFUSDT") == ["held"]
+    assert_at_rest(await stage.rows())
+
+
+async def test_a_limit_that_is_raised_lets_the_day_go_on(stage: Stage) -> None:
+    await entered(stage)
+    stage.engine.bars["AAAUSDT"] = [bar("12:10", "12:11", 99, 99, 98)]
+    await stage.worker().watch.run()
+    for limit, answer in (("21.49", ["daily_loss_reached"]), ("21.50", ["held"])):
+        async with stage.database.engine.begin() as connection:
+            await connection.execute(sa.text("UPDATE users SET max_daily_loss = :limit"), {"limit": Decimal(limit)})
+        assert await asked(stage, f"C{limit.replace('.', '')}USDT") == answer
