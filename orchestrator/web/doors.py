@@ -18,7 +18,7 @@ Asked = Request[Viewer, Any, State]
 
 @dataclass(frozen=True, kw_only=True)
 class Doors:
-    """Everything behind the routes. `secure` says whether cookies are for https only, `extras` is what pages keep of no consequence."""
+    """Everything behind the routes. `secure` says whether cookies are for https only."""
 
     auth: Auth
     logins: Logins
@@ -33,7 +33,6 @@ class Doors:
     forms: SentForms
     addresses: Addresses = field(default_factory=Addresses)
     secure: bool = True
-    extras: dict[str, Any] = field(default_factory=dict)
 
 
 def doors_of(request: Request[Any, Any, Any]) -> Doors:

@@ -14,6 +14,9 @@ from orchestrator.log import logger
 from orchestrator.ports import Clock
 
 PATIENCE_SECONDS = 1.5
+KEPT_SECONDS = 0.5
+"""Anybody may ask for readiness and metrics, and each answer costs every source a question."""
+
 type Check = Callable[[], Awaitable[datetime | None]]
 
 
@@ -48,19 +51,30 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health:
-    """Keeps when each source last proved itself, so that the age of a lost one grows."""
+    """Keeps when each source last proved itself, so that the age of a lost one grows. `last` is what was found the last time."""
 
     def __init__(self, sources: Sequence[Source], clock: Clock) -> None:
         self._sources = sources
         self._clock = clock
         self._proofs: dict[str, datetime] = {}
+        self._asking: asyncio.Task[Ready] | None = None
+        self.last: Ready | None = None
 
     async def ready(self) -> Ready:
-        """Every source, asked now."""
+        """Every source, asked now or KEPT_SECONDS ago: whoever asks often asks the sources no oftener."""
+        last = self.last
+        if last is not None and abs((self._clock.wall() - last.as_of).total_seconds()) < KEPT_SECONDS:
+            return last
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._asking)
+
+    async def _ask(self) -> Ready:
         states = await asyncio.gather(*(self._state(source) for source in self._sources))
         named = {source.name: state for source, state in zip(self._sources, states, strict=True)}
         sound = all(state.ok or not state.must for state in named.values())
-        return Ready(status="ready" if sound else "not_ready", as_of=self._clock.wall(), sources=named)
+        self.last = Ready(status="ready" if sound else "not_ready", as_of=self._clock.wall(), sources=named)
+        return self.last
 
     async def _state(self, source: Source) -> SourceState:
         detail = ""

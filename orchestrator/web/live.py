@@ -4,6 +4,7 @@ Numbers come as ticks and are patched as text (the keys are in `ticks`); structu
 sections again. The stream ends with `bye` when the login does, when the server stops, and after MAX_AGE_SECONDS in any case.
 """
 
+import re
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -25,7 +26,8 @@ MAX_AGE_SECONDS = 12 * 60.0
 """Under the life of the cookie's token, which is renewed when the stream is opened again."""
 
 MOST_WATCHED = 3
-_MAX_SYMBOL = 40
+_SYMBOL = re.compile(r"\w{1,40}")
+"""What is no symbol at all is not asked of the engine, which would refuse the whole question."""
 
 
 @get("/api/live", summary="Live events", media_type="text/event-stream", tags=["live"])
@@ -84,8 +86,8 @@ async def _still_logged_in(doors: Doors, stream: Stream) -> bool:
 
 
 def _watched(given: str) -> frozenset[str]:
-    names = [name.strip().upper() for name in given.split(",") if name.strip()]
-    return frozenset(name for name in names[:MOST_WATCHED] if len(name) <= _MAX_SYMBOL)
+    names = [name.strip().upper() for name in given.split(",")]
+    return frozenset([name for name in names if _SYMBOL.fullmatch(name)][:MOST_WATCHED])
 
 
 live_router = Router("/", route_handlers=[live])

@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import batched
 from typing import Any
 
 import msgspec
@@ -24,6 +25,9 @@ ASK_AFTER = timedelta(seconds=4)
 """The broadcast comes each second; when it stays out, the engine is asked."""
 
 ASK_EVERY_SECONDS = 1.0
+ASKED_AT_ONCE = 500
+"""The engine answers for a thousand symbols at most; what many pages watch together must not cost the held ones their price."""
+
 WHALES_SECONDS = 2.0
 LIQUIDATIONS_KEPT = 50
 
@@ -35,7 +39,7 @@ class Market:
         self._source = source
         self._clock = clock
         self._marks: dict[str, Mark] = {}
-        self._asked = -ASK_EVERY_SECONDS
+        self._asked: dict[str, float] = {}
         self._whales: WhalesReply | None = None
         self._liquidations: dict[tuple[str, datetime, Decimal], Liquidation] = {}
         self._whales_asked = -WHALES_SECONDS
@@ -52,10 +56,12 @@ class Market:
 
     async def marks(self, symbols: Collection[str]) -> dict[str, Mark]:
         """Marks of these symbols, none older than LOST_AFTER; the engine is asked for those the broadcast does not give."""
-        old = [symbol for symbol in symbols if not self._younger(symbol, ASK_AFTER)]
-        if old and time.monotonic() - self._asked >= ASK_EVERY_SECONDS:
-            self._asked = time.monotonic()
-            await self._ask(old)
+        now = time.monotonic()
+        self._asked = {symbol: at for symbol, at in self._asked.items() if now - at < ASK_EVERY_SECONDS}
+        old = [symbol for symbol in symbols if symbol not in self._asked and not self._younger(symbol, ASK_AFTER)]
+        self._asked |= dict.fromkeys(old, now)
+        for some in batched(old, ASKED_AT_ONCE):
+            await self._ask(some)
         return {symbol: self._marks[symbol] for symbol in symbols if self._younger(symbol, LOST_AFTER)}
 
     def known(self, symbols: Collection[str]) -> dict[str, Mark]:
@@ -83,7 +89,7 @@ class Market:
         for order in self.liquidations()[LIQUIDATIONS_KEPT:]:
             del self._liquidations[order.symbol, order.at, order.quantity]
 
-    async def _ask(self, symbols: list[str]) -> None:
+    async def _ask(self, symbols: Collection[str]) -> None:
         now = self._clock.now()
         try:
             reply = await self._source.marks(dict.fromkeys(symbols, now))

@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 from litestar import Response, get
 from litestar.params import FromPath
@@ -232,15 +232,14 @@ async def receipt_section(request: Asked, receipt_id: FromPath[str]) -> Response
 
 async def _ready(doors: Doors, patience: float) -> Ready | None:
     """The sources' state, at most HEALTH_SECONDS old; None when they take longer than a page waits."""
-    kept: Ready | None = doors.extras.get("ready")
+    kept = doors.health.last
     if kept is not None and (doors.clock.wall() - kept.as_of).total_seconds() < HEALTH_SECONDS:
         return kept
     try:
         async with asyncio.timeout(patience):
-            doors.extras["ready"] = await doors.health.ready()
+            return await doors.health.ready()
     except TimeoutError:
         return kept
-    return cast("Ready", doors.extras["ready"])
 
 
 def _suspects(scan: ScanRow) -> list[dict[str, Any]]:

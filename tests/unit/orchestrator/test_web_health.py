@@ -1,8 +1,9 @@
 """Readiness: a source that stops is seen to age."""
 
+import asyncio
 from datetime import datetime, timedelta
 
-from orchestrator.web.health import Health, Source
+from orchestrator.web.health import KEPT_SECONDS, Health, Source
 from tests.unit.orchestrator.web_fakes import FakeClock, World, client_of
 
 
@@ -41,6 +42,7 @@ async def test_a_source_that_stops_ages_and_makes_the_process_unready() -> None:
     assert ready.sources["a"].detail == "ConnectionError"
     assert ready.sources["b"].ok
     lamp.on = True
+    clock.real += timedelta(seconds=1)
     assert (await health.ready()).status == "ready"
 
 
@@ -58,6 +60,37 @@ async def test_a_source_that_need_not_be_there_is_shown_and_forgiven() -> None:
     assert ready.status == "ready"
     assert ready.sources["feed"].age_seconds is None
     assert not ready.sources["feed"].ok
+
+
+async def test_many_who_ask_at_once_cost_each_source_one_question() -> None:
+    clock, asked = FakeClock(), 0
+
+    async def check() -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0)
+
+    health = Health([Source(name="a", check=check)], clock)
+    await asyncio.gather(*(health.ready() for _ in range(20)))
+    await health.ready()
+    assert asked == 1
+    clock.real += timedelta(seconds=KEPT_SECONDS)
+    await health.ready()
+    assert asked == 2
+
+
+async def test_who_stops_waiting_for_readiness_spoils_it_for_nobody() -> None:
+    opened = asyncio.Event()
+
+    async def check() -> None:
+        await opened.wait()
+
+    health = Health([Source(name="a", check=check)], FakeClock())
+    impatient, patient = asyncio.create_task(health.ready()), asyncio.create_task(health.ready())
+    await asyncio.sleep(0)
+    impatient.cancel()
+    opened.set()
+    assert (await patient).status == "ready"
 
 
 async def test_metrics_count_answers_streams_and_the_age_of_sources() -> None:

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import EngineUnavailable, StoreUnavailable
 from orchestrator.ports import LiveMessage
 from orchestrator.web import live
 from orchestrator.web.auth import Viewer
@@ -234,6 +234,39 @@ async def test_a_stream_ends_when_its_login_is_revoked_elsewhere(world: World, m
     kind, data, _ = await the_last_event(world, ada, revoke)
     assert (kind, data["reason"]) == ("bye", "revoked")
     assert world.hub.streams == 0
+
+
+def test_what_is_no_symbol_is_not_watched() -> None:
+    assert live._watched("btcusdt, ,\x00,B B,<x>," + "A" * 41 + ",ETHUSDT,1000SHIBUSDT,SOLUSDT") == {
+        "BTCUSDT",
+        "ETHUSDT",
+        "1000SHIBUSDT",
+    }
+
+
+async def test_a_symbol_is_asked_for_although_another_was_a_moment_ago(world: World) -> None:
+    asked: list[set[str]] = []
+
+    async def marks(since: dict[str, Any]) -> Any:
+        asked.append(set(since))
+        raise EngineUnavailable("away")
+
+    world.engine.marks = marks  # type: ignore[method-assign,assignment]
+    await world.market.marks(["BTCUSDT"])
+    await world.market.marks(["BTCUSDT", "ETHUSDT"])
+    assert asked == [{"BTCUSDT"}, {"ETHUSDT"}]
+
+
+async def test_the_engine_is_never_asked_for_more_symbols_than_it_answers(world: World) -> None:
+    asked: list[int] = []
+
+    async def marks(since: dict[str, Any]) -> Any:
+        asked.append(len(since))
+        raise EngineUnavailable("away")
+
+    world.engine.marks = marks  # type: ignore[method-assign,assignment]
+    await world.market.marks([f"S{number}" for number in range(1200)])
+    assert asked == [500, 500, 200]
 
 
 async def test_who_hangs_up_before_the_first_byte_takes_no_place(world: World) -> None:
