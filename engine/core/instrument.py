@@ -35,5 +35,9 @@ class InstrumentRules(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tradable(self) -> bool:
-        """Whether it belongs to our universe: a USDT perpetual that trades now, neither settling nor quarterly."""
-        return self.status == "TRADING" and self.contract_type == "PERPETUAL" and self.quote_asset == "USDT"
+        """Whether it belongs to our universe: a USDT perpetual that trades now, neither settling nor quarterly, with real steps.
+
+        Contracts that are only announced are listed with a tick of 0.
+        """
+        ours = self.status == "TRADING" and self.contract_type == "PERPETUAL" and self.quote_asset == "USDT"
+        return ours and self.tick_size > 0 and self.step_size > 0
