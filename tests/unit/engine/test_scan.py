@@ -72,10 +72,11 @@ async def test_a_good_setup_becomes_a_signal_that_names_its_candle_its_price_and
 
 async def test_only_perpetuals_in_usdt_that_trade_are_the_universe() -> None:
     market = Market()
-    for name, changes in [
+    odd: list[tuple[str, dict[str, object]]] = [
         ("OLDUSDT", {"status": "SETTLING"}), ("SOONUSDT", {"step_size": Decimal(0)}),
         ("CUSDC", {"quote_asset": "USDC"}), ("BTCUSDT_261225", {"contract_type": "CURRENT_QUARTER"}),
-    ]:  # fmt: skip
+    ]  # fmt: skip
+    for name, changes in odd:
         market.world.rules[name] = rules_of(name, **changes)
     assert (await market.scan()).universe == 2
 
