@@ -7,7 +7,8 @@ from orchestrator.ports import AdminUserRow, ScanRow, Statistics
 from orchestrator.web.api_positions import page_limit, page_offset
 from orchestrator.web.doors import Asked, doors_of
 from orchestrator.web.health import Ready
-from orchestrator.web.replies import Reply, SignalReply, view_of
+from orchestrator.web.replies import Reply
+from orchestrator.web.replies_signals import SignalReply, view_of
 
 MAX_ROWS = 500
 SCANS = 20

@@ -8,18 +8,8 @@ from litestar.params import FromQuery
 from orchestrator.web.api_positions import marks_for, mode_of, page_limit, page_offset
 from orchestrator.web.doors import Asked, Doors, doors_of
 from orchestrator.web.problems import bad_fields
-from orchestrator.web.replies import (
-    Equity,
-    Ledger,
-    Point,
-    Positions,
-    StatsReply,
-    Today,
-    amount,
-    entry_of,
-    maybe,
-    position_of,
-)
+from orchestrator.web.replies import Positions, amount, maybe, position_of
+from orchestrator.web.replies_money import Equity, Ledger, Point, StatsReply, Today, entry_of
 from orchestrator.web.valuation import LIVE, Wealth, day_start, value_all, wealth
 
 PERIODS = {"24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30), "all": None}

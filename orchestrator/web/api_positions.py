@@ -12,20 +12,17 @@ from orchestrator.web.doors import Asked, Doors, doors_of
 from orchestrator.web.problems import bad_fields, not_found, refused
 from orchestrator.web.replies import (
     AmendedReply,
-    Approvals,
-    Approved,
     ClosedReply,
-    Declined,
     PanicReply,
     PositionReply,
     Positions,
     StopReply,
     SymbolOutcome,
     amount,
-    approval_of,
     maybe,
     position_of,
 )
+from orchestrator.web.replies_signals import Approvals, Approved, Declined, approval_of
 from orchestrator.web.valuation import CLOSED, LIVE, value_all
 
 _STATUSES = {status: (status,) for status in (*LIVE, *CLOSED)} | {"CLOSED": CLOSED, "LIVE": LIVE}

@@ -9,7 +9,7 @@ from litestar.params import FromPath, FromQuery
 from orchestrator.web.api_positions import page_limit, page_offset
 from orchestrator.web.doors import Asked, doors_of
 from orchestrator.web.problems import bad_fields, not_found
-from orchestrator.web.replies import SignalReply, Signals, view_of
+from orchestrator.web.replies_signals import SignalReply, Signals, view_of
 
 MAX_ROWS = 200
 _SYMBOL = re.compile(r"\w{1,40}")

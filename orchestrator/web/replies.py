@@ -1,16 +1,15 @@
-"""What the REST API answers: names and types of the contract; every number of money a string in plain notation.
+"""What the REST API answers of users, settings and positions, and how a number is written: money always a string in plain notation.
 
 No struct here has a field for a secret, and rows are turned into them field by field.
 """
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from orchestrator.ports import ApprovalRow, Decision, LedgerRow, SignalRow, SignalView, UserRow
+from orchestrator.ports import UserRow
 from orchestrator.web.valuation import LIVE, Valued
 from shared.wire import plain
 
@@ -160,144 +159,6 @@ class PanicReply(Reply, frozen=True, kw_only=True):
     open_orders: int
 
 
-class DecisionReply(Reply, frozen=True, kw_only=True):
-    """What became of a signal for the user who asks."""
-
-    kind: str
-    position_id: UUID | None
-    reason: str | None
-    detail: str | None
-
-
-class SignalReply(Reply, frozen=True, kw_only=True):
-    """A signal; outcome says which barrier came first, null while open."""
-
-    id: UUID
-    symbol: str
-    side: str
-    confidence: int
-    signal_price: str
-    stop_loss: str
-    take_profit: str
-    reward_risk: float
-    reasoning: str
-    analyst: str
-    model: str
-    features: dict[str, Any]
-    whale: dict[str, Any] | None
-    candle_close: datetime
-    created_at: datetime
-    outcome: str | None
-    outcome_at: datetime | None
-    decision: DecisionReply | None
-
-
-class Signals(Reply, frozen=True, kw_only=True):
-    """Signals, the newest first."""
-
-    signals: list[SignalReply]
-
-
-class ApprovalReply(Reply, frozen=True, kw_only=True):
-    """An entry that waits; size is the notional in USDT, expires_at wall time."""
-
-    id: UUID
-    signal: SignalReply
-    size: str
-    margin: str
-    leverage: str
-    expires_at: datetime
-
-
-class Approvals(Reply, frozen=True, kw_only=True):
-    """Entries that wait, the first to expire first."""
-
-    approvals: list[ApprovalReply]
-
-
-class Approved(Reply, frozen=True, kw_only=True):
-    """The position that an approval opened."""
-
-    id: UUID
-    position_id: UUID
-    symbol: str
-
-
-class Declined(Reply, frozen=True, kw_only=True):
-    """An entry that waits no more."""
-
-    id: UUID
-    status: str
-
-
-class Today(Reply, frozen=True, kw_only=True):
-    """Since the UTC market day began; `booked` is every change of the wallet, fees of open positions included."""
-
-    since: datetime
-    trades: int
-    pnl: str
-    booked: str
-
-
-class StatsReply(Reply, frozen=True, kw_only=True):
-    """Totals of a mode; win_rate is 0 to 1, null before the first closed trade."""
-
-    mode: str
-    trades: int
-    wins: int
-    losses: int
-    win_rate: float | None
-    net_pnl: str
-    gross_pnl: str
-    fees: str
-    funding: str
-    best: str | None
-    worst: str | None
-    open_positions: int
-    unrealized_pnl: str | None
-    balance: str
-    equity: str | None
-    today: Today
-
-
-class Point(Reply, frozen=True, kw_only=True):
-    """The booked balance at a moment."""
-
-    at: datetime
-    value: str
-
-
-class Equity(Reply, frozen=True, kw_only=True):
-    """The equity curve: booked balances, oldest first, and equity now with what is open."""
-
-    mode: str
-    period: str
-    points: list[Point]
-    balance: str
-    unrealized_pnl: str | None
-    equity: str | None
-
-
-class Entry(Reply, frozen=True, kw_only=True):
-    """One change of the wallet."""
-
-    id: int
-    at: datetime
-    kind: str
-    amount: str
-    position_id: UUID | None
-    balance_after: str
-
-
-class Ledger(Reply, frozen=True, kw_only=True):
-    """A page of the ledger, newest first; `balance` is the sum of all `total` amounts."""
-
-    mode: str
-    entries: list[Entry]
-    total: int
-    balance: str
-
-
 def me_of(row: UserRow) -> Me:
     """A user's own view."""
     return Me(
@@ -362,60 +223,3 @@ def position_of(valued: Valued) -> PositionReply:
         closed_at=row.closed_at,
         signal_id=row.signal_id,
     )
-
-
-def signal_of(row: SignalRow, decision: Decision | None) -> SignalReply:
-    """A signal with what was done with it."""
-    return SignalReply(
-        id=row.id,
-        symbol=row.symbol,
-        side=row.side,
-        confidence=row.confidence,
-        signal_price=amount(row.signal_price),
-        stop_loss=amount(row.stop_loss),
-        take_profit=amount(row.take_profit),
-        reward_risk=row.reward_risk,
-        reasoning=row.reasoning,
-        analyst=row.analyst,
-        model=row.model,
-        features=row.features,
-        whale=row.whale,
-        candle_close=row.candle_close,
-        created_at=row.created_at,
-        outcome=row.outcome,
-        outcome_at=row.outcome_at,
-        decision=None if decision is None else _decision_of(decision),
-    )
-
-
-def view_of(view: SignalView) -> SignalReply:
-    """A signal as a user asked for it."""
-    return signal_of(view.signal, view.decision)
-
-
-def approval_of(row: ApprovalRow) -> ApprovalReply:
-    """An entry that waits."""
-    return ApprovalReply(
-        id=row.id,
-        signal=signal_of(row.signal, None),
-        size=amount(row.notional),
-        margin=amount(row.margin),
-        leverage=amount(row.leverage),
-        expires_at=row.expires_at,
-    )
-
-
-def entry_of(row: LedgerRow) -> Entry:
-    """One change of the wallet."""
-    return Entry(
-        id=row.id,
-        at=row.at,
-        kind=row.kind,
-        amount=amount(row.amount),
-        position_id=row.position_id,
-        balance_after=amount(row.balance_after),
-    )
-
-
-def _decision_of(decision: Decision) -> DecisionReply:
-    return DecisionReply(kind=decision.kind, position_id=decision.position_id, reason=decision.reason, detail=decision.detail)

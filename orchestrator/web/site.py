@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from litestar import Litestar
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.router import Router
 from litestar.types import ControllerRouterHandler
 
@@ -22,6 +21,7 @@ from orchestrator.web.api_user import user_router
 from orchestrator.web.doors import Doors
 from orchestrator.web.live import live_router
 from orchestrator.web.problems import ErrorPage, exception_handlers, trace_middleware
+from orchestrator.web.schema import SchemaPlugin
 from orchestrator.web.security import before_send, guard
 from orchestrator.web.sent import give_form_back
 
@@ -71,7 +71,7 @@ def create_site(
             title="NeuroTrade",
             version="1",
             openapi_router=Router("/schema", route_handlers=[], opt={"open": True}),
-            render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
+            render_plugins=[SchemaPlugin(path=["/", "/openapi.json"])],
         ),
         logging_config=None,
         request_max_body_size=MAX_BODY,

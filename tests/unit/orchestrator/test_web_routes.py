@@ -298,6 +298,23 @@ async def test_the_schema_names_every_route_of_the_api(scene: Scene) -> None:
     assert named <= set(paths)
 
 
+async def test_the_schema_tells_every_problem_and_who_may_ask(scene: Scene) -> None:
+    schema = (await scene.client.get("/schema")).json()
+    assert schema == (await scene.client.get("/schema/openapi.json")).json()
+    assert set(schema["components"]["schemas"]["Problem"]["properties"]) == {"code", "detail", "fields", "trace_id"}
+    problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    for (method, path), row in CLOSED.items():
+        operation = schema["paths"][path.replace(":uuid", "").replace(":str", "")][method.lower()]
+        answers = operation["responses"]
+        problems = {status for status, answer in answers.items() if not status.startswith("2")}
+        assert all(answers[status]["content"]["application/json"] == problem for status in problems), path
+        assert problems >= {"401", "503", "default"}
+        assert operation["security"] == [{"bearer": []}, {"cookie": []}]
+        assert ("400" in problems) == bool(operation.get("parameters") or "requestBody" in operation), path
+        assert row.status < 501 or row.status == 503 or "501" in problems
+    assert "security" not in schema["paths"]["/api/auth/login"]["post"]
+
+
 def assert_problem(reply: Any, status: int, code: str) -> None:
     assert reply.status_code == status, reply.text
     problem = reply.json()
