@@ -5,7 +5,7 @@ from datetime import timedelta
 from litestar import Router, get
 from litestar.params import FromQuery
 
-from orchestrator.web.api_positions import marks_for, mode_of, page_limit, page_offset
+from orchestrator.web.api_positions import MAX_ROWS, marks_for, mode_of, page_limit, page_offset
 from orchestrator.web.doors import Asked, Doors, doors_of
 from orchestrator.web.problems import bad_fields
 from orchestrator.web.replies import Positions, amount, maybe, position_of
@@ -13,21 +13,18 @@ from orchestrator.web.replies_money import Equity, Ledger, Point, StatsReply, To
 from orchestrator.web.valuation import LIVE, Wealth, day_start, value_all, wealth
 
 PERIODS = {"24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30), "all": None}
-MAX_ROWS = 500
 MAX_ENTRIES = 10_000
 """The ledger is read whole by whoever adds it up."""
 
 
 @get("/history", summary="Closed positions")
 async def history(
-    request: Asked, mode: FromQuery[str | None] = None, limit: FromQuery[int] = 100, offset: FromQuery[int] = 0
+    request: Asked, mode: FromQuery[str | None] = None, limit: FromQuery[int] = MAX_ROWS, offset: FromQuery[int] = 0
 ) -> Positions:
     """Closed positions, the last closed first."""
-    chosen = mode_of(mode) or request.user.mode
-    rows = await doors_of(request).reads.history(
-        request.user.id, chosen, limit=page_limit(limit, MAX_ROWS), offset=page_offset(offset)
-    )
-    return Positions(positions=[position_of(each) for each in value_all(rows, {})])
+    chosen, length = mode_of(mode) or request.user.mode, page_limit(limit, MAX_ROWS)
+    found = await doors_of(request).reads.history(request.user.id, chosen, limit=length + 1, offset=page_offset(offset))
+    return Positions(positions=[position_of(each) for each in value_all(found[:length], {})], more=len(found) > length)
 
 
 @get("/stats", summary="Totals, win rate, today")

@@ -26,7 +26,8 @@ from orchestrator.web.replies_signals import Approvals, Approved, Declined, appr
 from orchestrator.web.valuation import CLOSED, LIVE, value_all
 
 _STATUSES = {status: (status,) for status in (*LIVE, *CLOSED)} | {"CLOSED": CLOSED, "LIVE": LIVE}
-MAX_ROWS = 500
+MAX_ROWS = 1000
+"""Also what comes unasked: whoever adds positions up should have them all, and `more` says when they do not."""
 
 
 @get("/positions", summary="List positions")
@@ -34,20 +35,17 @@ async def list_positions(
     request: Asked,
     status: FromQuery[str | None] = None,
     mode: FromQuery[str | None] = None,
-    limit: FromQuery[int] = 200,
+    limit: FromQuery[int] = MAX_ROWS,
     offset: FromQuery[int] = 0,
 ) -> Positions:
     """Positions of the user, the newest first; `status` is one or more of the four states, CLOSED or LIVE, comma-separated."""
-    doors = doors_of(request)
-    rows = await doors.reads.positions(
-        request.user.id,
-        statuses=_statuses(status),
-        mode=mode_of(mode),
-        limit=page_limit(limit, MAX_ROWS),
-        offset=page_offset(offset),
+    doors, length = doors_of(request), page_limit(limit, MAX_ROWS)
+    found = await doors.reads.positions(
+        request.user.id, statuses=_statuses(status), mode=mode_of(mode), limit=length + 1, offset=page_offset(offset)
     )
+    rows = found[:length]
     valued = value_all(rows, await marks_for(doors, rows))
-    return Positions(positions=[position_of(each) for each in valued])
+    return Positions(positions=[position_of(each) for each in valued], more=len(found) > length)
 
 
 @get("/positions/{position_id:uuid}", summary="Read a position")

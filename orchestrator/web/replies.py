@@ -109,9 +109,10 @@ class PositionReply(Reply, frozen=True, kw_only=True):
 
 
 class Positions(Reply, frozen=True, kw_only=True):
-    """Positions, the newest first."""
+    """Positions, the newest first; `more` says that others follow: ask again with an offset."""
 
     positions: list[PositionReply]
+    more: bool = False
 
 
 class ClosedReply(Reply, frozen=True, kw_only=True):

@@ -192,6 +192,15 @@ async def test_positions_are_filtered_by_their_states(desk: Desk) -> None:
     assert "mode" in (await desk.get("/api/user/positions?mode=DEMO")).json()["fields"]
 
 
+async def test_a_list_that_is_not_whole_says_so(desk: Desk) -> None:
+    for _ in range(3):
+        desk.world.position(desk.user_id, status="CLOSED_WIN", pnl=Decimal(1), closed_at=NOW)
+    for path in ("/api/user/positions", "/api/user/history"):
+        pages = [(await desk.get(f"{path}?limit=2&offset={offset}")).json() for offset in (0, 2)]
+        assert [(len(page["positions"]), page["more"]) for page in pages] == [(2, True), (1, False)]
+        assert (await desk.get(path)).json()["more"] is False
+
+
 async def test_closing_a_part_passes_the_quantity_and_nonsense_never_reaches_the_desk(desk: Desk) -> None:
     path = f"/api/user/positions/{desk.world.position(desk.user_id).id}"
     reply = await desk.send("POST", f"{path}/close", {"quantity": "0.04"})
