@@ -176,6 +176,7 @@ class ScanRecord(msgspec.Struct, frozen=True, kw_only=True):
     wall_ms: float
     analyst: str
     trace_id: str
+    decided_at: datetime | None = None
 
 
 class SignalRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -356,6 +357,10 @@ class Scans(Protocol):
         """Keep one."""
         ...
 
+    async def decided(self, scan_ids: Collection[UUID], at: datetime) -> None:
+        """Note that every user's decision on the signals of these scans is made."""
+        ...
+
 
 class Signals(Protocol):
     """Signals for everyone."""
@@ -370,6 +375,14 @@ class Signals(Protocol):
 
     async def recent(self, since: datetime) -> list[SignalRecord]:
         """Created at or after `since`, without those that a refusal with user_id null names."""
+        ...
+
+    async def left(self, since: datetime) -> list[SignalRecord]:
+        """Of scans that are not decided, of candles that closed at or after `since`, without those refused for everyone."""
+        ...
+
+    async def decided(self, user_id: UUID, signal_id: UUID) -> bool:
+        """Whether a user has an entry's order or a refusal of this signal."""
         ...
 
     async def unreviewed(self, until: datetime, limit: int) -> list[SignalRecord]:
@@ -511,6 +524,10 @@ class Fundings(Protocol):
 
 class Receipts(Protocol):
     """Receipts of panics."""
+
+    async def get(self, receipt_id: UUID) -> ReceiptRecord | None:
+        """One by primary key."""
+        ...
 
     async def running(self, user_id: UUID) -> ReceiptRecord | None:
         """The user's newest receipt that is not finished."""

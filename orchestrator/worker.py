@@ -171,6 +171,7 @@ def loops_of(orchestrator: Orchestrator, heart: Heart) -> list[Loop]:
         Loop(name="settle", every_seconds=SETTLE_SECONDS, run=alone("settle", trading.settle.run)),
         Loop(name="panics", every_seconds=SETTLE_SECONDS, run=alone("panics", trading.panic.resume)),
         Loop(name="approvals", every_seconds=SETTLE_SECONDS, run=alone("approvals", trading.approve.expire)),
+        Loop(name="leftovers", every_seconds=SETTLE_SECONDS, run=trading.scan.finish),
         Loop(name="review", every_seconds=review_seconds, run=alone("review", trading.review.run)),
         Loop(name="closes", every_seconds=CLOSE_LOOK_SECONDS, run=CloseFeed(orchestrator.clock, orchestrator.jobs).run),
         Loop(name="pulse", every_seconds=PULSE_SECONDS, run=heart.run),

@@ -5,7 +5,7 @@ test can kill the process at each of them in turn.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ from msgspec import structs
 
 from orchestrator.core.ledger import EntryKind
 from orchestrator.core.order import LIVE as LIVE_ORDERS
-from orchestrator.core.order import UNDER_WAY, OrderStatus, may_become
+from orchestrator.core.order import UNDER_WAY, OrderPurpose, OrderStatus, may_become
 from orchestrator.core.position import LIVE, POSITION_TRANSITIONS, PositionStatus
 from orchestrator.errors import Conflict, EngineRefused, EngineUnavailable, LeaseLost
 from orchestrator.ports import (
@@ -295,6 +295,9 @@ class FakeScans:
     async def add(self, scan: ScanRecord) -> None:
         self._rows.scans.append(scan)
 
+    async def decided(self, scan_ids: Collection[UUID], at: datetime) -> None:
+        self._rows.scans = [structs.replace(row, decided_at=at) if row.id in scan_ids else row for row in self._rows.scans]
+
 
 class FakeSignals:
     def __init__(self, rows: Rows) -> None:
@@ -313,6 +316,18 @@ class FakeSignals:
     async def recent(self, since: datetime) -> list[SignalRecord]:
         refused = {row.signal_id for row in self._rows.refusals if row.user_id is None}
         return [row for row in self._rows.signals.values() if row.created_at >= since and row.id not in refused]
+
+    async def left(self, since: datetime) -> list[SignalRecord]:
+        refused = {row.signal_id for row in self._rows.refusals if row.user_id is None}
+        open_scans = {row.id for row in self._rows.scans if row.decided_at is None and row.candle_close >= since}
+        rows = [row for row in self._rows.signals.values() if row.scan_id in open_scans and row.candle_close >= since]
+        return [row for row in rows if row.id not in refused]
+
+    async def decided(self, user_id: UUID, signal_id: UUID) -> bool:
+        return any((row.user_id, row.signal_id) == (user_id, signal_id) for row in self._rows.refusals) or any(
+            (row.user_id, row.signal_id, row.purpose) == (user_id, signal_id, OrderPurpose.ENTRY)
+            for row in self._rows.orders.values()
+        )
 
     async def unreviewed(self, until: datetime, limit: int) -> list[SignalRecord]:
         rows = [row for row in self._rows.signals.values() if row.outcome is None and _seen(row) <= until]
@@ -488,6 +503,9 @@ class FakeFundings:
 class FakeReceipts:
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
+
+    async def get(self, receipt_id: UUID) -> ReceiptRecord | None:
+        return self._rows.receipts.get(receipt_id)
 
     async def running(self, user_id: UUID) -> ReceiptRecord | None:
         rows = [row for row in self._rows.receipts.values() if row.user_id == user_id and row.finished_at is None]
@@ -726,6 +744,7 @@ class World:
 
     async def _pause(self, seconds: float) -> None:
         self.clock.pass_wall(seconds=seconds)
+        await asyncio.sleep(0)
 
     def quote(self, symbol: str, price: str | int) -> None:
         self.engine.prices[symbol] = Decimal(price)

@@ -123,6 +123,10 @@ class ReceiptRepository:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
+    async def get(self, receipt_id: UUID) -> ReceiptRecord | None:
+        """One by primary key."""
+        return await select_one(self._connection, sa.select(*_RECEIPT).where(RECEIPTS.c.id == receipt_id), ReceiptRecord)
+
     async def running(self, user_id: UUID) -> ReceiptRecord | None:
         """The user's newest receipt that is not finished."""
         statement = sa.select(*_RECEIPT).where(RECEIPTS.c.user_id == user_id, RECEIPTS.c.finished_at.is_(None))

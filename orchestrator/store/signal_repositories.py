@@ -1,17 +1,20 @@
 """What is kept of every scan: the scan, its signals, and each "no" with its reason."""
 
+from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from orchestrator.core.order import OrderPurpose
 from orchestrator.ports import RefusalRecord, ScanRecord, SignalRecord
 from orchestrator.store.records import columns_of, insert, insert_once, select_all, select_one
 from orchestrator.store.tables import Base
 
 SCANS = Base.metadata.tables["scans"]
 SIGNALS = Base.metadata.tables["signals"]
+ORDERS = Base.metadata.tables["orders"]
 REFUSALS = Base.metadata.tables["refusals"]
 
 _SIGNAL = columns_of(SIGNALS, SignalRecord)
@@ -27,6 +30,10 @@ class ScanRepository:
     async def add(self, scan: ScanRecord) -> None:
         """Keep one."""
         await insert(self._connection, SCANS, scan)
+
+    async def decided(self, scan_ids: Collection[UUID], at: datetime) -> None:
+        """Note that every user's decision on their signals is made."""
+        await self._connection.execute(sa.update(SCANS).where(SCANS.c.id.in_(scan_ids)).values(decided_at=at))
 
 
 class SignalRepository:
@@ -48,6 +55,23 @@ class SignalRepository:
         refused = sa.exists().where(REFUSALS.c.signal_id == SIGNALS.c.id, REFUSALS.c.user_id.is_(None))
         statement = sa.select(*_SIGNAL).where(SIGNALS.c.created_at >= since, ~refused).order_by(SIGNALS.c.created_at)
         return await select_all(self._connection, statement, SignalRecord)
+
+    async def left(self, since: datetime) -> list[SignalRecord]:
+        """Of scans that are not decided, without those that a refusal for everyone names."""
+        refused = sa.exists().where(REFUSALS.c.signal_id == SIGNALS.c.id, REFUSALS.c.user_id.is_(None))
+        undecided = sa.exists().where(
+            SCANS.c.id == SIGNALS.c.scan_id, SCANS.c.decided_at.is_(None), SCANS.c.candle_close >= since
+        )
+        statement = sa.select(*_SIGNAL).where(SIGNALS.c.candle_close >= since, undecided, ~refused).order_by(SIGNALS.c.created_at)
+        return await select_all(self._connection, statement, SignalRecord)
+
+    async def decided(self, user_id: UUID, signal_id: UUID) -> bool:
+        """Whether the user has an entry's order or a refusal of it."""
+        entered = sa.exists().where(
+            ORDERS.c.user_id == user_id, ORDERS.c.signal_id == signal_id, ORDERS.c.purpose == OrderPurpose.ENTRY.value
+        )
+        refused = sa.exists().where(REFUSALS.c.user_id == user_id, REFUSALS.c.signal_id == signal_id)
+        return bool((await self._connection.execute(sa.select(sa.or_(entered, refused)))).scalar_one())
 
     async def unreviewed(self, until: datetime, limit: int) -> list[SignalRecord]:
         """Without outcome and last seen at or before `until`; the longest unseen first."""

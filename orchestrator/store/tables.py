@@ -90,9 +90,13 @@ class Login(Base):
 
 
 class Scan(Base):
-    """One scan for everyone: what was looked at, and how many symbols were dropped for which reason."""
+    """One scan for everyone: what was looked at, and how many symbols were dropped for which reason.
+
+    `decided_at` (market time) is when every user's decision on its signals was made; null while they are made, or after a crash.
+    """
 
     __tablename__ = "scans"
+    __table_args__ = (Index("scans_undecided", "candle_close", postgresql_where=text("decided_at IS NULL")),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     candle_close: Mapped[datetime]
@@ -106,6 +110,7 @@ class Scan(Base):
     wall_ms: Mapped[float]
     analyst: Mapped[str]
     trace_id: Mapped[str]
+    decided_at: Mapped[datetime | None]
 
 
 class Signal(Base):

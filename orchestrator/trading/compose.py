@@ -36,7 +36,7 @@ class Trading(msgspec.Struct, frozen=True, kw_only=True):
     """The use cases. The desk serves the web process, the others the worker.
 
     The worker calls `scan.run(candle_close)` on each close, `watch.run()` each wall second, `settle.run()` at start and every two wall
-    seconds, then `panic.resume()` and `approve.expire()`, and `review.run()` each few minutes of market time. Each is safe to run
+    seconds, as are `panic.resume()`, `approve.expire()` and `scan.finish()`, and `review.run()` each few minutes of market time. Each is safe to run
     twice and on several workers at once. A day's loss limit needs no reset: it is a sum since 00:00 UTC of market time.
     """
 

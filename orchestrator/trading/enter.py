@@ -83,6 +83,8 @@ class Enter:
         """
         order = await self._claim(user_id, signal, marks)
         if isinstance(order, Refusal):
+            if order.reason is RefusalReason.DUPLICATE_SIGNAL:
+                return order
             await announce.signalled(self._bus, signal, user_id, "refused", order)
             return order
         if order.status is OrderStatus.AWAITING_APPROVAL:
@@ -172,13 +174,21 @@ class Enter:
         try:
             return await self._try_to_claim(user_id, signal, marks)
         except Conflict:
-            return Refusal(reason=RefusalReason.ENTRY_UNDER_WAY, detail=f"{signal.symbol} was claimed a moment before")
+            refusal = Refusal(reason=RefusalReason.ENTRY_UNDER_WAY, detail=f"{signal.symbol} was claimed a moment before")
+        async with self._transactions() as unit:
+            await unit.refusals.add(refusal_record(refusal, signal, user_id, self._clock.now()))
+            await unit.commit()
+        return refusal
 
     async def _try_to_claim(self, user_id: UUID, signal: SignalRecord, marks: Marks) -> OrderRecord | Refusal:
         async with self._transactions() as unit:
             trader = await unit.traders.lock(user_id)
             if trader is None:
                 return Refusal(reason=RefusalReason.NOT_FOUND, detail="there is no such user")
+            if await unit.signals.decided(user_id, signal.id):
+                return Refusal(
+                    reason=RefusalReason.DUPLICATE_SIGNAL, detail=f"this signal for {signal.symbol} was decided before"
+                )
             order = await self._decide(unit, trader, signal, marks)
             if isinstance(order, Refusal):
                 await unit.refusals.add(refusal_record(order, signal, user_id, self._clock.now()))

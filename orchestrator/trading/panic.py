@@ -70,11 +70,14 @@ class Panic:
         self._pause = pause
 
     async def run(self, user_id: UUID) -> PanicReceipt:
-        """Flattens a user, or answers how far the panic that runs already is."""
+        """Flattens a user; pressed while a panic runs, it waits for that one's receipt, and takes it over where it was abandoned."""
         receipt, begun = await self._begin(user_id)
         if not begun:
-            return _answer(receipt)
-        return await self._flatten(receipt)
+            receipt = await self._finished(receipt)
+            if receipt.finished_at is not None:
+                return _answer(receipt)
+            receipt, begun = await self._begin(user_id)
+        return await self._flatten(receipt) if begun else _answer(receipt)
 
     async def resume(self) -> int:
         """Takes over panics whose process died; how many there were. Safe on several workers."""
@@ -82,6 +85,15 @@ class Panic:
             abandoned = await unit.receipts.unfinished(self._clock.wall() - TAKE_OVER)
         await each(abandoned, lambda receipt: self.run(receipt.user_id), what="resuming a panic")
         return len(abandoned)
+
+    async def _finished(self, receipt: ReceiptRecord) -> ReceiptRecord:
+        """The receipt when its panic is done, or as it stands when that panic must be presumed abandoned."""
+        until = receipt.started_at + TAKE_OVER
+        while receipt.finished_at is None and self._clock.wall() < until:
+            await self._pause(BETWEEN_ROUNDS)
+            async with self._transactions() as unit:
+                receipt = await unit.receipts.get(receipt.id) or receipt
+        return receipt
 
     async def _begin(self, user_id: UUID) -> tuple[ReceiptRecord, bool]:
         wall = self._clock.wall()

@@ -126,8 +126,11 @@ class Scan:
             logger().warning("no scan: the engine did not answer", error=str(unavailable))
             return ScanResult(outcome=ScanOutcome.ENGINE_UNAVAILABLE)
         received = self._clock.wall()
-        kept = await self._keep(reply, candle_close, (received - began).total_seconds() * 1000, trace_id)
-        counts = await self._trade(kept, received)
+        scan_id = self._ids.new()
+        kept = await self._keep(reply, scan_id, candle_close, (received - began).total_seconds() * 1000, trace_id)
+        counts, whole = await self._trade(kept, received)
+        if whole:
+            await self._decided({scan_id})
         result = ScanResult(
             outcome=ScanOutcome.DONE,
             candidates=len(reply.candidates),
@@ -140,11 +143,38 @@ class Scan:
         await self._tell(reply, candle_close, result)
         return result
 
-    async def _keep(self, reply: AnalyzeReply, candle_close: datetime, wall_ms: float, trace_id: str) -> list[SignalRecord]:
+    async def finish(self) -> int:
+        """Decides what an interrupted scan of the newest candle left undecided, once; how many signals there were.
+
+        Safe beside a scan and on several workers: the scan's own lease keeps them apart, and each decision is made once for each user.
+        """
+        newest = last_close(self._clock.now())
+        if not await self._left(newest):
+            return 0
+        async with self._mutex.hold("scan", LEASE_SECONDS) as lease:
+            left = await self._left(newest) if lease is not None else []
+            if left:
+                logger().warning("a scan was interrupted; its signals are decided now", signals=len(left))
+                await self._trade(left, None)
+                await self._decided({signal.scan_id for signal in left})
+        return len(left)
+
+    async def _left(self, newest: datetime) -> list[SignalRecord]:
+        async with self._transactions() as unit:
+            return await unit.signals.left(newest)
+
+    async def _decided(self, scan_ids: set[UUID]) -> None:
+        async with self._transactions() as unit:
+            await unit.scans.decided(scan_ids, self._clock.now())
+            await unit.commit()
+
+    async def _keep(
+        self, reply: AnalyzeReply, scan_id: UUID, candle_close: datetime, wall_ms: float, trace_id: str
+    ) -> list[SignalRecord]:
         """Stores the scan and its signals, and answers those that the first two layers let through."""
         now = self._clock.now()
         batch, repeated = distinct(reply.signals)
-        scan = _scan_record(self._ids.new(), reply, candle_close, wall_ms, trace_id)
+        scan = _scan_record(scan_id, reply, candle_close, wall_ms, trace_id)
         async with self._transactions() as unit:
             recent = await unit.signals.recent(now - self._rules.recent)
             await unit.scans.add(scan)
@@ -175,10 +205,14 @@ class Scan:
             await unit.refusals.add(_unkept(signal, duplicate, now, trace_id))
         return stored
 
-    async def _trade(self, signals: list[SignalRecord], received_at: datetime) -> Counter[str]:
-        """Each user's own decision on each signal, the most confident first; users at once, a user's signals one after another."""
+    async def _trade(self, signals: list[SignalRecord], received_at: datetime | None) -> tuple[Counter[str], bool]:
+        """Each user's own decision on each signal, the most confident first; users at once, a user's signals one after another.
+
+        Returns:
+            How many ended how, and whether every decision was made.
+        """
         if not signals:
-            return Counter()
+            return Counter(), True
         async with self._transactions() as unit:
             users = [trader.id for trader in await unit.traders.all()]
             held = {position.symbol for position in await unit.positions.open_everywhere()}
@@ -186,13 +220,14 @@ class Scan:
         ranked = sorted(signals, key=lambda signal: signal.confidence, reverse=True)
 
         async def decide(user_id: UUID) -> Counter[str]:
-            counts: Counter[str] = Counter()
-            for signal in ranked:
-                counts[_word(await self._enter.decide(user_id, signal, marks, received_at))] += 1
-            return counts
+            async def one(signal: SignalRecord) -> str:
+                return _word(await self._enter.decide(user_id, signal, marks, received_at))
+
+            return Counter(await each(ranked, one, what="a user's decision", at_once=1))
 
         counted = await each(users, decide, what="a user's decisions", at_once=self._rules.users_at_once)
-        return sum(counted, Counter())
+        counts = sum(counted, Counter())
+        return counts, counts.total() == len(users) * len(ranked)
 
     async def _tell(self, reply: AnalyzeReply, candle_close: datetime, result: ScanResult) -> None:
         logger().info(

@@ -27,6 +27,7 @@ from orchestrator.store.unit_of_work import SqlTransactions
 from orchestrator.trading.compose import Ports, Trading, compose
 from orchestrator.trading.enter import EntryRules
 from orchestrator.trading.scan import ScanRules
+from shared.analysis import AnalyzeRequest
 from shared.enums import Side
 from tests.builders import at, bar, d, funding, signal
 from tests.fakes import FakeBalances, FakeBus, FakeClock, FakeEngine, FakeIds, FakeJobs, FakeStore, OpenMutex, Rows
@@ -257,3 +258,20 @@ async def test_a_limit_that_is_raised_lets_the_day_go_on(stage: Stage) -> None:
         async with stage.database.engine.begin() as connection:
             await connection.execute(sa.text("UPDATE users SET max_daily_loss = :limit"), {"limit": Decimal(limit)})
         assert await asked(stage, f"C{limit.replace('.', '')}USDT") == answer
+
+
+async def test_signals_that_a_crash_left_undecided_are_decided_once_by_two_workers(stage: Stage) -> None:
+    """One user had decided the first signal when the scan died; both workers look for what is left."""
+    first, second = await users(stage, 2)
+    stage.engine.signals = [signal("AAAUSDT"), signal("BBBUSDT", Side.SHORT)]
+    one, other = stage.worker(), stage.worker()
+    kept = await one.scan._keep(await stage.engine.analyze(AnalyzeRequest()), stage.ids.new(), at("12:00"), 1.0, "trace")
+    await one.enter.decide(first, kept[0], {})
+    await at_once(one.scan.finish, other.scan.finish)
+    rows = await stage.rows()
+    assert sorted((row.user_id, row.symbol) for row in rows.live()) == sorted(
+        (user_id, symbol) for user_id in (first, second) for symbol in SYMBOLS
+    )
+    assert rows.refusals == []
+    assert await one.scan.finish() == 0
+    assert_at_rest(rows)

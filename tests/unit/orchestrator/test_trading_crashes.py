@@ -65,6 +65,7 @@ async def recover(world: World) -> None:
     for _ in range(3):
         await world.trading.settle.run()
         await world.trading.panic.resume()
+        await world.trading.scan.finish()
         await world.trading.watch.run()
         world.clock.pass_wall(seconds=5)
 
@@ -73,6 +74,9 @@ def expected(world: World, number: int) -> None:
     """What must be true besides soundness once the interrupted step has been recovered."""
     entries = [order for order in world.rows.orders.values() if order.purpose is OrderPurpose.ENTRY and order.user_id == USER]
     assert len(entries) <= 2
+    if LIFE[number] is entering:
+        decided = {(order.user_id, order.signal_id) for order in world.rows.orders.values()}
+        assert decided == {(user_id, signal_id) for user_id in world.rows.traders for signal_id in world.rows.signals}
     if LIFE[number] is watching:
         stopped = next(position for position in world.rows.positions.values() if position.symbol == "AAAUSDT")
         assert (stopped.closed_at, stopped.exit_price) == (at("12:10"), d(98))

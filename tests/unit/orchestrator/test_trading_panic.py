@@ -87,7 +87,8 @@ async def test_an_entry_of_unknown_outcome_is_settled_and_closed_by_panic() -> N
 async def test_pressed_twice_it_is_one_panic_with_one_receipt() -> None:
     world = await three_positions()
     first, second = await asyncio.gather(world.trading.desk.panic(USER), world.trading.desk.panic(USER))
-    assert first.receipt_id == second.receipt_id
+    assert first == second
+    assert first.flat
     assert len(world.rows.receipts) == 1
     assert len(world.engine.sent("close")) == 3
 
@@ -212,4 +213,14 @@ async def test_auto_trading_that_is_switched_off_between_decision_and_order_send
     assert (order.status, order.reason) == (OrderStatus.REFUSED, "stopped")
     assert world.engine.sent("enter") == []
     assert world.rows.claims == {}
+    assert_at_rest(world.rows)
+
+
+async def test_pressed_again_after_its_process_died_a_panic_is_taken_over_by_whoever_pressed() -> None:
+    world = await three_positions()
+    await world.trading.panic._begin(USER)
+    world.start()
+    receipt = await world.trading.desk.panic(USER)
+    assert receipt.flat
+    assert len(world.rows.receipts) == 1
     assert_at_rest(world.rows)

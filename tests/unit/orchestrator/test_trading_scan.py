@@ -7,8 +7,12 @@ import pytest
 from msgspec import structs
 
 from orchestrator.core.barriers import Outcome
-from orchestrator.core.order import OrderStatus
+from orchestrator.core.order import OrderStatus, Refusal
+from orchestrator.errors import StoreUnavailable
+from orchestrator.ports import OrderRecord, SignalRecord, Trader, UnitOfWork
+from orchestrator.trading.accounts import Marks
 from orchestrator.trading.scan import ScanOutcome, last_close
+from shared.analysis import AnalyzeRequest
 from shared.enums import Side
 from tests.builders import NOON, USER, at, bar, d, signal, trader
 from tests.fakes import OpenMutex, World
@@ -152,3 +156,38 @@ async def test_old_signals_learn_which_barrier_came_first_traded_or_not() -> Non
     assert await world.trading.review.run() == 1
     (last,) = [row for row in world.rows.signals.values() if row.symbol == "CCCUSDT"]
     assert (last.outcome, last.outcome_at) == ("NEITHER", NOON + timedelta(hours=24))
+
+
+async def test_one_decision_that_fails_keeps_no_other_signal_from_being_decided_and_is_made_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The store is away for one user's first signal; the rest goes on, and what was left is decided within the candle."""
+    world = World(trader(1), trader(2))
+    deciding, failures = world.trading.enter._decide, ["AAAUSDT"]
+
+    async def failing(unit: UnitOfWork, who: Trader, one: SignalRecord, marks: Marks) -> OrderRecord | Refusal:
+        if one.symbol in failures:
+            failures.remove(one.symbol)
+            raise StoreUnavailable("postgresql: away")
+        return await deciding(unit, who, one, marks)
+
+    monkeypatch.setattr(world.trading.enter, "_decide", failing)
+    await world.enter(signal("AAAUSDT"), signal("BBBUSDT"))
+    assert len(world.rows.live()) == 3
+    assert await world.trading.scan.finish() == 2
+    assert len(world.rows.live()) == 4
+    assert world.rows.refusals == []
+    assert await world.trading.scan.finish() == 0
+    assert_at_rest(world.rows)
+
+
+async def test_what_a_crash_left_undecided_is_not_decided_after_its_candle_nor_beside_a_scan() -> None:
+    world = World(trader())
+    world.engine.prices["SOLUSDT"] = d(100)
+    world.engine.signals = [signal()]
+    await world.trading.scan._keep(await world.engine.analyze(AnalyzeRequest()), world.ids.new(), NOON, 1.0, "trace")
+    async with world.mutex.hold("scan", 15):
+        assert await world.trading.scan.finish() == 0
+    world.clock.pass_market(minutes=15)
+    assert await world.trading.scan.finish() == 0
+    assert world.rows.orders == {}
