@@ -10,11 +10,16 @@ from typing import Final
 
 from engine.analysis.sources import Sources, marks_of
 from engine.core.market import FUNDING_GRACE_MS, HOUR_MS, MINUTE_MS, Funding, Mark, MarkBar, at, ms_of
-from engine.errors import ExchangeError
+from engine.errors import ExchangeError, ExchangeUnreachable
 from shared.analysis import Bar, FundingEvent, MarksReply, MarksRequest, SymbolMarks
 
 MARK_AGE_MS: Final = 10_000
 """Market age past which a mark from the feed is asked again, since market time may run faster than the stream's second."""
+
+LOOK_SECONDS: Final = 4.0
+"""Wall time of a whole look, below the five seconds that its caller waits: a symbol that is slow is missing, and the others are judged."""
+
+ALL_MARKS_SECONDS: Final = 1.5
 
 ALL_AT_ONCE: Final = 10
 """All marks weigh 10, one weighs 1."""
@@ -27,8 +32,9 @@ async def look(request: MarksRequest, sources: Sources) -> MarksReply:
         request: From which moment of market time each symbol's bars are wanted.
         sources: Feed first, else by request.
     """
+    ends = asyncio.get_running_loop().time() + LOOK_SECONDS
     marks = await _live_marks(list(request.since), sources)
-    found = await asyncio.gather(*(_symbol(symbol, since, marks, sources) for symbol, since in request.since.items()))
+    found = await asyncio.gather(*(_in_time(symbol, since, marks, sources, ends) for symbol, since in request.since.items()))
     kept = {symbol: outcome for symbol, outcome in zip(request.since, found, strict=True) if isinstance(outcome, SymbolMarks)}
     missing = {
         symbol: str(outcome) for symbol, outcome in zip(request.since, found, strict=True) if isinstance(outcome, ExchangeError)
@@ -42,9 +48,20 @@ async def _live_marks(symbols: Sequence[str], sources: Sources) -> Mapping[str, 
     if len(symbols) - len(fed) < ALL_AT_ONCE:
         return fed
     try:
-        return {**await sources.market.marks(), **fed}
-    except ExchangeError:
+        async with asyncio.timeout(ALL_MARKS_SECONDS):
+            return {**await sources.market.marks(), **fed}
+    except (ExchangeError, TimeoutError):
         return fed
+
+
+async def _in_time(
+    symbol: str, since: datetime, marks: Mapping[str, Mark], sources: Sources, ends: float
+) -> SymbolMarks | ExchangeError:
+    try:
+        async with asyncio.timeout_at(ends):
+            return await _symbol(symbol, since, marks, sources)
+    except TimeoutError:
+        return ExchangeUnreachable(f"{symbol}: not in time")
 
 
 async def _symbol(symbol: str, since: datetime, marks: Mapping[str, Mark], sources: Sources) -> SymbolMarks | ExchangeError:

@@ -147,20 +147,20 @@ class BinanceData:
         kept = self._bars.get(symbol)
         if kept is not None and (kept.since_ms, kept.minute) == (since_ms, minute) and wall_ms - kept.wall_ms <= BARS_AGE_MS:
             return kept.bars
-        bars = await self._shared(("bars", symbol, since_ms, minute), lambda: self._read_bars(symbol, since_ms, until_ms))
-        self._bars[symbol] = _KeptBars(since_ms, minute, wall_ms, bars)
-        return bars
+        return await self._shared(("bars", symbol, since_ms, minute), lambda: self._read_bars(symbol, since_ms, until_ms))
 
     async def _read_bars(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[MarkBar]:
+        """Kept by the flight itself: a caller who could not wait for a long history finds it at the next look."""
         bars: list[MarkBar] = []
-        start = since_ms
+        start, wall_ms = since_ms, self._clock.wall_ms()
         while start <= until_ms:
             limit = min(MOST_MINUTES, max(1, (until_ms - start) // MINUTE_MS + 1))
             page = await self._mark_page(symbol, start, limit)
             bars += [bar for bar in page if start <= bar.open_ms <= until_ms]
             if len(page) < limit:
                 break
-            start = page[-1].close_ms
+            start, wall_ms = page[-1].close_ms, self._clock.wall_ms()
+        self._bars[symbol] = _KeptBars(since_ms, until_ms // MINUTE_MS, wall_ms, bars)
         return bars
 
     async def fundings(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[Funding]:

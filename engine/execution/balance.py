@@ -12,6 +12,9 @@ from shared.execution import Account, BalanceReply, PaperPosition, PositionsRepl
 from shared.margin import price_pnl
 from shared.problem import Problem
 
+MARK_SECONDS = 3.0
+"""Below the five seconds that the caller waits: a slow mark is told as missing."""
+
 
 async def balance(desk: Desk, account: Account) -> BalanceReply | Problem:
     """The wallet in USDT. Free is the wallet less the isolated margins in use; unrealized profit is never free."""
@@ -50,7 +53,8 @@ async def _told(desk: Desk, position: PaperPosition) -> VenuePosition:
 
 async def _mark(desk: Desk, symbol: str) -> Decimal | None:
     try:
-        mark = await desk.market.mark(symbol)
-    except ExchangeError:
+        async with asyncio.timeout(MARK_SECONDS):
+            mark = await desk.market.mark(symbol)
+    except (ExchangeError, TimeoutError):
         return None
     return mark.price if desk.clock.wall_ms() - mark.received_ms <= MAX_PRICE_AGE_MS else None

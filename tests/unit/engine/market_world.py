@@ -1,5 +1,6 @@
 """A market in memory for the market side's use cases: told what to say, counting what it is asked."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
@@ -103,7 +104,7 @@ def candidate(symbol: str = "XUSDT", side: Side = Side.LONG, score: float = 20.0
 
 
 class World:
-    """The MarketData port; `broken` symbols fail, `down` fails everything."""
+    """The MarketData port; `broken` symbols fail, the bars of `slow` ones never come, `down` fails everything."""
 
     def __init__(self, clock: StandingClock | None = None) -> None:
         self.clock = clock or StandingClock()
@@ -116,6 +117,7 @@ class World:
         self.fundings_of: dict[str, list[Funding]] = {}
         self.trades_of: dict[str, list[Trade]] = {}
         self.broken: set[str] = set()
+        self.slow: set[str] = set()
         self.down = False
         self.asked: list[str] = []
         self.answered_ms: int | None = None
@@ -174,6 +176,8 @@ class World:
 
     async def mark_bars(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[MarkBar]:
         self._ask("mark_bars", symbol)
+        if symbol in self.slow:
+            await asyncio.Event().wait()
         return [bar for bar in self.bars_of.get(symbol, []) if since_ms <= bar.open_ms <= until_ms]
 
     async def fundings(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[Funding]:

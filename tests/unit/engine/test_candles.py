@@ -268,6 +268,20 @@ async def test_long_gaps_of_mark_bars_are_read_page_by_page_without_a_hole() -> 
     assert len(exchange.asked) == 3
 
 
+async def test_bars_that_a_caller_could_not_wait_for_are_there_at_the_next_look() -> None:
+    exchange = Exchange()
+    exchange.answers["/fapi/v1/markPriceKlines"] = lambda query: [kline(int(query["startTime"]), Timeframe.M1)]
+    exchange.held = asyncio.Event()
+    async with data_of(exchange) as data:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await data.mark_bars("XUSDT", NOW_MS, NOW_MS)
+        exchange.held.set()
+        assert len(await data.mark_bars("XUSDT", NOW_MS, NOW_MS + 1)) == 1
+        assert len(await data.mark_bars("XUSDT", NOW_MS, NOW_MS + 2)) == 1
+    assert len(exchange.asked) == 1
+
+
 async def test_bars_of_one_minute_are_asked_for_every_three_seconds_at_most_and_at_once_when_the_minute_turns() -> None:
     exchange = Exchange()
     exchange.answers["/fapi/v1/markPriceKlines"] = lambda query: [kline(int(query["startTime"]), Timeframe.M1)]

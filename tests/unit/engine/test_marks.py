@@ -1,7 +1,10 @@
 """POST /marks: never anything before `since`, nothing lost between two looks, one missing symbol alone."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+
+import pytest
 
 from engine.analysis import Sources, look
 from engine.core.market import Funding, at, ms_of
@@ -74,6 +77,16 @@ async def test_one_missing_symbol_never_affects_another() -> None:
     found = await world.at(X=NOW_MS - MINUTE, Y=NOW_MS - MINUTE, Z=NOW_MS - MINUTE)
     assert set(found.marks) == {"X"}
     assert set(found.missing) == {"Y", "Z"}
+
+
+async def test_a_symbol_that_is_slow_is_missing_and_never_delays_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.analysis.marks.LOOK_SECONDS", 0.1)
+    world = Look()
+    world.world.mark_of["SLOW"] = mark("SLOW", at_ms=NOW_MS)
+    world.world.slow.add("SLOW")
+    found = await asyncio.wait_for(world.at(X=NOW_MS - MINUTE, SLOW=NOW_MS - MINUTE), 5)
+    assert set(found.marks) == {"X"}
+    assert set(found.missing) == {"SLOW"}
 
 
 async def test_a_fresh_mark_of_the_feed_saves_the_request_and_an_old_one_does_not() -> None:
