@@ -10,7 +10,7 @@ from litestar import Request
 from msgspec import UNSET, UnsetType
 
 from orchestrator.web.problems import bad_fields
-from shared.wire import parse_plain
+from shared.wire import MOST, parse_plain
 
 type Number = str | int | float | UnsetType
 
@@ -176,12 +176,23 @@ class Numbers:
     def _plain(self, name: str, given: str | int | float, decimals: int) -> Decimal:
         if name in self._exponents:
             raise ValueError("must be a decimal number in plain notation")
-        value = parse_plain(given)
-        if len(value.as_tuple().digits) > _MAX_DIGITS:
-            raise ValueError("has too many digits")
-        if value != round(value, decimals):
-            raise ValueError(f"must not have more than {decimals} decimals")
-        return value
+        return given_number(given, decimals)
+
+
+def given_number(given: str | int | float, decimals: int) -> Decimal:
+    """A number that somebody gave, by the API or in a form: plain, small enough to compute with and to be kept as it is.
+
+    Raises:
+        ValueError: It is not; the message ends a sentence that begins with the field.
+    """
+    value = parse_plain(given)
+    if abs(value) >= MOST:
+        raise ValueError("is too large")
+    if len(value.as_tuple().digits) > _MAX_DIGITS:
+        raise ValueError("has too many digits")
+    if value != round(value, decimals):
+        raise ValueError(f"must not have more than {decimals} decimals")
+    return value
 
 
 class _Written(str):

@@ -7,13 +7,14 @@ from litestar import Request, Response, get, post
 from litestar.datastructures import Cookie
 
 from orchestrator.ports import SettingsChanges, UserRow
+from orchestrator.web.bodies import MONEY_DECIMALS, given_number
 from orchestrator.web.doors import Asked, doors_of
 from orchestrator.web.pages_frame import first_time, form_of, frame, see, user_of
 from orchestrator.web.pages_render import PALETTE_COOKIE, PALETTES, THEME_COOKIE, THEMES, look, notice_of, page
 from orchestrator.web.pages_words import REAL_NEEDS
 from orchestrator.web.problems import ProblemError
 from orchestrator.web.security import address_of, end_login, maybe_viewer, pre_session, session_cookies
-from shared.wire import parse_plain, plain
+from shared.wire import plain
 
 A_YEAR_SECONDS = 365 * 24 * 3600
 
@@ -138,7 +139,7 @@ def read_limits(form: dict[str, str]) -> tuple[dict[str, Decimal], dict[str, str
     errors: dict[str, str] = {}
     for name, (low, high) in BOUNDS.items():
         try:
-            value = parse_plain(form.get(name, ""))
+            value = given_number(form.get(name, ""), MONEY_DECIMALS)
         except ValueError:
             errors[name] = "Enter a number such as 100 or 12.5."
             continue

@@ -7,6 +7,7 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 
 from orchestrator.ports import PositionRow, Refusal, SettingsChanges
+from orchestrator.web.bodies import PRICE_DECIMALS, given_number
 from orchestrator.web.doors import Asked, doors_of
 from orchestrator.web.pages_frame import first_time, form_of, frame, id_of, see
 from orchestrator.web.pages_render import page
@@ -15,7 +16,7 @@ from orchestrator.web.pages_words import REFUSALS, word
 from orchestrator.web.problems import refused
 from orchestrator.web.valuation import LIVE
 from shared.margin import floor_to_step
-from shared.wire import parse_plain, plain
+from shared.wire import plain
 
 _PERCENT = Decimal(100)
 _NOT_A_NUMBER = "Enter a number such as 12.5."
@@ -237,7 +238,7 @@ def _protection_of(form: Mapping[str, str], row: PositionRow) -> tuple[dict[str,
 
 def _number(text: str) -> Decimal | None:
     try:
-        return parse_plain(text)
+        return given_number(text, PRICE_DECIMALS)
     except ValueError:
         return None
 

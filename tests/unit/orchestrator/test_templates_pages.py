@@ -163,7 +163,13 @@ def test_a_double_tap_closes_once(made: World) -> None:
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [("NaN", "Enter a number"), ("1e3", "Enter a number"), ("9", "Only 0.0031 is open."), ("-1", "Enter a number")],
+    [
+        ("NaN", "Enter a number"),
+        ("9" * 20, "Enter a number"),
+        ("1e3", "Enter a number"),
+        ("9", "Only 0.0031 is open."),
+        ("-1", "Enter a number"),
+    ],
 )
 def test_a_quantity_that_cannot_be_closed_is_said_at_the_field(made: World, given: str, said: str) -> None:
     fill(made.world, made.market)
@@ -361,3 +367,11 @@ def test_forms_without_a_token_are_not_taken_for_one_another(made: World) -> Non
             "/dashboard/stop", data={"csrf_token": csrf, "positions": "keep"}, follow_redirects=False
         )
         assert reply.headers["location"].endswith("say=stopped")
+
+
+@pytest.mark.parametrize("odd", ["99999.999999999", "9" * 30, "1\x00"])
+def test_a_limit_that_would_be_rounded_or_overflow_is_not_saved(made: World, odd: str) -> None:
+    limits = {"leverage": "10", "max_positions": "10", "max_exposure": "20000", "max_daily_loss": "500"}
+    reply = made.visitor.send("/dashboard/settings", "/dashboard/settings", fixed_order_size=odd, **limits)
+    assert reply.status_code == 200
+    assert "Enter a number such as" in reply.text

@@ -192,6 +192,20 @@ async def test_positions_are_filtered_by_their_states(desk: Desk) -> None:
     assert "mode" in (await desk.get("/api/user/positions?mode=DEMO")).json()["fields"]
 
 
+@pytest.mark.parametrize("huge", ['"1000000000000000"', '"99999999999999999999999"', "1" + "0" * 15, '"0.0000000000001"'])
+async def test_a_price_nobody_can_compute_with_never_reaches_the_desk(desk: Desk, huge: str) -> None:
+    path = f"/api/user/positions/{desk.world.position(desk.user_id).id}"
+    for method, where, field in (
+        ("PATCH", path, "stop_loss"),
+        ("PATCH", path, "take_profit"),
+        ("POST", f"{path}/close", "quantity"),
+    ):
+        reply = await desk.send(method, where, raw=f'{{"{field}": {huge}}}')
+        assert reply.status_code == 400, reply.text
+        assert list(reply.json()["fields"]) == [field]
+    assert desk.world.desk.asked == []
+
+
 async def test_a_list_that_is_not_whole_says_so(desk: Desk) -> None:
     for _ in range(3):
         desk.world.position(desk.user_id, status="CLOSED_WIN", pnl=Decimal(1), closed_at=NOW)
