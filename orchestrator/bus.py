@@ -5,6 +5,7 @@ published; structural events get a number and stay in a stream, so that a page t
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Final, cast
 from uuid import UUID, uuid4
@@ -26,6 +27,9 @@ KEPT: Final = 256
 
 PUBLISH_SECONDS: Final = 1.0
 """What a message may cost whoever sends it: trading never waits for pages."""
+
+SILENT_SECONDS: Final = 1.0
+"""After a lost message no other is tried for a while: a panic tells its steps and must not wait for a Redis that stands still at each."""
 
 RECONNECT_SECONDS: Final = 0.5
 SILENCE_SECONDS: Final = 5.0
@@ -56,11 +60,15 @@ class RedisBus:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._silent_until = 0.0
         self._numbered = redis.register_script(_PUBLISH_NUMBERED)
 
     async def publish(self, user_id: UUID | None, event: str, data: dict[str, Any]) -> None:
         """Send to one user's pages, or to everyone's where user_id is None. Never raises."""
         whose = _EVERYONE if user_id is None else str(user_id)
+        if time.monotonic() < self._silent_until:
+            logger().info("a message to the pages was not sent", kind=event)
+            return
         try:
             body = encode({"event": event, "data": data})
             async with asyncio.timeout(PUBLISH_SECONDS):
@@ -69,6 +77,8 @@ class RedisBus:
                 else:
                     await self._redis.publish(f"live:{whose}", body)
         except (RedisError, OSError, TimeoutError, TypeError, ValueError) as error:
+            if isinstance(error, RedisError | OSError):
+                self._silent_until = time.monotonic() + SILENT_SECONDS
             logger().warning("a message to the pages was lost", kind=event, error=str(error) or type(error).__name__)
 
 

@@ -4,6 +4,7 @@ A delay belongs to one name from one address, so that a stranger elsewhere delay
 there is no delay: the bounded hasher still limits how fast anybody can try.
 """
 
+import asyncio
 import hashlib
 from typing import Final
 
@@ -18,6 +19,8 @@ FREE_FAILURES: Final = 3
 LONGEST_SECONDS: Final = 60
 FORGET_SECONDS: Final = 900
 _MINUTE_MS: Final = 60_000
+_PATIENCE_SECONDS: Final = 0.5
+"""A Redis that stands still must not keep people from the page with the Panic button."""
 
 
 class RedisThrottle:
@@ -29,7 +32,8 @@ class RedisThrottle:
     async def wait_seconds(self, name: str, address: str) -> float:
         """How long this name from this address must wait before its next attempt; 0 means go on."""
         try:
-            left = await self._redis.pttl(f"auth:wait:{_key(name, address)}")
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                left = await self._redis.pttl(f"auth:wait:{_key(name, address)}")
         except (RedisError, OSError) as error:
             return _unthrottled(error)
         return max(int(left), 0) / 1000
@@ -38,11 +42,12 @@ class RedisThrottle:
         """Note a failure: 1, 2, 4, … seconds after the free ones, LONGEST_SECONDS at most."""
         key = _key(name, address)
         try:
-            failures = int(await self._redis.incr(f"auth:failures:{key}"))
-            await self._redis.expire(f"auth:failures:{key}", FORGET_SECONDS)
-            if failures > FREE_FAILURES:
-                delay = min(2 ** (failures - FREE_FAILURES - 1), LONGEST_SECONDS)
-                await self._redis.set(f"auth:wait:{key}", b"1", px=delay * 1000)
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                failures = int(await self._redis.incr(f"auth:failures:{key}"))
+                await self._redis.expire(f"auth:failures:{key}", FORGET_SECONDS)
+                if failures > FREE_FAILURES:
+                    delay = min(2 ** min(failures - FREE_FAILURES - 1, 30), LONGEST_SECONDS)
+                    await self._redis.set(f"auth:wait:{key}", b"1", px=delay * 1000)
         except (RedisError, OSError) as error:
             _unthrottled(error)
 
@@ -50,7 +55,8 @@ class RedisThrottle:
         """Forget the failures of this name and address."""
         key = _key(name, address)
         try:
-            await self._redis.delete(f"auth:failures:{key}", f"auth:wait:{key}")
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self._redis.delete(f"auth:failures:{key}", f"auth:wait:{key}")
         except (RedisError, OSError) as error:
             _unthrottled(error)
 
@@ -58,7 +64,7 @@ class RedisThrottle:
         """Take one of `limit` attempts a minute of an address; the seconds to wait when none is left, else 0."""
         key = f"auth:spent:{what}:{_key('', address)}"
         try:
-            async with self._redis.pipeline(transaction=True) as pipe:
+            async with asyncio.timeout(_PATIENCE_SECONDS), self._redis.pipeline(transaction=True) as pipe:
                 pipe.set(key, 0, px=_MINUTE_MS, nx=True)
                 pipe.incr(key)
                 pipe.pttl(key)

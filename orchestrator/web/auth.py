@@ -5,6 +5,7 @@ token of it in every process within SESSION_SECONDS. A cookie's token is renewed
 with an Authorization header is judged by it alone.
 """
 
+import asyncio
 import contextlib
 import time
 from datetime import datetime, timedelta
@@ -44,6 +45,9 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
     csrf: str
     by_cookie: bool
     ends_at: datetime
+
+    def __repr__(self) -> str:
+        return f"Viewer({self.id})"
 
 
 class LoggedIn(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,8 +218,7 @@ class Auth:
 
     async def _must_not_wait(self, username: str, address: str, what: str, a_minute: int) -> None:
         wait = max(
-            await self._throttle.spend(what, address, a_minute),
-            await self._throttle.wait_seconds(username, address),
+            await asyncio.gather(self._throttle.spend(what, address, a_minute), self._throttle.wait_seconds(username, address))
         )
         if wait > 0:
             seconds = str(int(wait) + 1)

@@ -3,6 +3,7 @@
 What is shown may be some seconds old and says so; nothing is decided on it here. A symbol without a price is absent, never zero.
 """
 
+import asyncio
 import time
 from collections.abc import Collection
 from datetime import datetime, timedelta
@@ -25,6 +26,9 @@ ASK_AFTER = timedelta(seconds=4)
 """The broadcast comes each second; when it stays out, the engine is asked."""
 
 ASK_EVERY_SECONDS = 1.0
+PATIENCE_SECONDS = 1.5
+"""Here prices are shown, not decided on: a page says that one is unknown rather than wait for an engine that stands still."""
+
 ASKED_AT_ONCE = 500
 """The engine answers for a thousand symbols at most; what many pages watch together must not cost the held ones their price."""
 
@@ -73,12 +77,17 @@ class Market:
         if time.monotonic() - self._whales_asked >= WHALES_SECONDS:
             self._whales_asked = time.monotonic()
             try:
-                self._whales = await self._source.whales()
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    self._whales = await self._source.whales()
                 self._remember(self._whales.recent)
-            except (EngineUnavailable, msgspec.MsgspecError) as error:
-                logger().info("the whale feed is not there", error=str(error))
+            except (EngineUnavailable, msgspec.MsgspecError, TimeoutError) as error:
+                logger().info("the whale feed is not there", error=str(error) or type(error).__name__)
                 self._whales = None
         return self._whales
+
+    def whales_moved(self) -> None:
+        """The worker told of a forced order: whoever looks next asks anew."""
+        self._whales_asked = -WHALES_SECONDS
 
     def liquidations(self) -> list[Liquidation]:
         """The newest forced orders that this process has seen, newest first; the feed itself forgets them after five minutes."""
@@ -92,9 +101,10 @@ class Market:
     async def _ask(self, symbols: Collection[str]) -> None:
         now = self._clock.now()
         try:
-            reply = await self._source.marks(dict.fromkeys(symbols, now))
-        except (EngineUnavailable, msgspec.MsgspecError) as error:
-            logger().info("the engine gave no marks", error=str(error))
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                reply = await self._source.marks(dict.fromkeys(symbols, now))
+        except (EngineUnavailable, msgspec.MsgspecError, TimeoutError) as error:
+            logger().info("the engine gave no marks", error=str(error) or type(error).__name__)
             return
         wall = self._clock.wall()
         for symbol, mark in reply.marks.items():
