@@ -2,12 +2,14 @@
 
 import time
 
+from deploy.sandbox.core.board import TapeBoard
 from deploy.sandbox.core.clock import MarketClock
 from deploy.sandbox.core.events import Events
 from deploy.sandbox.core.facts import Facts
 from deploy.sandbox.core.limits import Ledger
 from deploy.sandbox.core.market import Market
 from deploy.sandbox.core.replies import Prices
+from deploy.sandbox.core.trading import Trading
 from deploy.sandbox.files import open_market
 from deploy.sandbox.options import SandboxOptions
 
@@ -25,6 +27,9 @@ class Exchange:
         self.prices = Prices(self.market)
         self.facts = Facts(self.prices, options.weight_limit)
         self.events = Events(self.prices)
+        self.trading = Trading(TapeBoard(self.market))
+        self.average_in_replies = False
+        """Whether replies to POST and DELETE of an order carry avgPrice, as before July 2026."""
         self.callers: dict[str, Ledger] = {}
         warm_up(self.prices, start if options.base_market_ms is None else options.base_market_ms)
         self.clock = MarketClock(

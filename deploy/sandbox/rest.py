@@ -1,11 +1,11 @@
-"""Binance's public REST paths over HTTP: finds the endpoint, books its weight, asks the core and words refusals.
+"""Binance's REST paths over HTTP: finds the endpoint, books its weight, asks the core and words refusals.
 
 Source: Binance USDⓈ-M "General Info" and each endpoint's page for its weight (read 2026-11).
 """
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -17,6 +17,7 @@ from deploy.sandbox.core.query import Query
 from deploy.sandbox.core.rare import Rare
 from deploy.sandbox.core.replies import Reply
 from deploy.sandbox.exchange import Exchange
+from deploy.sandbox.signed import Signed, SignedRequest
 
 SIGNED = frozenset(
     f"/fapi/{rest}"
@@ -35,7 +36,7 @@ SIGNED = frozenset(
         *("v1/multiAssetsMargin", "v2/account", "v3/account", "v2/balance", "v3/balance", "v2/positionRisk", "v3/positionRisk"),
     )
 )
-"""Paths that need a key: the trading side answers them from the next issue on."""
+"""Paths that need a key."""
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,8 +116,25 @@ def _limit(query: Query, default: int) -> int:
         return 1
 
 
+class Call(NamedTuple):
+    """What a request costs, of which budget, and what answers it at a moment."""
+
+    weight: int
+    pool: Pool
+    answer: Callable[[int], Reply]
+
+
+def unserved(request: web.Request) -> Callable[[int], Reply]:
+    """The answer where nothing is."""
+
+    def refuse(now: int) -> Reply:  # noqa: ARG001 - an answer's shape
+        raise no_such_path(request.path, request.method)
+
+    return refuse
+
+
 class Rest:
-    """The public REST door.
+    """The REST door.
 
     Args:
         exchange: What it opens on.
@@ -125,32 +143,33 @@ class Rest:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._endpoints = endpoints(exchange)
+        self._signed = Signed(exchange)
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one request, whatever its path."""
+        call = await self._signed_call(request) if request.path in SIGNED else self._public_call(request)
         now = self._exchange.now()
-        endpoint = self._endpoints.get(request.path) if request.method == "GET" else None
-        query = Query(request.query)
-        weight = endpoint.weight(query) if endpoint else 1
-        pool = endpoint.pool if endpoint else WEIGHT
-        standing = self._exchange.caller(request.remote or "").spend(pool, weight, now)
-        headers = {"X-MBX-USED-WEIGHT-1M": str(standing.used)} if pool is WEIGHT else {}
+        standing = self._exchange.caller(request.remote or "").spend(call.pool, call.weight, now)
+        headers = {"X-MBX-USED-WEIGHT-1M": str(standing.used)} if call.pool is WEIGHT else {}
         if standing.status != 200:
             return self._refused(standing, headers)
         try:
-            if endpoint is None:
-                raise self._unserved(request)
-            return reply(endpoint.answer(query, now), headers=headers)
+            return reply(call.answer(now), headers=headers)
         except Rejected as refusal:
             return reply({"code": refusal.code, "msg": refusal.message}, refusal.status, headers)
 
-    @staticmethod
-    def _unserved(request: web.Request) -> Rejected:
-        if request.path not in SIGNED:
-            return no_such_path(request.path, request.method)
-        if not request.headers.get("X-MBX-APIKEY"):
-            return Rejected(-2014, "API-key format invalid.", 401)
-        return Rejected(-2015, "Invalid API-key, IP, or permissions for action", 401)
+    def _public_call(self, request: web.Request) -> Call:
+        endpoint = self._endpoints.get(request.path) if request.method == "GET" else None
+        query = Query(request.query)
+        if endpoint is None:
+            return Call(1, WEIGHT, unserved(request))
+        return Call(endpoint.weight(query), endpoint.pool, lambda now: endpoint.answer(query, now))
+
+    async def _signed_call(self, request: web.Request) -> Call:
+        raw = request.raw_path.partition("?")[2]
+        body = (await request.read()).decode(errors="replace")
+        asked = SignedRequest(request.method, request.path, request.headers.get("X-MBX-APIKEY"), raw, body)
+        return Call(self._signed.weight(asked), WEIGHT, lambda now: self._signed.answer(asked, now))
 
     def _refused(self, standing: Standing, headers: dict[str, str]) -> web.Response:
         """429 or 418; Retry-After counts wall seconds, because the caller waits on the wall."""

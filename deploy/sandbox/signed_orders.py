@@ -1,0 +1,139 @@
+"""Signed endpoints about regular orders, their fills and the account's money history.
+
+Source: Binance USDⓈ-M "Trade Endpoints" and "Account Endpoints" (read 2026-11).
+"""
+
+from collections.abc import Sequence
+
+from deploy.sandbox.core import order_replies as replies
+from deploy.sandbox.core.account import Account, Income
+from deploy.sandbox.core.errors import Rejected, missing
+from deploy.sandbox.core.order_request import order_request
+from deploy.sandbox.core.orders import Order, Trade
+from deploy.sandbox.core.query import Query
+from deploy.sandbox.core.replies import Reply
+from deploy.sandbox.core.rules import SymbolRules
+from deploy.sandbox.core.trading import unknown_order
+from deploy.sandbox.exchange import Exchange
+from deploy.sandbox.signed_endpoint import Endpoints, SignedEndpoint, by_symbol, fixed
+
+ALL_CANCELED = {"code": 200, "msg": "The operation of cancel all open order is done."}
+
+
+def order_endpoints(exchange: Exchange) -> Endpoints:
+    """By method and path."""
+    door = OrderDoor(exchange)
+    rows = [
+        ("POST", "order", door.place, fixed(0)),
+        ("GET", "order", door.one, fixed(1)),
+        ("DELETE", "order", door.cancel, fixed(1)),
+        ("GET", "openOrder", door.open_one, fixed(1)),
+        ("GET", "openOrders", door.open_all, by_symbol(1, 40)),
+        ("GET", "allOrders", door.every, fixed(5)),
+        ("DELETE", "allOpenOrders", door.cancel_all, fixed(1)),
+        ("GET", "userTrades", door.trades, fixed(5)),
+        ("GET", "income", door.incomes, fixed(30)),
+    ]
+    return {(method, f"/fapi/v1/{path}"): SignedEndpoint(answer, weight) for method, path, answer, weight in rows}
+
+
+class OrderDoor:
+    """Answers about orders.
+
+    Args:
+        exchange: What it opens on.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange, self._market, self._trading = exchange, exchange.market, exchange.trading
+
+    def place(self, account: Account, query: Query, now: int) -> Reply:
+        """POST /fapi/v1/order."""
+        order = self._trading.place(account, order_request(query), now)
+        word = replies.acted if query.text("newOrderRespType") == "RESULT" else replies.acknowledged
+        return word(order, self._rules(order.symbol, now), average=self._exchange.average_in_replies)
+
+    def one(self, account: Account, query: Query, now: int) -> Reply:
+        """GET /fapi/v1/order: open or past."""
+        order = _found(account, query)
+        if order is None:
+            raise no_such_order()
+        return replies.told(order, self._rules(order.symbol, now))
+
+    def open_one(self, account: Account, query: Query, now: int) -> Reply:
+        """GET /fapi/v1/openOrder."""
+        order = _found(account, query)
+        if order is None or not order.open:
+            raise no_such_order()
+        return replies.told(order, self._rules(order.symbol, now))
+
+    def cancel(self, account: Account, query: Query, now: int) -> Reply:
+        """DELETE /fapi/v1/order."""
+        order = _found(account, query)
+        if order is None:
+            raise unknown_order()
+        self._trading.cancel(order, now)
+        return replies.acted(order, self._rules(order.symbol, now), average=self._exchange.average_in_replies)
+
+    def cancel_all(self, account: Account, query: Query, now: int) -> Reply:
+        """DELETE /fapi/v1/allOpenOrders."""
+        for order in account.open_orders(self._rules(query.required("symbol"), now).symbol):
+            self._trading.cancel(order, now)
+        return ALL_CANCELED
+
+    def open_all(self, account: Account, query: Query, now: int) -> Reply:
+        """GET /fapi/v1/openOrders."""
+        return [replies.told(order, self._rules(order.symbol, now)) for order in account.open_orders(query.text("symbol"))]
+
+    def every(self, account: Account, query: Query, now: int) -> Reply:
+        """GET /fapi/v1/allOrders: the newest, or from an id or a time on; oldest first."""
+        rules = self._rules(query.required("symbol"), now)
+        since, until, first = query.whole("startTime"), query.whole("endTime"), query.whole("orderId")
+        orders = [order for order in account.orders.values() if order.symbol == rules.symbol]
+        orders = [o for o in orders if _within(o.created_ms, since, until) and (first is None or o.id >= first)]
+        limit = query.limit(500, 1000)
+        return [replies.told(o, rules) for o in (orders[-limit:] if first is None and since is None else orders[:limit])]
+
+    def trades(self, account: Account, query: Query, now: int) -> Reply:
+        """GET /fapi/v1/userTrades."""
+        rules = self._rules(query.required("symbol"), now)
+        order, first = query.whole("orderId"), query.whole("fromId")
+        kept = [item for item in account.trades if item.symbol == rules.symbol and order in (None, item.order_id)]
+        kept = [item for item in kept if first is None or item.id >= first]
+        return [replies.trade(item, rules) for item in _page(kept, query, 500, newest=first is None)]
+
+    def incomes(self, account: Account, query: Query, now: int) -> Reply:  # noqa: ARG002 - one shape for all answers
+        """GET /fapi/v1/income."""
+        kind, symbol = query.text("incomeType"), query.text("symbol")
+        kept = [item for item in account.incomes if kind in (None, item.kind) and symbol in (None, item.symbol)]
+        return [replies.income(item) for item in _page(kept, query, 100, newest=True)]
+
+    def _rules(self, symbol: str, now: int) -> SymbolRules:
+        return self._market.tape(symbol, now).rules
+
+
+def no_such_order() -> Rejected:
+    """Nothing of that id is known."""
+    return Rejected(-2013, "Order does not exist.")
+
+
+def _found(account: Account, query: Query) -> Order | None:
+    """The order of an id, or the newest of a client order id: those are unique among open orders only."""
+    symbol, number, client = query.required("symbol"), query.whole("orderId"), query.text("origClientOrderId")
+    if number is not None:
+        order = account.orders.get(number)
+        return order if order and order.symbol == symbol else None
+    if not client:
+        raise missing("orderId")
+    named = [order for order in account.orders.values() if (order.client_id, order.symbol) == (client, symbol)]
+    return next((order for order in named if order.open), named[-1] if named else None)
+
+
+def _within(time_ms: int, since: int | None, until: int | None) -> bool:
+    return (since is None or time_ms >= since) and (until is None or time_ms <= until)
+
+
+def _page[T: (Trade, Income)](rows: Sequence[T], query: Query, default: int, *, newest: bool) -> Sequence[T]:
+    since, until, limit = query.whole("startTime"), query.whole("endTime"), query.limit(default, 1000)
+    kept = [row for row in rows if _within(row.time_ms, since, until)]
+    return kept[-limit:] if newest and since is None else kept[:limit]
