@@ -969,7 +969,7 @@ class EquityPoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One change of the wallet."""
+    """One change of the wallet; `symbol` is of its position."""
 
     id: int
     at: datetime
@@ -977,6 +977,7 @@ class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
     amount: Decimal
     position_id: UUID | None
     balance_after: Decimal
+    symbol: str | None = None
 
 
 class LedgerPage(msgspec.Struct, frozen=True, kw_only=True):

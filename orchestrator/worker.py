@@ -26,10 +26,12 @@ from orchestrator.metrics import Metrics, serve_metrics
 from orchestrator.ports import Clock
 from orchestrator.settings import OrchestratorSettings, read_settings
 from orchestrator.trading.scan import Scan, ScanOutcome, last_close
+from orchestrator.trading.whales import Whales
 
 WATCH_SECONDS: Final = 1.0
 SETTLE_SECONDS: Final = 2.0
 PULSE_SECONDS: Final = 1.0
+WHALES_SECONDS: Final = 2.0
 CLOSE_LOOK_SECONDS: Final = 0.05
 REVIEW_EVERY: Final = timedelta(minutes=5)
 """Market time; a barrier that was touched is no less touched five minutes later."""
@@ -97,7 +99,7 @@ class Scans:
         """Scans the newest close there is by now, so that late jobs still scan; a job that failed leaves a newer close to its own."""
         failures = 0
         while not self._stop.is_set():
-            newest = max(close, last_close(self._clock.now()))
+            newest = max(close, last_close(self._clock.now() - CLOSE_SETTLES))
             if await self._jobs.done(newest):
                 return "done_before"
             outcome = await self._once(newest)
@@ -163,6 +165,8 @@ def loops_of(orchestrator: Orchestrator, heart: Heart) -> list[Loop]:
     async def watch() -> None:
         orchestrator.metrics.closes_refused((await trading.watch.run()).refused)
 
+    whales = Whales(orchestrator.engine, orchestrator.bus)
+
     def alone(name: str, run: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
         return lambda: one_at_a_time(mutex, name, run)
 
@@ -174,6 +178,7 @@ def loops_of(orchestrator: Orchestrator, heart: Heart) -> list[Loop]:
         Loop(name="leftovers", every_seconds=SETTLE_SECONDS, run=trading.scan.finish),
         Loop(name="review", every_seconds=review_seconds, run=alone("review", trading.review.run)),
         Loop(name="closes", every_seconds=CLOSE_LOOK_SECONDS, run=CloseFeed(orchestrator.clock, orchestrator.jobs).run),
+        Loop(name="whales", every_seconds=WHALES_SECONDS, run=alone("whales", whales.run)),
         Loop(name="pulse", every_seconds=PULSE_SECONDS, run=heart.run),
     ]
 

@@ -184,7 +184,7 @@ class SqlReads:
     async def ledger(self, user_id: UUID, mode: str, *, limit: int, offset: int) -> LedgerPage:
         """The wallet's changes, newest first."""
         mine = (LedgerEntry.user_id == user_id, LedgerEntry.mode == mode)
-        page = rows_of(LedgerRow, LedgerEntry).where(*mine).order_by(LedgerEntry.id.desc()).limit(limit).offset(offset)
+        page = _entries().where(*mine).order_by(LedgerEntry.id.desc()).limit(limit).offset(offset)
         totals = select(func.count().label("number"), _total(LedgerEntry.amount).label("balance")).where(*mine)
         async with asking(self._database) as session:
             found = (await session.execute(totals)).one()
@@ -277,6 +277,11 @@ def user_row(user: User) -> UserRow:
 
 async def _read[T](session: AsyncSession, statement: Select[Any], kind: type[T]) -> list[T]:
     return [kind(**row._mapping) for row in await session.execute(statement)]
+
+
+def _entries() -> Select[Any]:
+    own = (getattr(LedgerEntry, name) for name in LedgerRow.__struct_fields__ if name != "symbol")
+    return select(*own, Position.symbol).outerjoin(Position, Position.id == LedgerEntry.position_id)
 
 
 def _total(column: Any) -> Any:

@@ -130,6 +130,9 @@ class Hub:
         if message.event == "marks":
             marks = message.data.get("marks")
             self._market.observe(marks if isinstance(marks, dict) else {})
+        elif message.event == "whales":
+            self._market.whales_moved()
+            self._pass_tick(message)
         elif message.event == "signed_out":
             self._sign_out(message)
         elif message.rev is None:

@@ -1,4 +1,4 @@
-"""Prices what every watching user holds, once a second, and tells their pages: `prices`, `positions`, `balance`, `status`.
+"""Prices what every watching user holds, once a second, and tells their pages: `prices`, `positions`, `balance`, `status`, `equity`.
 
 What a user holds is read from the database when something changed, and at the latest every RELOAD_SECONDS; between, only marks move.
 """
@@ -14,11 +14,14 @@ from orchestrator.errors import StoreUnavailable
 from orchestrator.ports import Account, Clock, PositionRow, Reads, Stats
 from orchestrator.web.market import Market
 from orchestrator.web.stream import Stream, frame
-from orchestrator.web.ticks import Payload, balance_payload, positions_payload, prices_payload
+from orchestrator.web.ticks import Payload, balance_payload, equity_payload, positions_payload, prices_payload
 from orchestrator.web.valuation import LIVE, day_start, gain, loss_left, value_all, wealth
 
 BALANCE_SECONDS = 5.0
 STATUS_SECONDS = 15.0
+EQUITY_SECONDS = 60.0
+"""A new end of the curve. Source: dashboard design, section 3."""
+
 RELOAD_SECONDS = 15.0
 """A view is read again at the latest after this, should a message have been lost."""
 
@@ -37,6 +40,7 @@ class Holding:
         self.read_at = _LONG_AGO
         self.told_balance: tuple[float, str] = (_LONG_AGO, "")
         self.told_status = time.monotonic()
+        self.told_equity = time.monotonic()
 
     def due(self) -> bool:
         """Whether it should be read again."""
@@ -110,6 +114,10 @@ class Ticker:
             stream.tick("prices", prices[stream.watch])
             stream.tick("positions", positions)
         self._tell_slowly(streams, holding, balance_payload(holding.mode, worth, wall))
+        if worth.equity is not None and time.monotonic() - holding.told_equity >= EQUITY_SECONDS:
+            holding.told_equity = time.monotonic()
+            for stream in streams:
+                stream.tick("equity", frame("equity", equity_payload(worth.equity, self._clock.now())))
 
     def _tell_slowly(self, streams: Sequence[Stream], holding: Holding, balance: Payload) -> None:
         now = time.monotonic()

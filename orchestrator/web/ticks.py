@@ -81,6 +81,11 @@ def balance_payload(mode: str, worth: Wealth, wall: datetime) -> Payload:
     }
 
 
+def equity_payload(equity: Decimal, now: datetime) -> Payload:
+    """Event `equity`: the newest end of the curve, at a moment of market time."""
+    return {"at": fmt.iso(now), "value": amount(equity)}
+
+
 def _figures(each: Valued) -> Payload:
     return {
         "id": str(each.row.id),

@@ -76,8 +76,15 @@
     for (const [symbol, price] of Object.entries(data.prices || {})) symbols[symbol] = Date.now() - (price.age_ms || 0);
     if (data.t || data.s || data.x) patch(data);
     if (STRUCTURE.includes(name)) { fire(name); seen = Math.max(seen, rev || 0); }
-    if (name === "balance" || name === "whales") fire(name);
+    if (["balance", "whales", "equity"].includes(name)) fire(name);
+    if (name === "settings") onSettings(data);
     if (SAID.includes(name)) announce(data.say || data.text, name === "panic");
+  }
+
+  function onSettings(data) {
+    const form = document.querySelector("[data-settings]");
+    const version = data.rev || data.version || Infinity;   // one without a number switched auto-trading, which this page shows too
+    if (form && version > Number(form.dataset.settings)) document.getElementById("changed-elsewhere").hidden = false;
   }
 
   function onBye(data) {
