@@ -47,7 +47,7 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True):
         balance: Of the wallet; None where nobody knows it.
         fresh: Whether the balance is young enough to decide on.
         margin_in_use: Isolated margin of live positions.
-        margin_claimed: Of entries under way or waiting for approval.
+        margin_claimed: Of entries under way or waiting for approval, with the fees that they will pay.
         exposure: Notional of live positions and of claims.
         positions: Live positions and claims.
         today: Booked result since 00:00 UTC of market time, plus the unrealized result of what is open where that is a loss.

@@ -16,7 +16,7 @@ from orchestrator.core.risk import AccountState
 from orchestrator.ports import Balances, ClaimRecord, PositionRecord, Trader, UnitOfWork
 from shared.enums import Mode
 from shared.execution import Account, PaperAccount, PaperBook, PaperPosition, RealAccount
-from shared.margin import ZERO, price_pnl
+from shared.margin import TAKER_FEE_RATIO, ZERO, fee_of, price_pnl
 
 type Marks = Mapping[str, Decimal]
 
@@ -54,7 +54,7 @@ async def standing_of(
         balance=wallet.balance,
         fresh=wallet.fresh,
         margin_in_use=sum((position.isolated_margin for position in positions), ZERO),
-        margin_claimed=sum((claim.margin for claim in waiting), ZERO),
+        margin_claimed=sum((claim.margin + fee_of(claim.notional, TAKER_FEE_RATIO) for claim in waiting), ZERO),
         exposure=sum((_exposure(position, marks) for position in positions), ZERO)
         + sum((claim.notional for claim in waiting), ZERO),
         positions=len(positions) + len(waiting),

@@ -1,5 +1,6 @@
 """Moves a position's stop or target, or arms a trailing stop; never to worse than was locked, never beyond the liquidation price."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
@@ -59,8 +60,9 @@ class Protect:
             now = await _open(unit, user_id, position_id)
             if isinstance(now, Refusal):
                 return now
-            if now.simulated and now.id not in judged:
-                return Refusal(reason=RefusalReason.PRICE_UNKNOWN, detail=f"no fresh price of {now.symbol}; nothing was changed")
+            refusal = _gone_on(now, request, trailing_ratio, judged) if now.simulated else None
+            if refusal is not None:
+                return refusal
             changed = await change_position(unit, now, _amended(now, request, trailing_ratio, judged.get(now.id)))
             await unit.commit()
         await announce.stop_moved(self._bus, changed)
@@ -111,6 +113,15 @@ async def _open(unit: UnitOfWork, user_id: UUID, position_id: UUID) -> PositionR
 
 def _not_found() -> Refusal:
     return Refusal(reason=RefusalReason.NOT_FOUND, detail="there is no such position")
+
+
+def _gone_on(
+    now: PositionRecord, request: ProtectRequest, trailing: Decimal | None, judged: Mapping[UUID, datetime]
+) -> Refusal | None:
+    """Why a change that was sound a moment ago must not be written: nobody judged the old protection, or its stop has moved since."""
+    if now.id not in judged:
+        return Refusal(reason=RefusalReason.PRICE_UNKNOWN, detail=f"no fresh price of {now.symbol}; nothing was changed")
+    return _unsound(now, request.stop_loss, trailing)
 
 
 def _unsound(position: PositionRecord, stop: Decimal | None, trailing: Decimal | None) -> Refusal | None:

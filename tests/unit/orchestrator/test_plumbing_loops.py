@@ -4,15 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any, cast
 
 import pytest
 
 from orchestrator.errors import Conflict, EngineUnavailable, LeaseLost, StoreUnavailable
 from orchestrator.log import TRACE_ID
 from orchestrator.loops import LONGEST_PAUSE_SECONDS, Loop, backoff, one_at_a_time, pause, repeat
+from orchestrator.metrics import Metrics
 from orchestrator.ports import Lease
-from orchestrator.trading.scan import last_close
-from orchestrator.worker import CloseFeed
+from orchestrator.trading.scan import ScanOutcome, ScanResult, last_close
+from orchestrator.worker import CloseFeed, Scans
+from tests.builders import NOON, at
+from tests.fakes import FakeClock
 
 
 class Watcher:
@@ -162,3 +166,29 @@ async def test_a_close_that_could_not_be_queued_is_asked_for_again() -> None:
     jobs.away = False
     await feed.run()
     assert jobs.closes == [at(6, 15)]
+
+
+class _Jobs:
+    def __init__(self) -> None:
+        self.closes: list[datetime] = []
+
+    async def done(self, candle_close: datetime) -> bool:
+        return candle_close in self.closes
+
+    async def mark_done(self, candle_close: datetime) -> None:
+        self.closes.append(candle_close)
+
+
+class _Scan:
+    async def run(self, candle_close: datetime | None = None) -> ScanResult:
+        return ScanResult(outcome=ScanOutcome.DONE)
+
+
+async def test_a_late_job_leaves_a_candle_that_is_still_being_written_to_its_own_job() -> None:
+    """One second after 12:15 the exchange still writes that candle: the job of 12:00 scans 12:00; two seconds after, 12:15."""
+    clock, jobs = FakeClock(), _Jobs()
+    scans = Scans(cast("Any", _Scan()), clock, cast("Any", jobs), Metrics(), asyncio.Event())
+    for moment in ("12:15:01", "12:15:02"):
+        clock.market = at(moment)
+        await scans.job({}, NOON.isoformat())
+    assert jobs.closes == [NOON, at("12:15")]

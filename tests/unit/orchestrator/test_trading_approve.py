@@ -6,6 +6,7 @@ from msgspec import structs
 from orchestrator.core.order import OrderStatus, Refusal, RefusalReason
 from orchestrator.ports import Amended, Entered, OrderRecord
 from shared.enums import Mode
+from shared.execution import ProtectReport, ProtectRequest
 from tests.builders import USER, at, bar, d, signal, trader
 from tests.fakes import World
 from tests.soundness import assert_at_rest, assert_sound
@@ -141,6 +142,25 @@ async def test_a_trailing_stop_that_has_locked_a_gain_is_not_loosened(world: Wor
     world.clock.market = at("12:40")
     world.engine.bars["SOLUSDT"] = [bar("12:10", "12:11", 100, 103, 100)]
     await world.trading.watch.run()
+    refused = await amend(world, stop_loss=d(99))
+    assert isinstance(refused, Refusal)
+    assert world.rows.live(USER)[0].stop_loss == d("102.49")
+
+
+async def test_a_stop_that_trails_while_the_engine_checks_an_amendment_is_not_loosened_either(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.trading.desk.approve(USER, waiting(world).id)
+    await amend(world, trailing_ratio=d("0.005"), take_profit=d(120))
+    protecting = world.engine.protect
+
+    async def slow(request: ProtectRequest) -> ProtectReport:
+        world.clock.market = at("12:40")
+        world.engine.bars["SOLUSDT"] = [bar("12:10", "12:11", 100, 103, 100)]
+        await world.trading.watch.run()
+        return await protecting(request)
+
+    monkeypatch.setattr(world.engine, "protect", slow)
     refused = await amend(world, stop_loss=d(99))
     assert isinstance(refused, Refusal)
     assert world.rows.live(USER)[0].stop_loss == d("102.49")

@@ -332,3 +332,11 @@ async def test_an_order_that_filled_in_several_trades_told_out_of_order_and_twic
     assert world.rows.positions[position.id].pnl == d("8.995")
     assert len(world.rows.fills) == 5
     assert_at_rest(world.rows)
+
+
+async def test_what_waits_reserves_its_fee_as_well_as_its_margin() -> None:
+    """Each entry needs 100 and a fee of 0.50; 201 is just enough for two, 200.99 for one."""
+    for balance, waiting in (("201", 2), ("200.99", 1)):
+        world = World(trader(paper_balance=d(balance), auto_trade_enabled=False))
+        await world.enter(signal("AAAUSDT"), signal("BBBUSDT"))
+        assert len(world.rows.claims) == waiting
