@@ -15,8 +15,6 @@ from orchestrator.metrics import Metrics
 from orchestrator.ports import Lease
 from orchestrator.trading.scan import ScanOutcome, ScanResult, last_close
 from orchestrator.worker import CloseFeed, Scans
-from tests.builders import NOON, at
-from tests.fakes import FakeClock
 
 
 class Watcher:
@@ -186,9 +184,9 @@ class _Scan:
 
 async def test_a_late_job_leaves_a_candle_that_is_still_being_written_to_its_own_job() -> None:
     """One second after 12:15 the exchange still writes that candle: the job of 12:00 scans 12:00; two seconds after, 12:15."""
-    clock, jobs = FakeClock(), _Jobs()
+    clock, jobs = FakeClock(at(12, 15, 1)), _Jobs()
     scans = Scans(cast("Any", _Scan()), clock, cast("Any", jobs), Metrics(), asyncio.Event())
-    for moment in ("12:15:01", "12:15:02"):
-        clock.market = at(moment)
-        await scans.job({}, NOON.isoformat())
-    assert jobs.closes == [NOON, at("12:15")]
+    await scans.job({}, at(12, 0).isoformat())
+    clock.at = at(12, 15, 2)
+    await scans.job({}, at(12, 0).isoformat())
+    assert jobs.closes == [at(12, 0), at(12, 15)]
