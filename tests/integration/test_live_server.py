@@ -4,6 +4,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -144,3 +145,30 @@ def test_the_cookie_of_the_dashboard_is_out_of_reach_of_scripts(served: Served) 
 
 def _logged_in(served: Served) -> bool:
     return served.client.post("/api/auth/login", json=served.person).status_code == 200
+
+
+def test_a_ledger_of_five_thousand_entries_adds_up_whole_and_page_by_page(served: Served, shared_database_url: str) -> None:
+    headers = served.log_in()
+    user_id = served.client.get("/api/user/me", headers=headers).json()["id"]
+    with psycopg.connect(shared_database_url) as connection:
+        connection.execute(
+            "INSERT INTO ledger_entries (user_id, mode, at, kind, amount, balance_after, source)"
+            " SELECT %s, 'PAPER', now() + n * interval '1 second', 'FUNDING', 0.00000001 * n - 0.01, 10000 + 0.00000001 * n * (n + 1) / 2 - 0.01 * n,"
+            " 'test:' || n FROM generate_series(1, 5000) AS n",
+            [user_id],
+        )
+    whole = served.client.get("/api/user/ledger", headers=headers).json()
+    assert (len(whole["entries"]), whole["total"]) == (5001, 5001)
+    balance = Decimal(0)
+    for entry in reversed(whole["entries"]):
+        balance += Decimal(entry["amount"])
+        assert Decimal(entry["balance_after"]) == balance
+    assert Decimal(whole["balance"]) == balance
+    pages = [
+        served.client.get(f"/api/user/ledger?limit=999&offset={start}", headers=headers).json() for start in range(0, 5001, 999)
+    ]
+    assert [entry for page in pages for entry in page["entries"]] == whole["entries"]
+    assert served.client.get("/api/user/stats", headers=headers).json()["equity"] == whole["balance"]
+    points = served.client.get("/api/user/equity?period=all", headers=headers).json()["points"]
+    assert points[-1]["value"] == whole["balance"]
+    assert len(points) < 300

@@ -189,6 +189,17 @@ def test_no_secret_shows_in_a_repr(world: World) -> None:
     user = NewUser(id=uuid4(), username="ada", password_hash="$argon2id$x", created_at=world.clock.now())
     assert "argon2" not in repr(user)
     assert SECRET not in repr(world.tokens)
+    viewer = Viewer(
+        id=uuid4(),
+        username="ada",
+        role="USER",
+        mode="PAPER",
+        login_id=uuid4(),
+        csrf="a token",
+        by_cookie=True,
+        ends_at=world.clock.wall(),
+    )
+    assert "a token" not in repr(viewer)
     assert "password" not in {field.name for field in msgspec.structs.fields(Viewer)}
 
 

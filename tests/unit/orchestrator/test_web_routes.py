@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 import httpx
 import msgspec
 import pytest
-from litestar import Litestar
+from litestar import Litestar, get
+from litestar.exceptions import ImproperlyConfiguredException
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.web.pages import error_page, pages_router
@@ -290,6 +291,14 @@ async def test_a_source_that_is_away_is_no_crash(scene: Scene) -> None:
     assert_problem(reply, 503, "unavailable")
     assert "postgresql" not in reply.text
     assert reply.headers["retry-after"] == "2"
+
+
+def test_two_handlers_for_one_route_stop_the_start() -> None:
+    @get("/api/user/me")
+    async def another() -> None: ...
+
+    with pytest.raises(ImproperlyConfiguredException):
+        create_site(World().open_doors, pages=[another])
 
 
 async def test_the_schema_names_every_route_of_the_api(scene: Scene) -> None:
