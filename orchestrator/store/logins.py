@@ -1,12 +1,12 @@
 """People, their logins and their settings in PostgreSQL: implements the ports Logins and Preferences."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from orchestrator.ports import Credentials, NewUser, Session, SettingsChanges, UserRow
@@ -18,6 +18,9 @@ from shared.wire import plain
 
 OPENING = "opening"
 """The source of the first ledger entry of a wallet: it can be booked once only."""
+
+KEPT_AFTER_END = timedelta(days=30)
+"""Long enough to see who was logged in when something happened."""
 
 
 class SqlLogins:
@@ -57,8 +60,9 @@ class SqlLogins:
             await session.execute(update(User).where(User.id == user_id).values(password_hash=password_hash))
 
     async def open(self, login_id: UUID, user_id: UUID, at: datetime, ends_at: datetime) -> None:
-        """Begin a login."""
+        """Begin a login, and drop what is left of this user's that ended KEPT_AFTER_END ago."""
         async with changing(self._database) as session:
+            await session.execute(delete(Login).where(Login.user_id == user_id, Login.ends_at < at - KEPT_AFTER_END))
             await session.execute(
                 insert(Login).values(id=login_id, user_id=user_id, created_at=at, last_seen_at=at, ends_at=ends_at)
             )

@@ -8,14 +8,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, func, select
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.ports import NewUser, SettingsChanges
 from orchestrator.store.database import Database, open_database
 from orchestrator.store.logins import SqlLogins, SqlPreferences
 from orchestrator.store.reads import SqlReads
-from orchestrator.store.tables import Claim, PanicReceipt
+from orchestrator.store.tables import Claim, Login, PanicReceipt
 from tests.integration import rows
 from tests.integration.rows import NOON
 
@@ -52,6 +52,19 @@ async def test_a_login_counts_until_it_is_revoked_or_over(database: Database) ->
     assert await logins.revoke(login_id, NOON)
     assert not await logins.revoke(login_id, NOON)
     assert await logins.find(login_id, NOON) is None
+
+
+async def test_logins_that_ended_long_ago_are_dropped_with_the_next_one(database: Database) -> None:
+    logins, ada, bob = SqlLogins(database), await rows.person(database, "Ada"), await rows.person(database, "Bob")
+    for user_id in (ada, ada, bob):
+        await logins.open(uuid4(), user_id, NOON, NOON + timedelta(hours=12))
+    recent = NOON + timedelta(days=20)
+    await logins.open(uuid4(), ada, recent, recent + timedelta(hours=12))
+    later = NOON + timedelta(days=31)
+    await logins.open(uuid4(), ada, later, later + timedelta(hours=12))
+    async with database.reader() as session:
+        kept = dict((await session.execute(select(Login.user_id, func.count()).group_by(Login.user_id))).all())
+    assert kept == {ada: 2, bob: 1}
 
 
 async def test_the_ledger_adds_up_to_the_balance_page_by_page(database: Database) -> None:
