@@ -114,10 +114,14 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Holding(msgspec.Struct, frozen=True, kw_only=True):
-    """What a set of fills amounts to. `realized` is gross, by trade id of the closing fills."""
+    """What a set of fills amounts to.
+
+    `opened_notional` is quantity x price of all opening fills, USDT; `realized` is gross, by trade id of the closing fills.
+    """
 
     size: Decimal
     opened_size: Decimal
+    opened_notional: Decimal
     entry_price: Decimal
     exit_price: Decimal | None
     realized: dict[str, Decimal]
@@ -139,26 +143,36 @@ def replay(side: Side, trades: Iterable[Trade]) -> Holding:
         trades: All fills of one position, at least one that opens.
     """
     once = {trade.trade_id: trade for trade in trades}
-    size = opened = entry = closed = exit_cost = fees = ZERO
+    size = opened = paid = entry = closed = exit_cost = fees = ZERO
     realized: dict[str, Decimal] = {}
     for trade in sorted(once.values(), key=_exchange_order):
         fees += booked(trade.fee)
         if trade.opens:
             entry = ((entry * size + trade.price * trade.quantity) / (size + trade.quantity)).quantize(PRICE_STEP)
             size, opened = size + trade.quantity, opened + trade.quantity
+            paid += trade.price * trade.quantity
         else:
             realized[trade.trade_id] = booked(price_pnl(side, trade.quantity, entry, trade.price))
             size, closed = size - trade.quantity, closed + trade.quantity
             exit_cost += trade.price * trade.quantity
     exit_price = (exit_cost / closed).quantize(PRICE_STEP) if closed else None
-    return Holding(size=size, opened_size=opened, entry_price=entry, exit_price=exit_price, realized=realized, fees=fees)
+    return Holding(
+        size=size,
+        opened_size=opened,
+        opened_notional=paid,
+        entry_price=entry,
+        exit_price=exit_price,
+        realized=realized,
+        fees=fees,
+    )
 
 
 def after_close[P: Position](position: P, holding: Holding, *, liquidation_fees: Decimal, reason: CloseReason, at: datetime) -> P:
     """The position after closing fills: smaller and OPEN again, or closed with its net PnL.
 
-    What is left keeps its share of margin, funding and maintenance amount, so that its liquidation price stands. A position that
-    is closed shows the margin of all that was opened, and is CLOSED_WIN if and only if its net PnL is above zero.
+    What is left keeps its share of margin, funding and maintenance amount, so that its liquidation price stands; margins are reckoned
+    from the opening fills each time, so that parts never add up to another whole. A position that is closed shows the margin of all
+    that was opened, and is CLOSED_WIN if and only if its net PnL is above zero.
 
     Args:
         position: As it stood before, CLOSING.
@@ -167,6 +181,7 @@ def after_close[P: Position](position: P, holding: Holding, *, liquidation_fees:
         reason: Why it was closed.
         at: Market time of the last fill.
     """
+    whole = booked(holding.opened_notional / position.leverage)
     realized, fees = sum(holding.realized.values(), ZERO), holding.fees + booked(liquidation_fees)
     changed = structs.replace(
         position, size=holding.size, exit_price=holding.exit_price, realized_pnl=realized, fees=fees, close_reason=reason
@@ -177,7 +192,7 @@ def after_close[P: Position](position: P, holding: Holding, *, liquidation_fees:
             changed,
             status=PositionStatus.OPEN,
             close_reason=None,
-            margin=booked(position.margin * share),
+            margin=booked(whole * holding.size / holding.opened_size),
             isolated_margin=booked(position.isolated_margin * share),
             maintenance_amount=booked(position.maintenance_amount * share),
         )
@@ -187,7 +202,7 @@ def after_close[P: Position](position: P, holding: Holding, *, liquidation_fees:
         status=PositionStatus.CLOSED_WIN if pnl > 0 else PositionStatus.CLOSED_LOSS,
         pnl=pnl,
         closed_at=at,
-        margin=booked(position.margin * position.opened_size / position.size),
+        margin=whole,
         isolated_margin=ZERO,
     )
 

@@ -1,5 +1,6 @@
 """Stops auto-trading and leaves positions protected, or closes them; a user's ordinary way out, panic is the other."""
 
+from typing import Final
 from uuid import UUID
 
 from orchestrator.core.position import CloseReason
@@ -7,6 +8,9 @@ from orchestrator.ports import Bus, Clock, PositionRecord, Refusal, Stopped, Sym
 from orchestrator.trading.bounded import each
 from orchestrator.trading.close import Close
 from orchestrator.trading.watch import Watch
+
+CLOSES_AT_ONCE: Final = 32
+"""More than most users hold, so that a panic whose engine hangs waits for one call and not for one after another."""
 
 
 class Stop:
@@ -45,7 +49,7 @@ async def close_all(close: Close, positions: list[PositionRecord], reason: Close
             return SymbolResult(symbol=position.symbol, result=done.reason.value, detail=done.detail)
         return SymbolResult(symbol=position.symbol, result="closed" if done.left == 0 else "partly_closed")
 
-    results = await each(positions, one, what="closing a position")
+    results = await each(positions, one, what="closing a position", at_once=CLOSES_AT_ONCE)
     answered = {result.symbol for result in results}
     lost = [
         SymbolResult(symbol=position.symbol, result="failed", detail="an inner error, see the log")

@@ -14,6 +14,7 @@ from orchestrator.core.position import (
     Trade,
     after_close,
     after_funding,
+    booked,
     break_even,
     liquidation_of,
     replay,
@@ -95,6 +96,33 @@ def test_a_closed_position_shows_the_margin_of_all_that_was_opened() -> None:
     assert (done.status, done.size, done.margin, done.isolated_margin) == (PositionStatus.CLOSED_LOSS, d(0), d(100), d(0))
     assert done.pnl == d("-2.03")
     assert done.exit_price == d("99.8")
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=9), st.decimals("0.01", "99999", places=2), st.integers(1, 125))
+def test_parts_add_up_to_the_whole_without_dust(parts: list[int], price: Decimal, leverage: int) -> None:
+    """Closed in any parts: nothing is left, the margin is that of all that was opened, the profit is the sum of its bookings."""
+    size = d(sum(parts))
+    fills = [trade(0, str(price), str(size), opens=True)]
+    whole = booked(price * size / leverage)
+    held = structs.replace(
+        position(), size=size, opened_size=size, entry_price=price, leverage=d(leverage), margin=whole, isolated_margin=whole
+    )
+    margins = [held.margin]
+    for number, part in enumerate(parts, start=1):
+        fills.append(trade(number, "77.77", str(part), opens=False))
+        closing = structs.replace(held, status=PositionStatus.CLOSING)
+        held = after_close(
+            closing,
+            replay(Side.LONG, fills),
+            liquidation_fees=d(0),
+            reason=CloseReason.MANUAL,
+            at=NOON + timedelta(seconds=number),
+        )
+        margins.append(held.margin)
+    assert (held.size, held.margin, held.isolated_margin) == (d(0), whole, d(0))
+    assert margins[:-1] == sorted(margins[:-1], reverse=True)
+    assert held.pnl == sum(replay(Side.LONG, fills).realized.values(), d(0)) - d("0.01") * len(fills)
+    assert abs(held.realized_pnl - (d("77.77") - price) * size) <= d("0.000000005") * len(parts)
 
 
 def test_a_result_of_exactly_nothing_is_not_a_win() -> None:
