@@ -61,9 +61,9 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     viewer = await identify(request)
     if viewer.by_cookie and request.method not in _SAFE:
         await _check_csrf(request, viewer.csrf)
+    connection.scope["user"] = viewer
     if (role := handler.opt.get("role")) is not None and viewer.role != role:
         raise ProblemError(403, "forbidden", "Your role does not allow this.")
-    connection.scope["user"] = viewer
 
 
 async def identify(request: Request[Any, Any, Any]) -> Viewer:

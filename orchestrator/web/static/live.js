@@ -50,7 +50,7 @@
     const toast = document.getElementById("toast");
     if (urgent) document.getElementById("alarm").textContent = text;
     if (!toast) return;
-    toast.textContent = text;
+    toast.textContent = text.replaceAll("\u2212", "\u2212\u2060");   // a browser would break the line after the minus sign
     toast.hidden = false;
     clearTimeout(announce.timer);
     announce.timer = setTimeout(() => { toast.hidden = true; }, 4000);
@@ -141,7 +141,12 @@
     }
     for (const node of document.querySelectorAll("[data-symbol]")) {
       const at = symbols[node.dataset.symbol];
-      if (at) node.dataset.state = now - at > LOST_MS ? "lost" : now - at > STALE_MS ? "stale" : "fresh";
+      if (!at) continue;
+      node.dataset.state = now - at > LOST_MS ? "lost" : now - at > STALE_MS ? "stale" : "fresh";
+      for (const says of node.querySelectorAll("[data-price-age]")) {
+        says.hidden = node.dataset.state === "fresh";
+        says.textContent = says.hidden ? "" : (node.dataset.state === "lost" ? "no price for " : "price is old: ") + words(now - at);
+      }
     }
     for (const node of document.querySelectorAll("[data-until]")) {
       const left = Date.parse(node.dataset.until) - serverNow();
