@@ -16,6 +16,8 @@ from deploy.sandbox.streams import Pace, Streams
 
 __all__ = ["SandboxOptions", "default_start", "running_sandbox", "serve"]
 
+FLOOR_SECONDS = 0.2
+
 
 def build(exchange: Exchange, pace: Pace | None = None) -> web.Application:
     """The application with every door."""
@@ -32,12 +34,27 @@ def build(exchange: Exchange, pace: Pace | None = None) -> web.Application:
         with suppress(asyncio.CancelledError):
             await task
 
+    async def passing(_: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(pass_time(exchange))
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
     async def close(_: web.Application) -> None:
         await streams.close()
 
     app.cleanup_ctx.append(speaking)
+    app.cleanup_ctx.append(passing)
     app.on_shutdown.append(close)
     return app
+
+
+async def pass_time(exchange: Exchange) -> None:
+    """Keep the trading floor near market time, so that who asks seldom does not wait for days of it."""
+    while True:
+        await asyncio.sleep(FLOOR_SECONDS)
+        exchange.advance(exchange.now())
 
 
 @asynccontextmanager

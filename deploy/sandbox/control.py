@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from deploy.sandbox.core.account import rounded
+from deploy.sandbox.core.account import Account, rounded
 from deploy.sandbox.core.account_replies import money
 from deploy.sandbox.core.errors import Rejected, out_of_range
 from deploy.sandbox.core.market import Liquidation
@@ -125,7 +125,7 @@ class Control:
         if not (wanted.wallet.is_finite() and 0 <= wanted.wallet <= LARGEST_WALLET):
             return reply({"code": -1130, "msg": "wallet must be between 0 and 1000000000"}, 400)
         key, secret = secrets.token_hex(32), secrets.token_hex(32)
-        account = self._exchange.trading.open_account(key, secret, rounded(wanted.wallet), self._exchange.now())
+        account = self._opened(key, secret, wanted.wallet)
         return reply({"api_key": key, "api_secret": secret, "wallet": money(account.wallet)}, 201)
 
     async def account(self, request: web.Request) -> web.Response:
@@ -134,7 +134,14 @@ class Control:
         account = trading.accounts.get(request.match_info["key"])
         if account is None:
             return reply({"code": -2015, "msg": "no such account"}, 404)
-        return reply(truth(trading, account, self._exchange.now()))
+        now = self._exchange.now()
+        self._exchange.advance(now)
+        return reply(truth(trading, account, now))
+
+    def _opened(self, key: str, secret: str, wallet: Decimal) -> Account:
+        now = self._exchange.now()
+        self._exchange.advance(now)
+        return self._exchange.trading.open_account(key, secret, rounded(wallet), now)
 
     def _forced(self, wanted: Injection) -> Liquidation:
         # One millisecond ahead: the stream tells what lies after its last look.

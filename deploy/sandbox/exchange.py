@@ -1,13 +1,17 @@
 """One running exchange: its market, its clocks and what its doors share. The only place where wall time is read."""
 
 import time
+from typing import Any
 
 from deploy.sandbox.core.board import TapeBoard
 from deploy.sandbox.core.clock import MarketClock
+from deploy.sandbox.core.conditional import Conditional
 from deploy.sandbox.core.events import Events
 from deploy.sandbox.core.facts import Facts
 from deploy.sandbox.core.limits import Ledger
-from deploy.sandbox.core.market import Market
+from deploy.sandbox.core.liquidation import Forced
+from deploy.sandbox.core.market import Liquidation, Market
+from deploy.sandbox.core.passage import Passage
 from deploy.sandbox.core.replies import Prices
 from deploy.sandbox.core.trading import Trading
 from deploy.sandbox.files import open_market
@@ -28,6 +32,8 @@ class Exchange:
         self.facts = Facts(self.prices, options.weight_limit)
         self.events = Events(self.prices)
         self.trading = Trading(TapeBoard(self.market))
+        self.conditional = Conditional(self.trading)
+        self._passage = Passage(self.trading, self.conditional)
         self.average_in_replies = False
         """Whether replies to POST and DELETE of an order carry avgPrice, as before July 2026."""
         self.callers: dict[str, Ledger] = {}
@@ -48,9 +54,31 @@ class Exchange:
         """Market time, Unix milliseconds."""
         return self.clock.market_ms(self.wall_ms())
 
+    def advance(self, now: int) -> None:
+        """Let everything happen to accounts that happens up to a moment, and tell the market about liquidations."""
+        for forced in self._passage.advance(now):
+            self.market.injected.append(broadcast(forced, now + 1))
+
     def caller(self, address: str) -> Ledger:
         """What an address has used."""
         return self.callers.setdefault(address, Ledger(self.options.weight_limit))
+
+
+def broadcast(forced: Forced, now: int) -> Liquidation:
+    """A liquidation as forceOrder tells it."""
+    quantity, price, average = f"{forced.quantity:f}", f"{forced.price:f}", f"{forced.average:.8f}"
+    order: dict[str, Any] = {
+        "s": forced.symbol,
+        "S": forced.side,
+        "o": "LIMIT",
+        "f": "IOC",
+        "q": quantity,
+        "p": price,
+        "ap": average,
+    }
+    order |= {"X": "FILLED", "l": quantity, "z": quantity, "T": now}
+    notional = float(forced.quantity * forced.average)
+    return Liquidation(time_ms=now, symbol=forced.symbol, notional=notional, order=order, synthetic=True)
 
 
 def warm_up(prices: Prices, now: int) -> None:

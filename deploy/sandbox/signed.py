@@ -8,6 +8,7 @@ from deploy.sandbox.core.replies import Reply
 from deploy.sandbox.core.signing import check_signature, check_time, no_key, parameters, unknown_key
 from deploy.sandbox.exchange import Exchange
 from deploy.sandbox.signed_accounts import account_endpoints
+from deploy.sandbox.signed_algos import algo_endpoints
 from deploy.sandbox.signed_orders import order_endpoints
 
 
@@ -34,7 +35,7 @@ class Signed:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._endpoints = account_endpoints(exchange) | order_endpoints(exchange)
+        self._endpoints = account_endpoints(exchange) | order_endpoints(exchange) | algo_endpoints(exchange)
 
     def weight(self, request: SignedRequest) -> int:
         """What a request costs."""
@@ -58,4 +59,5 @@ class Signed:
         check_signature(account.secret, request.query, request.body)
         query = request.parameters()
         check_time(query, self._exchange.wall_ms())
+        self._exchange.advance(now)
         return endpoint.answer(account, query, now)

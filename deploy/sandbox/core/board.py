@@ -58,6 +58,10 @@ class Board(Protocol):
         """The rules of a symbol that trades now; Rejected otherwise."""
         ...
 
+    def listed(self, symbol: str, now: int) -> SymbolRules:
+        """The rules of a symbol that trades or once did."""
+        ...
+
     def depth(self, symbol: str, now: int) -> Depth:
         """The book that a taker would meet."""
         ...
@@ -92,6 +96,10 @@ class TapeBoard:
     def rules(self, symbol: str, now: int) -> SymbolRules:
         """The rules of a symbol that trades now."""
         return self._market.trading(symbol, now).rules
+
+    def listed(self, symbol: str, now: int) -> SymbolRules:
+        """The rules of a symbol that trades or once did."""
+        return self._market.tape(symbol, now).rules
 
     def depth(self, symbol: str, now: int) -> Depth:
         """The book of REST and streams, walked 500 levels deep."""
@@ -135,5 +143,6 @@ class TapeBoard:
         if tape.rules.contract_type != "PERPETUAL":
             return []
         period = funding.hours(tape) * HOUR_MS
+        until = until if tape.end is None else min(until, tape.end * QUARTER_MS)
         times = [number * period for number in range(since // period + 1, until // period + 1)]
         return [Funding(at, Decimal(f"{funding.rate(tape, at):.8f}"), self.mark(symbol, at)) for at in times]

@@ -1,0 +1,109 @@
+"""Time passes over the floor: each tick of the tape triggers, fills what rests and liquidates, each funding time pays. In order, once.
+
+However late one looks, everything happens at its own market time, so the same orders meet the same fate at any speed.
+"""
+
+from decimal import Decimal
+
+from deploy.sandbox.core.account import Account
+from deploy.sandbox.core.board import Funding, Tick
+from deploy.sandbox.core.conditional import Conditional
+from deploy.sandbox.core.intervals import QUARTER_MS
+from deploy.sandbox.core.liquidation import Forced, liquidate_where_due
+from deploy.sandbox.core.orders import Order
+from deploy.sandbox.core.trading import Trading
+
+
+class Passage:
+    """Brings a floor up to a moment.
+
+    Args:
+        trading: The floor.
+        conditional: Its conditional orders.
+    """
+
+    def __init__(self, trading: Trading, conditional: Conditional) -> None:
+        self._trading, self._conditional = trading, conditional
+        self._reached: int | None = None
+
+    def advance(self, now: int) -> list[Forced]:
+        """Let everything up to a moment happen; a moment that was reached before changes nothing.
+
+        Returns:
+            Liquidations on the way, oldest first.
+        """
+        since = now if self._reached is None else self._reached
+        out: list[Forced] = []
+        while since < now:
+            until = min(now, since + QUARTER_MS)
+            out += self._pass(since, until)
+            since = until
+        self._reached = since
+        return out
+
+    def _pass(self, since: int, until: int) -> list[Forced]:
+        board = self._trading.board
+        events: list[tuple[int, str, Tick | Funding]] = []
+        for symbol in sorted(self._watched()):
+            events += [(event.time_ms, symbol, event) for event in board.fundings(symbol, since, until)]
+            events += [(event.time_ms, symbol, event) for event in board.ticks(symbol, since, until)]
+        out: list[Forced] = []
+        for time_ms, symbol, event in sorted(events, key=lambda item: item[0]):
+            if isinstance(event, Funding):
+                self._fund(symbol, event)
+            else:
+                self._tick(symbol, event)
+            out += self._liquidate(symbol, time_ms)
+        return out
+
+    def _watched(self) -> set[str]:
+        """Symbols in which somebody has something at stake."""
+        found: set[str] = set()
+        for account in self._trading.accounts.values():
+            found |= {order.symbol for order in account.open_orders()}
+            found |= {algo.symbol for algo in account.waiting()}
+            found |= {position.symbol for position in account.held()}
+        return found
+
+    def _fund(self, symbol: str, event: Funding) -> None:
+        for account in self._trading.accounts.values():
+            for position in account.held():
+                if position.symbol == symbol:
+                    self._trading.clearing.fund(account, position, event.rate, event.mark, event.time_ms)
+
+    def _tick(self, symbol: str, tick: Tick) -> None:
+        for account in self._trading.accounts.values():
+            self._conditional.look(account, symbol, tick)
+        left = tick.quantity
+        for account, order in self._reached_by(symbol, tick):
+            left -= self._fill(account, order, left, tick.time_ms)
+
+    def _reached_by(self, symbol: str, tick: Tick) -> list[tuple[Account, Order]]:
+        """Resting orders that the tape traded through, best price first, then the oldest."""
+        found = [
+            (account, order)
+            for account in self._trading.accounts.values()
+            for order in account.open_orders(symbol)
+            if (order.price - tick.price) * order.sign > 0 and order.created_ms < tick.time_ms
+        ]
+        return sorted(found, key=lambda item: (-item[1].price * item[1].sign, item[1].id))
+
+    def _fill(self, account: Account, order: Order, most: Decimal, now: int) -> Decimal:
+        """Fill a resting order with at most what traded; a reduce-only one never beyond its position."""
+        if order.reduce_only:
+            held = account.position(order.symbol, order.position_side).quantity
+            if held * order.sign >= 0:
+                order.status, order.updated_ms = "EXPIRED", now
+                return Decimal(0)
+            order.quantity = order.executed + min(order.remaining, abs(held))
+        quantity = min(order.remaining, most)
+        if quantity > 0:
+            self._trading.clearing.fill(account, order, order.price, quantity, now, maker=True)
+        return quantity
+
+    def _liquidate(self, symbol: str, now: int) -> list[Forced]:
+        out: list[Forced] = []
+        for account in self._trading.accounts.values():
+            if any(position.symbol == symbol for position in account.held()):
+                out += liquidate_where_due(self._trading, account, now)
+        return out
