@@ -358,3 +358,21 @@ async def test_a_close_that_the_venue_keeps_refusing_is_tried_less_often_but_alw
         world.clock.pass_wall(seconds=1)
     assert (only(world).close_reason, only(world).exit_price, only(world).pnl) == (CloseReason.STOP, d(98), d("-20.99"))
     assert_at_rest(world.rows)
+
+
+async def test_a_liquidation_whose_trade_is_told_twice_pays_the_liquidator_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the liquidation at 50x above: the whole margin and the entry fee, -102.50, in the ledger as in the position."""
+    world = World(trader(leverage=d(50)))
+    await world.enter(signal(stop_loss=d("99.4"), take_profit=d(102)))
+    closing = world.engine.close
+
+    async def twice(request: CloseRequest) -> ExecutionReport:
+        report = await closing(request)
+        return structs.replace(report, fills=report.fills * 2)
+
+    monkeypatch.setattr(world.engine, "close", twice)
+    world.clock.market = at("12:40")
+    world.engine.bars["SOLUSDT"] = [bar("12:10", "12:11", "98.5", "98.6", "97")]
+    await world.trading.watch.run()
+    assert (only(world).pnl, world.balance(USER)) == (d("-102.50000000"), d("9897.50"))
+    assert_at_rest(world.rows)
