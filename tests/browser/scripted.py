@@ -30,6 +30,7 @@ class ScriptedEngine(StubEngine):
     def __init__(self, start: datetime, speed: float) -> None:
         super().__init__(start, speed)
         self.mark = PRICE
+        self.frozen = False
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator["ScriptedEngine"]:
@@ -53,6 +54,8 @@ class ScriptedEngine(StubEngine):
 
     async def _marks(self, request: web.Request) -> web.Response:
         since = decode(await request.read(), dict[str, dict[str, datetime]])["since"]
+        if self.frozen:
+            return _reply(MarksReply(as_of=self.now(), marks={}, missing=dict.fromkeys(since, "price_unknown")))
         now, mark = self.now(), self.mark + Decimal(int(time.time() * 4) % 9) / 100
         marks = {}
         for symbol, moment in since.items():

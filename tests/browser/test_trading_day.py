@@ -1,10 +1,12 @@
 """One day of a user on a phone and on a desktop, in real Chromium, on the orchestrator as it runs."""
 
+import asyncio
 import os
 from pathlib import Path
 
+import httpx
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, BrowserContext, Page
 
 from tests.browser.scripted import ScriptedEngine, Services
 from tests.browser.watching import DESK, PHONE, Watch, check_page, chromium, connection, gone, moves, see, shown_on_failure, tab
@@ -16,6 +18,7 @@ SPEED = 300.0
 """A candle's close every three seconds."""
 
 PASSWORD = "correct horse battery"
+HOSTILE = '"><img src=x onerror=alert(1)>'
 PAGES = ("", "/positions", "/signals", "/market", "/history", "/ledger", "/settings", "/stop", "/panic", "/more")
 
 
@@ -39,7 +42,7 @@ async def test_a_day_on_phone_and_desktop(database_url: str, redis_url: str, tmp
 async def _the_whole_day(
     browser: Browser, phone: Page, desk: Page, engine: ScriptedEngine, services: Services, watch: Watch, shots: Path
 ) -> None:
-    await _register(phone)
+    await _register(phone, watch)
     await desk.goto("/dashboard")
     await connection(phone, "live")
     await connection(desk, "live")
@@ -53,20 +56,36 @@ async def _the_whole_day(
     await _auto_trading_is_stopped(phone, desk)
     await _one_is_approved_one_declined(phone, desk, engine, shots)
     await _every_page_is_sound(phone, desk, shots)
+    await _twelve_tabs_share_one_stream(phone.context, services, watch)
     await _it_ticks_without_a_shared_worker(browser, services, watch)
+    await _the_keyboard_is_enough(browser, services, engine, watch)
+    await _a_frozen_feed_is_said(phone, desk, engine)
     await _it_works_without_scripts(browser, services)
     await _the_server_restarts(phone, desk, services, watch, shots)
     await _panic(phone, desk, shots)
 
 
-async def _register(page: Page) -> None:
+async def _register(page: Page, watch: Watch) -> None:
     await page.goto("/")
+    await see(page, "It costs nothing")
     await page.get_by_role("link", name="Start with").click()
+    watch.outage = True  # the browser itself complains of the status that a refused form has
+    await _hostile_name_stays_text(page)
+    watch.outage = False
     await page.get_by_label("Name").fill("ann")
     await page.get_by_label("Password").fill(PASSWORD)
     await page.get_by_role("button", name="Open a paper account").click()
     await see(page, "nothing you do here can cost you anything")
     await see(page, "$10,000.00")
+
+
+async def _hostile_name_stays_text(page: Page) -> None:
+    await page.get_by_label("Name").fill(HOSTILE)
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.get_by_role("button", name="Open a paper account").click()
+    await page.locator("#e-username").wait_for()
+    assert await page.get_by_label("Name").input_value() == HOSTILE
+    assert await page.locator("img").count() == 0
 
 
 async def _a_position_opens_and_meets_its_target(phone: Page, desk: Page, engine: ScriptedEngine, shots: Path) -> None:
@@ -131,12 +150,90 @@ async def _every_page_is_sound(phone: Page, desk: Page, shots: Path) -> None:
             await page.goto(f"/dashboard{name}")
             await connection(page, "live")
             await check_page(page)
+            await _fits_other_widths(page, PHONE if page is phone else DESK)
             await page.screenshot(path=shots / f"page{name.replace('/', '-')}-{width}.png", full_page=width == PHONE["width"])
         await page.goto("/dashboard/positions")
         await page.locator("#positions .row-link").first.click()
         await see(page, "Protection")
         await check_page(page)
         await moves(page, '#position [data-live^="mark-"]')
+    await desk.goto("/dashboard/market")
+    await moves(desk, "#whales time")
+
+
+async def _fits_other_widths(page: Page, size: dict[str, int]) -> None:
+    for width in (320, 768, size["width"]):
+        await page.set_viewport_size({"width": width, "height": size["height"]})
+        assert await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), f"{page.url} at {width}"
+
+
+async def _twelve_tabs_share_one_stream(context: BrowserContext, services: Services, watch: Watch) -> None:
+    tabs = [await tab(context, watch, PHONE) for _ in range(10)]
+    await asyncio.gather(*(page.goto("/dashboard/positions") for page in tabs))
+    for page in tabs:
+        await connection(page, "live")
+    await moves(tabs[0], '#positions [data-live^="pnl-"]')
+    async with httpx.AsyncClient(trust_env=False) as client:
+        metrics = (await client.get(f"{services.url}/metrics")).text
+    assert "nt_live_streams 1.0" in metrics
+    last = await tab(context, watch, PHONE)
+    await last.goto("/dashboard/panic")
+    await see(last, "What happens, in this order", milliseconds=3_000)
+    for page in (*tabs, last):
+        await page.close()
+
+
+async def _the_keyboard_is_enough(browser: Browser, services: Services, engine: ScriptedEngine, watch: Watch) -> None:
+    context = await browser.new_context(base_url=services.url)
+    page = await tab(context, watch, DESK)
+    await page.goto("/login")
+    await _tab_to(page, "#f-username")
+    await page.keyboard.type("ann")
+    await _tab_to(page, "#f-password")
+    await page.keyboard.type(PASSWORD)
+    await page.keyboard.press("Enter")
+    await see(page, "Open positions")
+    engine.symbols = ["ADAUSDT"]
+    await page.locator("#approvals article", has_text="ADAUSDT").wait_for()
+    await _tab_to(page, "#approvals .primary")
+    await page.keyboard.press("Enter")
+    await see(page, "Approved and entered.")
+    await page.goto("/dashboard/positions")
+    row = page.locator("#positions li", has_text="ADAUSDT")
+    place = await row.get_by_role("link", name="Close").get_attribute("href")
+    await _tab_to(page, f'a[href="{place}"]')
+    await page.keyboard.press("Enter")
+    await see(page, "reduce-only")
+    await _tab_to(page, "main form button")
+    await page.keyboard.press("Enter")
+    await see(page, "Closed.")
+    await context.close()
+
+
+async def _tab_to(page: Page, selector: str) -> None:
+    """Presses Tab until this has the focus, and it shows."""
+    for _ in range(60):
+        if await page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
+            assert await page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle") != "none"
+            return
+        await page.keyboard.press("Tab")
+    raise AssertionError(f"the keyboard does not reach {selector} on {page.url}")
+
+
+async def _a_frozen_feed_is_said(phone: Page, desk: Page, engine: ScriptedEngine) -> None:
+    await phone.goto("/dashboard/positions")
+    await desk.goto("/dashboard")
+    for page in (phone, desk):
+        await connection(page, "live")
+        await moves(page, '#positions [data-live^="pnl-"]')
+    engine.frozen = True
+    for page in (phone, desk):
+        await see(page, "price is old")
+        await check_page(page)
+    await desk.locator(".side .stop").click()
+    await see(desk, "Close 1 PAPER position now")
+    engine.frozen = False
+    await gone(phone, "[data-price-age]:not([hidden])", "price is old")
 
 
 async def _it_ticks_without_a_shared_worker(browser: Browser, services: Services, watch: Watch) -> None:
@@ -149,6 +246,9 @@ async def _it_ticks_without_a_shared_worker(browser: Browser, services: Services
     await page.goto("/dashboard/more")
     await page.get_by_role("button", name="Log out").click()
     await see(page, "You are logged out.")
+    await page.go_back()
+    await page.get_by_role("button", name="Log in").wait_for()
+    assert "$" not in await page.evaluate("() => document.body.innerText")
     await context.close()
 
 
