@@ -145,20 +145,24 @@ async def _one_is_approved_one_declined(phone: Page, desk: Page, engine: Scripte
 
 
 async def _every_page_is_sound(phone: Page, desk: Page, shots: Path) -> None:
-    for page, width in ((phone, 360), (desk, 1280)):
-        for name in PAGES:
-            await page.goto(f"/dashboard{name}")
-            await connection(page, "live")
-            await check_page(page)
-            await _fits_other_widths(page, PHONE if page is phone else DESK)
-            await page.screenshot(path=shots / f"page{name.replace('/', '-')}-{width}.png", full_page=width == PHONE["width"])
-        await page.goto("/dashboard/positions")
-        await page.locator("#positions .row-link").first.click()
-        await see(page, "Protection")
-        await check_page(page)
-        await moves(page, '#position [data-live^="mark-"]')
+    await asyncio.gather(_look_through(phone, PHONE, shots), _look_through(desk, DESK, shots))
     await desk.goto("/dashboard/market")
     await moves(desk, "#whales time")
+
+
+async def _look_through(page: Page, size: dict[str, int], shots: Path) -> None:
+    width = size["width"]
+    for name in PAGES:
+        await page.goto(f"/dashboard{name}")
+        await connection(page, "live")
+        await check_page(page)
+        await _fits_other_widths(page, size)
+        await page.screenshot(path=shots / f"page{name.replace('/', '-')}-{width}.png", full_page=width == PHONE["width"])
+    await page.goto("/dashboard/positions")
+    await page.locator("#positions .row-link").first.click()
+    await see(page, "Protection")
+    await check_page(page)
+    await moves(page, '#position [data-live^="mark-"]')
 
 
 async def _fits_other_widths(page: Page, size: dict[str, int]) -> None:
