@@ -1,0 +1,94 @@
+"""What trading asks of others than its own store: the engine over the wire, leases, balances."""
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from decimal import Decimal
+from typing import Protocol
+
+import msgspec
+
+from orchestrator.ports.records import Trader
+from shared import execution as wire
+from shared.analysis import AnalyzeReply, AnalyzeRequest, MarksReply
+from shared.enums import Mode
+from shared.execution import (
+    BalanceReply,
+    CloseRequest,
+    EntryRequest,
+    ExecutionReport,
+    OrderReply,
+    PositionsReply,
+    ProtectReport,
+    ProtectRequest,
+)
+
+
+class Engine(Protocol):
+    """The other service. Every call raises EngineUnavailable where its outcome is unknown, EngineRefused where it did nothing.
+
+    The trace id bound in `orchestrator.log` travels in X-Trace-Id.
+    """
+
+    async def analyze(self, request: AnalyzeRequest) -> AnalyzeReply:
+        """POST /analyze."""
+        ...
+
+    async def marks(self, since: Mapping[str, datetime]) -> MarksReply:
+        """POST /marks; it may be asked again."""
+        ...
+
+    async def enter(self, request: EntryRequest) -> ExecutionReport:
+        """POST /execute/entry, sent once."""
+        ...
+
+    async def close(self, request: CloseRequest) -> ExecutionReport:
+        """POST /execute/close, sent once."""
+        ...
+
+    async def protect(self, request: ProtectRequest) -> ProtectReport:
+        """POST /execute/protect, sent once."""
+        ...
+
+    async def order(self, client_order_id: str, account: wire.Account) -> OrderReply:
+        """POST /execute/orders/{client_order_id}; it may be asked again."""
+        ...
+
+    async def balance(self, account: wire.Account) -> BalanceReply:
+        """POST /execute/balance."""
+        ...
+
+    async def positions(self, account: wire.Account) -> PositionsReply:
+        """POST /execute/positions."""
+        ...
+
+
+class Lease(Protocol):
+    """A lock that ends by itself."""
+
+    async def extend(self) -> None:
+        """Hold it for its full time from now; raises LeaseLost when it had expired or was taken."""
+        ...
+
+
+class Mutex(Protocol):
+    """Locks over all processes."""
+
+    def hold(self, name: str, seconds: float) -> AbstractAsyncContextManager[Lease | None]:
+        """A lease of that many wall seconds, released at the end by its token; None when another holds it."""
+        ...
+
+
+class Wallet(msgspec.Struct, frozen=True, kw_only=True):
+    """A wallet's balance in USDT; None where nobody knows it. `fresh` is False when it is too old to decide on."""
+
+    balance: Decimal | None
+    fresh: bool
+
+
+class Balances(Protocol):
+    """What a user's wallet holds in a mode, from what is known already: no call leaves."""
+
+    def of(self, trader: Trader, mode: Mode) -> Wallet:
+        """PAPER: the locked row's. REAL: the last balance heard, with its age."""
+        ...
