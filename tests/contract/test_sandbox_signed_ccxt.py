@@ -124,3 +124,25 @@ async def test_settings_and_tiers_are_read(client: Any) -> None:
     assert (await client.fetch_trading_fee(BTC))["taker"] == 0.0005
     assert (await client.fetch_leverages([BTC]))[BTC]["longLeverage"] == 20
     assert [row["type"] for row in await client.fetch_ledger()] == ["transfer"]
+
+
+async def test_a_stop_is_placed_read_back_and_canceled(client: Any) -> None:
+    last = (await client.fetch_ticker(BTC))["last"]
+    await client.create_order(BTC, "market", "buy", 0.01)
+    stop = await client.create_order(
+        BTC,
+        "STOP_MARKET",
+        "sell",
+        0.01,
+        None,
+        {"triggerPrice": round(last * 0.98, 1), "reduceOnly": True, "newClientOrderId": "stop-1", "workingType": "MARK_PRICE"},
+    )
+    assert (stop["status"], stop["clientOrderId"], stop["triggerPrice"]) == ("open", "stop-1", round(last * 0.98, 1))
+    assert await client.fetch_open_orders(BTC) == []
+    assert [row["id"] for row in await client.fetch_open_orders(BTC, params={"trigger": True})] == [stop["id"]]
+    assert (await client.fetch_order(None, BTC, {"trigger": True, "clientAlgoId": "stop-1"}))["id"] == stop["id"]
+    with pytest.raises(ccxt.OrderImmediatelyFillable, match="-2021"):
+        await client.create_order(BTC, "STOP_MARKET", "sell", 0.01, None, {"triggerPrice": round(last * 1.02, 1)})
+    await client.cancel_all_orders(BTC, {"trigger": True})
+    assert await client.fetch_open_orders(BTC, params={"trigger": True}) == []
+    assert (await client.fetch_order(stop["id"], BTC, {"trigger": True}))["status"] == "canceled"
