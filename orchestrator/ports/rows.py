@@ -146,7 +146,10 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """Closed trades of a mode, net of fees and funding; `today_*` since the UTC market day began."""
+    """Closed trades of a mode, net of fees and funding; `today_*` since the UTC market day began.
+
+    `today_lowest` is the lowest that `today_booked` has been, zero or less: the daily-loss stop holds a lost day lost.
+    """
 
     trades: int
     wins: int
@@ -160,6 +163,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     today_trades: int
     today_pnl: Decimal
     today_booked: Decimal
+    today_lowest: Decimal = Decimal(0)
 
     @property
     def win_rate(self) -> float | None:

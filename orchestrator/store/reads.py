@@ -140,16 +140,25 @@ class SqlReads:
             func.count().filter(today).label("today_trades"),
             func.coalesce(func.sum(Position.pnl).filter(today), ZERO).label("today_pnl"),
         ).where(Position.user_id == user_id, Position.mode == mode, Position.status.in_(CLOSED))
-        booked = select(_total(LedgerEntry.amount)).where(
-            LedgerEntry.user_id == user_id,
-            LedgerEntry.mode == mode,
-            LedgerEntry.at >= day_start,
-            LedgerEntry.kind != "DEPOSIT",
+        running = (
+            select(
+                LedgerEntry.amount.label("amount"),
+                func.sum(LedgerEntry.amount).over(order_by=LedgerEntry.id).label("result"),
+            )
+            .where(
+                LedgerEntry.user_id == user_id,
+                LedgerEntry.mode == mode,
+                LedgerEntry.at >= day_start,
+                LedgerEntry.kind != "DEPOSIT",
+            )
+            .subquery()
         )
+        booked = select(_total(running.c.amount), func.least(func.coalesce(func.min(running.c.result), ZERO), ZERO))
         async with asking(self._database) as session:
             found = dict((await session.execute(closed)).one()._mapping)
-            today_booked = await session.scalar(booked)
-        return Stats(losses=found["trades"] - found["wins"], today_booked=today_booked or ZERO, **found)
+            today_booked, today_lowest = (await session.execute(booked)).one()
+        losses = found["trades"] - found["wins"]
+        return Stats(losses=losses, today_booked=today_booked, today_lowest=today_lowest, **found)
 
     async def equity(self, user_id: UUID, mode: str, since: datetime | None, points: int = 200) -> list[EquityPoint]:
         """The booked balance over time, oldest first, thinned to about `points` by SQL.

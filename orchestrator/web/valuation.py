@@ -70,10 +70,15 @@ def wealth(account: Account, valued: Iterable[Valued]) -> Wealth:
 
 
 class Gain(msgspec.Struct, frozen=True, kw_only=True):
-    """What a wallet has gained since it was filled and since the UTC market day began; None while a held symbol has no mark."""
+    """What a wallet has gained since it was filled and since the UTC market day began; None while a held symbol has no mark.
+
+    `against_limit` is the day as the daily-loss stop counts it: booked results with what is open where that is a loss, or the
+    lowest that booked results were today, whichever is worse.
+    """
 
     deposited: Decimal
     today: Decimal | None
+    against_limit: Decimal | None
     all_time: Decimal | None
     all_percent: Decimal | None
 
@@ -88,6 +93,9 @@ def gain(worth: Wealth, stats: Stats, valued: Iterable[Valued]) -> Gain:
     return Gain(
         deposited=deposited,
         today=None if worth.unrealized is None else stats.today_booked + worth.unrealized,
+        against_limit=None
+        if worth.unrealized is None
+        else min(stats.today_booked + min(worth.unrealized, ZERO), stats.today_lowest),
         all_time=all_time,
         all_percent=None if all_time is None or deposited <= 0 else all_time / deposited * 100,
     )
@@ -95,9 +103,9 @@ def gain(worth: Wealth, stats: Stats, valued: Iterable[Valued]) -> Gain:
 
 def loss_left(gained: Gain | None, max_daily_loss: Decimal | None) -> Decimal | None:
     """What the day may still lose before the daily-loss stop; None while either is unknown."""
-    if gained is None or gained.today is None or max_daily_loss is None:
+    if gained is None or gained.against_limit is None or max_daily_loss is None:
         return None
-    return max(ZERO, max_daily_loss + min(gained.today, ZERO))
+    return max(ZERO, max_daily_loss + min(gained.against_limit, ZERO))
 
 
 def day_start(now: datetime) -> datetime:

@@ -125,8 +125,16 @@ async def test_totals_count_closed_trades_and_today(database: Database) -> None:
     assert (stats.trades, stats.wins, stats.losses, stats.win_rate) == (2, 1, 1, 0.5)
     assert [stats.net_pnl, stats.best, stats.worst] == [Decimal(4), Decimal(9), Decimal(-5)]
     assert (stats.today_trades, stats.today_pnl, stats.today_booked) == (1, Decimal(9), Decimal("8.5"))
+    assert stats.today_lowest == 0
     history = await SqlReads(database).history(user_id, "PAPER", limit=10, offset=0)
     assert [row.status for row in history] == ["CLOSED_WIN", "CLOSED_LOSS"]
+
+
+async def test_the_lowest_of_the_day_stays_when_something_is_won_back(database: Database) -> None:
+    user_id = await rows.person(database, "Ada")
+    await rows.booked(database, user_id, ["9", "-20.5", "15"])
+    stats = await SqlReads(database).stats(user_id, "PAPER", NOON.replace(hour=0))
+    assert (stats.today_booked, stats.today_lowest) == (Decimal("3.5"), Decimal("-11.5"))
 
 
 async def test_a_signal_says_what_was_done_with_it_for_whoever_asks(database: Database) -> None:

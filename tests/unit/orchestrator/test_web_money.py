@@ -9,8 +9,8 @@ from uuid import UUID
 import httpx
 import pytest
 
-from orchestrator.ports import Mark
-from orchestrator.web.valuation import day_start, value, wealth
+from orchestrator.ports import Mark, Stats
+from orchestrator.web.valuation import Wealth, day_start, gain, loss_left, value, wealth
 from shared.analysis import MarksReply, SymbolMarks
 from tests.unit.orchestrator.web_fakes import NOW, World, a_position, client_of
 
@@ -274,3 +274,24 @@ async def test_margin_in_use_and_claimed_is_not_free(desk: Desk) -> None:
     account = await desk.world.store.account(desk.user_id, "PAPER")
     assert (wealth(account, []).free, wealth(account, []).margin_used) == (Decimal(9360), Decimal(640))
     assert day_start(NOW + timedelta(hours=3)).isoformat() == "2025-09-22T00:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("booked", "lowest", "unrealized", "left"),
+    [
+        ("-100", "-100", "30", "400"),  # an open gain gives nothing back
+        ("-100", "-100", "-30", "370"),
+        ("20", "-520", "0", "0"),  # a lost day stays lost
+        ("50", "0", "-20", "500"),
+    ],
+)
+def test_what_the_day_may_still_lose_is_counted_as_the_daily_loss_stop_counts_it(
+    booked: str, lowest: str, unrealized: str, left: str
+) -> None:
+    zero = Decimal(0)
+    stats = Stats(
+        trades=1, wins=0, losses=1, net_pnl=zero, gross_pnl=zero, fees=zero, funding=zero, best=None, worst=None,
+        today_trades=1, today_pnl=zero, today_booked=Decimal(booked), today_lowest=Decimal(lowest),
+    )  # fmt: skip
+    worth = Wealth(balance=Decimal(9_900), margin_used=zero, free=zero, unrealized=Decimal(unrealized), equity=zero)
+    assert loss_left(gain(worth, stats, []), Decimal(500)) == Decimal(left)
