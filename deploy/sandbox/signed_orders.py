@@ -3,12 +3,17 @@
 Source: Binance USDⓈ-M "Trade Endpoints" and "Account Endpoints" (read 2026-11).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
 
 from deploy.sandbox.core import order_replies as replies
 from deploy.sandbox.core.account import Account, Income
-from deploy.sandbox.core.errors import Rejected, missing
-from deploy.sandbox.core.order_request import order_request
+from deploy.sandbox.core.amendment import amend
+from deploy.sandbox.core.errors import Rejected, missing, out_of_range
+from deploy.sandbox.core.liquidation import FORCED
+from deploy.sandbox.core.order_request import number, order_request
 from deploy.sandbox.core.orders import Order, Trade
 from deploy.sandbox.core.query import Query
 from deploy.sandbox.core.replies import Reply
@@ -18,6 +23,8 @@ from deploy.sandbox.exchange import Exchange
 from deploy.sandbox.signed_endpoint import Endpoints, SignedEndpoint, by_symbol, fixed
 
 ALL_CANCELED = {"code": 200, "msg": "The operation of cancel all open order is done."}
+MOST_PLACED, MOST_CANCELED = 5, 10
+"""Items of a batch."""
 
 
 def order_endpoints(exchange: Exchange) -> Endpoints:
@@ -25,6 +32,11 @@ def order_endpoints(exchange: Exchange) -> Endpoints:
     door = OrderDoor(exchange)
     rows = [
         ("POST", "order", door.place, fixed(0)),
+        ("PUT", "order", door.amend, fixed(1)),
+        ("POST", "order/test", door.test, fixed(1)),
+        ("POST", "batchOrders", door.place_batch, fixed(5)),
+        ("PUT", "batchOrders", door.amend_batch, fixed(5)),
+        ("DELETE", "batchOrders", door.cancel_batch, fixed(1)),
         ("GET", "order", door.one, fixed(1)),
         ("DELETE", "order", door.cancel, fixed(1)),
         ("GET", "openOrder", door.open_one, fixed(1)),
@@ -32,6 +44,7 @@ def order_endpoints(exchange: Exchange) -> Endpoints:
         ("GET", "allOrders", door.every, fixed(5)),
         ("DELETE", "allOpenOrders", door.cancel_all, fixed(1)),
         ("GET", "userTrades", door.trades, fixed(5)),
+        ("GET", "forceOrders", door.forced, by_symbol(20, 50)),
         ("GET", "income", door.incomes, fixed(30)),
     ]
     return {(method, f"/fapi/v1/{path}"): SignedEndpoint(answer, weight) for method, path, answer, weight in rows}
@@ -52,6 +65,50 @@ class OrderDoor:
         order = self._trading.place(account, order_request(query), now)
         word = replies.acted if query.text("newOrderRespType") == "RESULT" else replies.acknowledged
         return word(order, self._rules(order.symbol, now), average=self._exchange.average_in_replies)
+
+    def test(self, account: Account, query: Query, now: int) -> Reply:  # noqa: ARG002 - one shape for all answers
+        """POST /fapi/v1/order/test: only whether it reads."""
+        order_request(query)
+        return {}
+
+    def amend(self, account: Account, query: Query, now: int) -> Reply:
+        """PUT /fapi/v1/order: price and quantity of a resting limit order."""
+        order = _found(account, query)
+        if order is None:
+            raise no_such_order()
+        price, quantity = number(query, "price"), number(query, "quantity")
+        if price is None or quantity is None:
+            raise missing("price" if price is None else "quantity")
+        if query.text("side") not in (None, order.side):
+            raise Rejected(-1117, "Invalid side.")
+        amend(self._trading, account, order, price, quantity, now)
+        return replies.acted(order, self._rules(order.symbol, now), average=self._exchange.average_in_replies)
+
+    def place_batch(self, account: Account, query: Query, now: int) -> Reply:
+        """POST /fapi/v1/batchOrders: five at most, each refused or accepted by itself."""
+        return each(orders_of(query), lambda item: self.place(account, item, now))
+
+    def amend_batch(self, account: Account, query: Query, now: int) -> Reply:
+        """PUT /fapi/v1/batchOrders."""
+        return each(orders_of(query), lambda item: self.amend(account, item, now))
+
+    def cancel_batch(self, account: Account, query: Query, now: int) -> Reply:
+        """DELETE /fapi/v1/batchOrders, by lists of ids or of client ids."""
+        symbol = query.required("symbol")
+        named = [("orderId", text) for text in listed(query, "orderIdList", MOST_CANCELED)]
+        named += [("origClientOrderId", text) for text in listed(query, "origClientOrderIdList", MOST_CANCELED)]
+        if not named:
+            raise missing("orderIdList")
+        return each([Query({"symbol": symbol, name: text}) for name, text in named], lambda item: self.cancel(account, item, now))
+
+    def forced(self, account: Account, query: Query, now: int) -> Reply:
+        """GET /fapi/v1/forceOrders: the account's own liquidations; nobody is deleveraged here."""
+        symbol = query.text("symbol")
+        found = [order for order in account.orders.values() if order.client_id.startswith(FORCED)]
+        found = [order for order in found if symbol in (None, order.symbol)]
+        if query.text("autoCloseType") == "ADL":
+            found = []
+        return [replies.told(order, self._rules(order.symbol, now)) for order in found[-query.limit(50, 100) :]]
 
     def one(self, account: Account, query: Query, now: int) -> Reply:
         """GET /fapi/v1/order: open or past."""
@@ -110,6 +167,46 @@ class OrderDoor:
 
     def _rules(self, symbol: str, now: int) -> SymbolRules:
         return self._market.tape(symbol, now).rules
+
+
+def each(queries: list[Query], act: Callable[[Query], Reply]) -> Reply:
+    """What became of each item; a refusal is an item like any other."""
+
+    def answer(query: Query) -> Reply:
+        try:
+            return act(query)
+        except Rejected as refusal:
+            return {"code": refusal.code, "msg": refusal.message}
+
+    return [answer(query) for query in queries]
+
+
+def orders_of(query: Query) -> list[Query]:
+    """The items of a batch, whose numbers may be numbers or text."""
+    rows = _array(query.required("batchOrders"), "batchOrders", MOST_PLACED)
+    if not all(isinstance(row, dict) for row in rows):
+        raise out_of_range("batchOrders")
+    return [Query({name: _text(value) for name, value in row.items()}) for row in rows]
+
+
+def listed(query: Query, name: str, most: int) -> list[str]:
+    """A list of ids; the exchange reads its name in any case."""
+    text = query.text(name) or query.text(name.lower())
+    return [_text(item) for item in _array(text, name, most)] if text else []
+
+
+def _array(text: str, name: str, most: int) -> list[Any]:
+    try:
+        rows = msgspec.json.decode(text, type=list[Any])
+    except msgspec.DecodeError as error:
+        raise out_of_range(name) from error
+    if not 0 < len(rows) <= most:
+        raise out_of_range(name)
+    return rows
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def no_such_order() -> Rejected:

@@ -146,3 +146,16 @@ async def test_a_stop_is_placed_read_back_and_canceled(client: Any) -> None:
     await client.cancel_all_orders(BTC, {"trigger": True})
     assert await client.fetch_open_orders(BTC, params={"trigger": True}) == []
     assert (await client.fetch_order(stop["id"], BTC, {"trigger": True}))["status"] == "canceled"
+
+
+async def test_orders_are_placed_amended_and_canceled_in_batches(client: Any) -> None:
+    low = round((await client.fetch_ticker(BTC))["last"] * 0.97, 1)
+    wanted = {"symbol": BTC, "type": "limit", "side": "buy", "amount": 0.01, "price": low}
+    placed = await client.create_orders([wanted, {**wanted, "amount": 0.0171}])
+    assert [row["status"] for row in placed] == ["open", "open"]
+    amended = await client.edit_order(placed[0]["id"], BTC, "limit", "buy", 0.02, low)
+    assert (amended["amount"], amended["id"]) == (0.02, placed[0]["id"])
+    canceled = await client.cancel_orders([row["id"] for row in placed], BTC)
+    assert [row["status"] for row in canceled] == ["canceled", "canceled"]
+    assert await client.fetch_open_orders(BTC) == []
+    assert await client.fetch_my_liquidations(BTC) == []

@@ -79,6 +79,10 @@ class Account(msgspec.Struct, kw_only=True):
     settings: dict[str, SymbolSettings] = {}
     orders: dict[int, Order] = {}
     algos: dict[int, AlgoOrder] = {}
+    resting: list[Order] = []
+    """Of the orders, those that may still be open: history grows, this does not."""
+    armed: list[AlgoOrder] = []
+    """Of the conditional orders, those that may still wait."""
     trades: list[Trade] = []
     incomes: list[Income] = []
 
@@ -97,11 +101,19 @@ class Account(msgspec.Struct, kw_only=True):
 
     def open_orders(self, symbol: str | None = None) -> list[Order]:
         """Orders that rest, oldest first."""
-        return [order for order in self.orders.values() if order.open and symbol in (None, order.symbol)]
+        self.resting = [order for order in self.resting if order.open]
+        return [order for order in self.resting if symbol in (None, order.symbol)]
+
+    def enter(self, order: Order) -> None:
+        """Keep an order; one that had stood aside takes its place again."""
+        self.orders[order.id] = order
+        if not any(kept is order for kept in self.resting):
+            self.resting = sorted([*self.resting, order], key=lambda kept: kept.id)
 
     def waiting(self, symbol: str | None = None) -> list[AlgoOrder]:
         """Conditional orders that wait for their price, oldest first."""
-        return [algo for algo in self.algos.values() if algo.status == "NEW" and symbol in (None, algo.symbol)]
+        self.armed = [algo for algo in self.armed if algo.status == "NEW"]
+        return [algo for algo in self.armed if symbol in (None, algo.symbol)]
 
 
 def cross_wallet(account: Account) -> Decimal:

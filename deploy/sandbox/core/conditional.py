@@ -67,6 +67,7 @@ class Conditional:
             updated_ms=now,
         )
         account.algos[number] = algo
+        account.armed.append(algo)
         return algo
 
     def cancel(self, algo: AlgoOrder, now: int) -> None:

@@ -105,7 +105,7 @@ def _close(trading: Trading, account: Account, position: Position, now: int) -> 
         created_ms=now,
         updated_ms=now,
     )
-    account.orders[number] = order
+    account.enter(order)
     for price, quantity in levels:
         trading.clearing.execute(account, order, price, quantity, ZERO, now, maker=False)
     trading.takings.take(position.symbol, levels, now)

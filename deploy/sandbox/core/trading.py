@@ -66,7 +66,7 @@ class Trading:
         fills = self._takes(rules, order, mark, now)
         if not order.reduce_only and not _closes(order):
             self._check_margin(account, order, fills, now)
-        account.orders[order.id] = order
+        account.enter(order)
         self._execute(account, order, fills, now)
         return order
 
@@ -79,6 +79,28 @@ class Trading:
         if not order.open:
             raise unknown_order()
         order.status, order.updated_ms = "CANCELED", now
+        return order
+
+    def replace(self, account: Account, order: Order, price: Decimal, quantity: Decimal, now: int) -> Order:
+        """Let a resting order go on at another price and size; what takes at once is executed.
+
+        Raises:
+            Rejected: Margin, brackets or its time in force forbid it; it then stays as it was.
+        """
+        before = (order.price, order.quantity, order.status)
+        order.price, order.quantity, order.status = price, quantity, "CANCELED"
+        try:
+            # It stands aside while it is checked, so that its own margin does not count twice.
+            fills = self._takes(self.board.rules(order.symbol, now), order, self.board.mark(order.symbol, now), now)
+            if not order.reduce_only and not _closes(order):
+                self._check_margin(account, order, fills, now)
+        except Rejected:
+            order.price, order.quantity, order.status = before
+            account.enter(order)
+            raise
+        order.status, order.updated_ms = before[2], now
+        account.enter(order)
+        self._execute(account, order, fills, now)
         return order
 
     def imbalance(self, now: int) -> Decimal:
@@ -112,9 +134,9 @@ class Trading:
         if order.kind == "MARKET":
             _check_market(rules, order, levels, mark)
             bound = Decimal(rules.market_take_bound) * order.sign + 1
-            return walk(levels, order.side, order.quantity, mark * bound)
-        fills = walk(levels, order.side, order.quantity, order.price)
-        if order.time_in_force == "FOK" and total(fills) < order.quantity:
+            return walk(levels, order.side, order.remaining, mark * bound)
+        fills = walk(levels, order.side, order.remaining, order.price)
+        if order.time_in_force == "FOK" and total(fills) < order.remaining:
             raise Rejected(-5021, "Due to the order could not be filled immediately, the FOK order has been rejected.")
         if order.time_in_force == "GTX" and fills:
             raise Rejected(-5022, "Due to the order could not be executed as maker, the Post Only order will be rejected.")
@@ -132,7 +154,7 @@ class Trading:
             side=order.side,
             position_side=order.position_side,
             kind=order.kind,
-            quantity=order.quantity,
+            quantity=order.remaining,
             price=price,
         )
         _check_bracket(account, probe, mark)

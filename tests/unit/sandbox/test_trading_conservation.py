@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from deploy.sandbox.core.account import cross_wallet
 from deploy.sandbox.core.account_settings import set_hedge, set_leverage, set_margin_type
+from deploy.sandbox.core.amendment import amend
 from deploy.sandbox.core.clearing import FIRST_ID
 from deploy.sandbox.core.errors import Rejected
 from shared.margin import ZERO
@@ -68,6 +69,15 @@ class Traders(RuleBasedStateMachine):
         if which < len(resting):
             self.floor.trading.cancel(resting[which], self.floor.now)
 
+    @rule(who=WHO, which=st.integers(0, 2), share=SHARES, size=SIZES)
+    def amend(self, who: str, which: int, share: str, size: str) -> None:
+        account = self.floor.trading.accounts[who]
+        resting = account.open_orders()
+        if which < len(resting):
+            order = resting[which]
+            with suppress(Rejected):
+                amend(self.floor.trading, account, order, Decimal(self._near(order.symbol, share)), Decimal(size), self.floor.now)
+
     @rule(symbol=SYMBOLS, factor=MOVES, lean=st.sampled_from(["0.999", "1", "1.001"]), quantity=st.sampled_from(["0.1", "10"]))
     def move(self, symbol: str, factor: str, lean: str, quantity: str) -> None:
         price = self._near(symbol, factor)
@@ -91,6 +101,8 @@ class Traders(RuleBasedStateMachine):
             assert account.wallet - cross_wallet(account) >= ZERO
             assert all(order.executed <= order.quantity for order in account.orders.values())
             assert all(p.quantity or (p.cost, p.isolated_wallet) == (ZERO, ZERO) for p in account.positions.values())
+            assert account.open_orders() == [order for order in account.orders.values() if order.open]
+            assert account.waiting() == [algo for algo in account.algos.values() if algo.status == "NEW"]
             assert all(number > FIRST_ID for number in account.orders)
 
     def _way(self, way: str) -> str:

@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import pytest
 
+from deploy.sandbox.core.amendment import amend
 from deploy.sandbox.core.errors import Rejected
 from shared.margin import ZERO
 from tests.unit.sandbox.trading_board import SYMBOL, Floor
@@ -161,3 +162,23 @@ def test_only_two_hundred_orders_rest_in_a_symbol() -> None:
     with pytest.raises(Rejected) as refusal:
         floor.limit("BUY", "49000", "0.002")
     assert refusal.value.code == -2025
+
+
+def test_a_resting_order_is_amended_and_takes_what_it_now_reaches() -> None:
+    floor = Floor()
+    order = floor.limit("BUY", "49000", "0.1")
+    amend(floor.trading, floor.ada, order, Decimal(49500), Decimal("0.2"), floor.now)
+    assert (order.price, order.quantity, order.status) == (Decimal(49500), Decimal("0.2"), "NEW")
+    amend(floor.trading, floor.ada, order, Decimal("50000.1"), Decimal("0.2"), floor.now)
+    assert (order.status, floor.held()) == ("FILLED", Decimal("0.2"))
+    assert floor.imbalance() == ZERO
+
+
+@pytest.mark.parametrize(("price", "quantity", "refused"), [("49000", "0.1", -5027), ("49500", "50", -2019), ("9", "1", -4013)])
+def test_an_amendment_that_is_refused_leaves_the_order_as_it_was(price: str, quantity: str, refused: int) -> None:
+    floor = Floor()
+    order = floor.limit("BUY", "49000", "0.1")
+    with pytest.raises(Rejected) as refusal:
+        amend(floor.trading, floor.ada, order, Decimal(price), Decimal(quantity), floor.now)
+    assert refusal.value.code == refused
+    assert (order.price, order.quantity, order.status) == (Decimal(49000), Decimal("0.1"), "NEW")
