@@ -103,6 +103,8 @@ async def _a_position_opens_and_meets_its_target(phone: Page, desk: Page, engine
     engine.mark = engine.mark - 6
     await desk.goto("/dashboard/history")
     await see(desk, "target reached")
+    await desk.goto("/dashboard/ledger")
+    await desk.locator(".entry", has_text="Price result").get_by_role("link", name="BTCUSDT").wait_for()
     await desk.goto("/dashboard")
 
 
@@ -119,10 +121,16 @@ async def _a_position_is_closed_by_hand(phone: Page, desk: Page, engine: Scripte
 
 
 async def _auto_trading_is_stopped(phone: Page, desk: Page) -> None:
+    await phone.goto("/dashboard/settings")
+    await connection(phone, "live")
     await desk.get_by_role("link", name="Stop auto-trading").first.click()
     await see(desk, "Leave them, protected")
     await desk.get_by_role("button", name="Stop auto-trading").click()
     await see(desk, "Auto-trading is off")
+    await see(phone, "The settings were changed in another tab.")
+    await phone.get_by_role("link", name="Reload").click()
+    await phone.get_by_role("button", name="Switch auto-trading on").wait_for()
+    await phone.goto("/dashboard")
     await phone.locator("#status", has_text="Auto-trading is off").wait_for()
 
 

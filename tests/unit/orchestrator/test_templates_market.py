@@ -40,3 +40,15 @@ async def test_forced_orders_are_kept_newest_first_once_each_and_not_for_ever() 
         await seen.whales()
     minutes = [(order.at - NOW).total_seconds() / 60 for order in seen.liquidations()]
     assert minutes == list(range(LIQUIDATIONS_KEPT + 5, 5, -1))
+
+
+async def test_whoever_looks_after_a_forced_order_was_told_is_shown_it() -> None:
+    feed = Feed()
+    seen = Market(feed, FakeClock())
+    await seen.whales()
+    feed.window = [_order(1)]
+    await seen.whales()
+    assert seen.liquidations() == []
+    seen.whales_moved()
+    await seen.whales()
+    assert seen.liquidations() == feed.window

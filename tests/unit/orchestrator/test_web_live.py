@@ -13,7 +13,7 @@ import pytest
 
 from orchestrator.errors import EngineUnavailable, StoreUnavailable
 from orchestrator.ports import LiveMessage
-from orchestrator.web import live
+from orchestrator.web import live, ticker
 from orchestrator.web.auth import Viewer
 from orchestrator.web.hub import KEPT, STREAMS_A_USER
 from orchestrator.web.stream import QUEUE
@@ -182,6 +182,17 @@ async def test_the_balance_is_told_when_it_changes_and_after_a_trade_at_once(wor
     await world.hub.tick()
     events = {kind: data for kind, data, _ in read(stream.take())}
     assert events["balance"]["total"] == "9998.5"
+
+
+async def test_the_curve_is_told_its_new_end_once_a_minute(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada = await viewer_of(world)
+    stream = world.hub.open(ada, frozenset())
+    await world.hub.tick()
+    assert "equity" not in [kind for kind, _, _ in read(stream.take())]
+    monkeypatch.setattr(ticker, "EQUITY_SECONDS", 0.0)
+    await world.hub.tick()
+    told = {kind: data for kind, data, _ in read(stream.take())}["equity"]
+    assert (set(told), told["value"]) == ({"at", "value"}, "10000")
 
 
 async def test_the_oldest_of_too_many_streams_ends(world: World) -> None:
