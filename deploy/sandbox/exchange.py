@@ -13,6 +13,7 @@ from deploy.sandbox.core.liquidation import Forced
 from deploy.sandbox.core.market import Liquidation, Market
 from deploy.sandbox.core.passage import Passage
 from deploy.sandbox.core.replies import Prices
+from deploy.sandbox.core.rules import SymbolRules
 from deploy.sandbox.core.trading import Trading
 from deploy.sandbox.files import open_market
 from deploy.sandbox.options import SandboxOptions
@@ -57,16 +58,17 @@ class Exchange:
     def advance(self, now: int) -> None:
         """Let everything happen to accounts that happens up to a moment, and tell the market about liquidations."""
         for forced in self._passage.advance(now):
-            self.market.injected.append(broadcast(forced, now + 1))
+            self.market.injected.append(broadcast(forced, self.market.tape(forced.symbol, now).rules, now + 1))
 
     def caller(self, address: str) -> Ledger:
         """What an address has used."""
         return self.callers.setdefault(address, Ledger(self.options.weight_limit))
 
 
-def broadcast(forced: Forced, now: int) -> Liquidation:
+def broadcast(forced: Forced, rules: SymbolRules, now: int) -> Liquidation:
     """A liquidation as forceOrder tells it."""
-    quantity, price, average = f"{forced.quantity:f}", f"{forced.price:f}", f"{forced.average:.8f}"
+    quantity = f"{forced.quantity:.{rules.quantity_decimals}f}"
+    price, average = (f"{value:.{rules.price_decimals}f}" for value in (forced.price, forced.average))
     order: dict[str, Any] = {
         "s": forced.symbol,
         "S": forced.side,

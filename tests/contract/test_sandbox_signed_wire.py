@@ -117,7 +117,7 @@ async def _lived(trader: Trader) -> dict[str, dict[str, str]]:
     stop = {"algoType": "CONDITIONAL", "type": "STOP_MARKET", "side": "SELL", "quantity": "1", "triggerPrice": low}
     algo = await trader.ask("POST", "v1/algoOrder", **SOL, **stop)
     order, one = {"orderId": str(bought["orderId"])}, {"algoId": str(algo["algoId"])}
-    paths = {
+    paths: dict[str, dict[str, str]] = {
         path: {} for path in ("v3/account", "v2/balance", "v3/balance", "v1/leverageBracket", "v1/accountConfig", "v1/income")
     }
     paths |= {path: {} for path in ("v1/positionSide/dual", "v1/openOrders", "v1/openAlgoOrders", "v1/multiAssetsMargin")}

@@ -94,7 +94,7 @@ def _short_position(standing: Standing, position: Position) -> Row:
     return {
         "symbol": position.symbol,
         "positionSide": position.side,
-        "positionAmt": str(position.quantity),
+        "positionAmt": f"{position.quantity:f}",
         "unrealizedProfit": money(position.unrealized(mark)),
         "isolatedMargin": money(position.isolated_wallet + position.unrealized(mark) if isolated else ZERO),
         "notional": money(position.quantity * mark),
