@@ -31,24 +31,28 @@ class Forced(msgspec.Struct, frozen=True, kw_only=True):
     average: Decimal
 
 
-def liquidate_where_due(trading: Trading, account: Account, now: int) -> list[Forced]:
-    """Close what an account can no longer hold.
+def liquidate_where_due(trading: Trading, account: Account, symbol: str, marks: Marks, now: int) -> list[Forced]:
+    """Close what an account can no longer hold, now that one symbol's price has moved.
 
     Args:
         trading: The floor.
         account: Whose positions are looked at.
+        symbol: An isolated position of another symbol cannot have become due.
+        marks: Mark prices of the moment.
         now: Market time.
 
     Returns:
         The forced orders, in the order of their execution.
     """
-    marks = trading.marks(now)
+    held = [position for position in account.held() if position.symbol == symbol]
+    if held and not account.of(symbol).isolated:
+        if not cross_due(account, marks):
+            return []
+        return _liquidate(trading, account, margins.cross_positions(account), margins.cross_wallet(account), now)
     out: list[Forced] = []
-    for position in account.held():
-        if account.of(position.symbol).isolated and _isolated_due(position, marks(position.symbol)):
+    for position in held:
+        if _isolated_due(position, marks(symbol)):
             out += _liquidate(trading, account, [position], position.isolated_wallet, now)
-    if cross_due(account, marks):
-        out += _liquidate(trading, account, margins.cross_positions(account), margins.cross_wallet(account), now)
     return out
 
 

@@ -25,6 +25,8 @@ class Passage:
     def __init__(self, trading: Trading, conditional: Conditional) -> None:
         self._trading, self._conditional = trading, conditional
         self._reached: int | None = None
+        self._marks: dict[str, Decimal] = {}
+        """Of watched symbols, as of their last tick."""
 
     def advance(self, now: int) -> list[Forced]:
         """Let everything up to a moment happen; a moment that was reached before changes nothing.
@@ -43,8 +45,10 @@ class Passage:
 
     def _pass(self, since: int, until: int) -> list[Forced]:
         board = self._trading.board
+        watched = self._watched()
+        self._marks = {symbol: mark for symbol, mark in self._marks.items() if symbol in watched}
         events: list[tuple[int, str, Tick | Funding]] = []
-        for symbol in sorted(self._watched()):
+        for symbol in sorted(watched):
             events += [(event.time_ms, symbol, event) for event in board.fundings(symbol, since, until)]
             events += [(event.time_ms, symbol, event) for event in board.ticks(symbol, since, until)]
         out: list[Forced] = []
@@ -72,6 +76,7 @@ class Passage:
                     self._trading.clearing.fund(account, position, event.rate, event.mark, event.time_ms)
 
     def _tick(self, symbol: str, tick: Tick) -> None:
+        self._marks[symbol] = tick.mark
         for account in self._trading.accounts.values():
             self._conditional.look(account, symbol, tick)
         left = tick.quantity
@@ -102,8 +107,12 @@ class Passage:
         return quantity
 
     def _liquidate(self, symbol: str, now: int) -> list[Forced]:
+        def mark(wanted: str) -> Decimal:
+            if wanted not in self._marks:
+                self._marks[wanted] = self._trading.board.mark(wanted, now)
+            return self._marks[wanted]
+
         out: list[Forced] = []
         for account in self._trading.accounts.values():
-            if any(position.symbol == symbol for position in account.held()):
-                out += liquidate_where_due(self._trading, account, now)
+            out += liquidate_where_due(self._trading, account, symbol, mark, now)
         return out
