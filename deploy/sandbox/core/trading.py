@@ -160,7 +160,9 @@ class Trading:
         _check_bracket(account, probe, mark)
         extra = margins.order_margin(account, order.symbol, mark, probe) - margins.order_margin(account, order.symbol, mark)
         fee = fee_of(worth(fills), TAKER_FEE_RATIO)
-        if extra + fee > margins.available(account, marks) or not order.symbol.endswith("USDT"):
+        if extra <= 0:
+            return
+        if extra + fee > margins.available(account, marks) or self.board.listed(order.symbol, now).quote_asset != "USDT":
             raise Rejected(-2019, "Margin is insufficient.")
 
     def _execute(self, account: Account, order: Order, fills: list[Level], now: int) -> None:

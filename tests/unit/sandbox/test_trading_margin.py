@@ -158,3 +158,12 @@ def test_funding_is_paid_by_the_long_out_of_the_position_that_owes_it() -> None:
     assert floor.ada.wallet - before == floor.ada.position(SYMBOL, "BOTH").isolated_wallet - margin == Decimal("-0.5")
     assert floor.ada.incomes[-1].kind == "FUNDING_FEE"
     assert floor.imbalance() == 0
+
+
+def test_a_position_is_closed_even_where_nothing_is_free() -> None:
+    floor = Floor("1000")
+    floor.order(quantity="0.3")
+    floor.move("49100")
+    assert free(floor) == ZERO
+    floor.order(side="SELL", quantity="0.3")
+    assert (floor.held(), floor.imbalance()) == (ZERO, ZERO)
