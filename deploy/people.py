@@ -45,7 +45,7 @@ async def add_person(
     except ProblemError as problem:
         raise DeployError(str(problem)) from problem
     await asyncio.to_thread(migrate, database_url)
-    database = open_database(database_url, pool_size=1)
+    database = open_database(database_url, pool_size=2)
     try:
         hashed = await Passwords().hash(password)
         person = NewUser(

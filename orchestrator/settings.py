@@ -41,7 +41,7 @@ class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     secure_cookies: bool = True
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     live_streams: int = 1600
-    database_pool_size: int = 10
+    database_pool_size: int = 20
     market_clock_url: str = ""
     log_format: str = "json"
     orchestrator_host: str = "127.0.0.1"

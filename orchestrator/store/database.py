@@ -77,17 +77,17 @@ class Database:
         await self.engine.dispose()
 
 
-def open_database(database_url: str, *, pool_size: int = 10) -> Database:
+def open_database(database_url: str, *, pool_size: int = 20) -> Database:
     """A database by its address; connects at first use.
 
     Args:
         database_url: postgresql://…; the driver's name may be left out.
-        pool_size: Connections kept; as many again may be opened for a moment.
+        pool_size: Connections at most, each kept: opening one for a moment costs more than waiting for one does.
     """
     engine = create_async_engine(
         driver_url(database_url),
         pool_size=pool_size,
-        max_overflow=pool_size,
+        max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
         hide_parameters=True,
         json_serializer=_json,

@@ -41,7 +41,7 @@ async def me_vs_fastapi() -> Ratio:
 
 async def _log_in(database_url: str) -> str:
     await migrate_when_up(database_url)
-    database = open_database(database_url, pool_size=1)
+    database = open_database(database_url, pool_size=2)
     try:
         now, user_id, login_id = datetime.now(UTC), uuid4(), uuid4()
         logins = SqlLogins(database)
