@@ -6,6 +6,11 @@ EngineError
 ├── SnapshotsUnavailable     Redis does not answer
 ├── ReportStoreUnavailable   Redis does not answer for a report: whether it was kept is unknown
 ├── ClientOrderIdReused      an id came again with another order behind it
+├── SealBroken               sealed credentials do not open: another user's, another key's, or damaged
+├── VenueError               a signed call did not end with an answer
+│   ├── VenueUnsure          it may or may not have been carried out: look it up, never send it again
+│   ├── VenueAway            it was certainly not carried out: wait, then it may be sent
+│   └── VenueHalted          key, signature, address or clock: nothing goes for this account until that is mended
 └── ExchangeError            public data did not come
     ├── ExchangeUnreachable  no connection, a time-out, or 5xx
     ├── ExchangeThrottled    429, 418, or our own weight budget is spent
@@ -45,6 +50,34 @@ class ClientOrderIdReused(EngineError):
     def __init__(self, client_order_id: str) -> None:
         super().__init__(f"{client_order_id} already names another order")
         self.client_order_id = client_order_id
+
+
+class SealBroken(EngineError):
+    """Sealed credentials do not open; nothing of them is told."""
+
+
+class VenueError(EngineError):
+    """A signed call did not end with an answer. `code` is the exchange's number, where it gave one."""
+
+    def __init__(self, message: str, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class VenueUnsure(VenueError):
+    """It may or may not have been carried out."""
+
+
+class VenueAway(VenueError):
+    """It was certainly not carried out."""
+
+    def __init__(self, message: str, code: int | None = None, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(message, code)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class VenueHalted(VenueError):
+    """Key, signature, address or clock is wrong."""
 
 
 class ExchangeError(EngineError):

@@ -1,8 +1,9 @@
 """What the use cases need from outside, as protocols; adapters stand above and are handed in where the process is composed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -11,8 +12,23 @@ from engine.core.instrument import InstrumentRules
 from engine.core.market import Book, Candles, ForcedOrder, Funding, Mark, MarkBar, Positioning, Ticker, Timeframe, Trade
 from engine.core.order import EntryPlan, Wallet
 from engine.core.verdict import AnalystFailure, Case, Verdict
-from shared.enums import AnalystKind, Side
-from shared.execution import ExecutionReport, Fill, PaperPosition, Protection, Trigger, VenueState
+from shared.enums import AnalystKind, OrderKind, PositionMode, Side
+from shared.execution import (
+    AccountEvent,
+    ExecutionReport,
+    Fill,
+    Income,
+    OrderSide,
+    PaperPosition,
+    Protection,
+    RealAccount,
+    Trigger,
+    VenueOrder,
+    VenuePosition,
+    VenueState,
+    VenueTrade,
+)
+from shared.margin import Bracket
 from shared.problem import Problem
 
 # --- the market side -------------------------------------------------------------------------------------------------------
@@ -200,6 +216,134 @@ class Venue(Protocol):
 
     async def protect(self, symbol: str, side: Side, stop_loss: Decimal, take_profit: Decimal | None) -> Protection | Problem:
         """Lets stop and target rest, in place of those that do."""
+        ...
+
+
+class MarketOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """A MARKET order to be sent: quantity in base asset, a multiple of the step."""
+
+    client_order_id: str
+    symbol: str
+    order_side: OrderSide
+    quantity: Decimal
+    reduce_only: bool
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
+    """A conditional order to be placed with the algo service, always reduce-only, quantity exact, judged on the mark price.
+
+    `callback_ratio` belongs to TRAILING alone, whose `trigger_price` is the activation price.
+    """
+
+    client_order_id: str
+    symbol: str
+    kind: OrderKind
+    order_side: OrderSide
+    quantity: Decimal
+    trigger_price: Decimal
+    callback_ratio: Decimal | None = None
+
+
+class Urgency(StrEnum):
+    """What a call is for: PROTECT (stops, closes, cancels, look-ups of those) may use the reserve of the shared budget, ENTER never."""
+
+    ENTER = "ENTER"
+    PROTECT = "PROTECT"
+
+
+class Permissions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a key may do, as the exchange tells it; None where it would not say."""
+
+    can_trade: bool | None
+    can_withdraw: bool | None
+    ip_restricted: bool | None
+
+
+class Exchange(Protocol):
+    """One account at an exchange by signed calls, one or two calls a method; never a retry of an order inside.
+
+    A certain "no" of the exchange is a Problem (code: one of OrderRefusal, detail with the exchange's number and words). Every method
+    raises VenueUnsure, VenueAway or VenueHalted where no answer came. Reads may be behind what was just written.
+    """
+
+    async def wallet(self) -> Wallet:
+        """USDT wallet balance, and what is available."""
+        ...
+
+    async def position_mode(self) -> PositionMode:
+        """One-way or hedge."""
+        ...
+
+    async def positions(self) -> list[VenuePosition]:
+        """Everything open, of every symbol; quantities unsigned."""
+        ...
+
+    async def brackets(self, symbol: str) -> Sequence[Bracket]:
+        """The account's own leverage brackets of a symbol."""
+        ...
+
+    async def set_isolated(self, symbol: str) -> Problem | None:
+        """Isolated margin; that it was isolated already is fine."""
+        ...
+
+    async def set_leverage(self, symbol: str, leverage: int) -> Problem | None:
+        """Leverage of a symbol."""
+        ...
+
+    async def send(self, order: MarketOrder) -> VenueOrder | Problem:
+        """Sends once. A duplicate id that is open is answered with that order."""
+        ...
+
+    async def rest(self, condition: Condition) -> VenueOrder | Problem:
+        """Places once; `would_trigger` where the market is beyond the trigger already (-2021)."""
+        ...
+
+    async def find(self, symbol: str, client_order_id: str, *, conditional: bool) -> VenueOrder | None:
+        """An order by our id, open or past; None where the exchange knows none now."""
+        ...
+
+    async def trades(self, symbol: str, order: VenueOrder) -> list[Fill]:
+        """The trades of one order (a conditional one's child), oldest first, fees in USDT."""
+        ...
+
+    async def working(self, symbol: str | None = None) -> list[VenueOrder]:
+        """All orders that work now, regular and conditional; None means every symbol."""
+        ...
+
+    async def ended(self, symbol: str, since: datetime) -> list[VenueOrder]:
+        """Regular and conditional orders of a symbol that ended, created at or after `since` or a little before."""
+        ...
+
+    async def account_trades(self, symbol: str, since: datetime) -> list[VenueTrade]:
+        """All trades of a symbol from `since` on, oldest first, paged as needed, each with its order's client id."""
+        ...
+
+    async def income(self, since: datetime) -> list[Income]:
+        """All income from `since` on, oldest first, paged as needed."""
+        ...
+
+    async def cancel(self, order: VenueOrder) -> None:
+        """Cancels; that it is gone already is fine (whether by a fill must be read)."""
+        ...
+
+    async def cancel_all(self, symbol: str) -> None:
+        """Cancels every order of a symbol, regular and conditional."""
+        ...
+
+    async def permissions(self) -> Permissions:
+        """What the key may do."""
+        ...
+
+    def events(self) -> AsyncIterator[AccountEvent]:
+        """The user data stream, reconnected for ever: CONNECTED after each connection, PING while nothing happens."""
+        ...
+
+
+class Exchanges(Protocol):
+    """Opens accounts; clients are kept per key and closed when the process ends."""
+
+    def of(self, account: RealAccount, urgency: Urgency) -> Exchange:
+        """The account's exchange; raises SealBroken, or VenueHalted where the account has no credentials."""
         ...
 
 

@@ -5,7 +5,7 @@ body not of the wire leaves open what was done (EngineUnavailable). Questions ar
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -17,17 +17,28 @@ from orchestrator.log import TRACE_ID
 from shared.analysis import AnalyzeReply, AnalyzeRequest, MarksReply, MarksRequest, WhalesReply
 from shared.execution import (
     Account,
+    AccountEvent,
     AccountRequest,
     BalanceReply,
+    CanaryReply,
+    CancelReply,
+    CancelRequest,
+    ClaimKeysRequest,
     CloseRequest,
     EntryRequest,
     ExecutionReport,
     FlattenReply,
     FlattenRequest,
+    KeyCheckReply,
     OrderReply,
     PositionsReply,
     ProtectReport,
     ProtectRequest,
+    PublicKeyReply,
+    ResealRequest,
+    SealedCredentials,
+    TruthReply,
+    TruthRequest,
 )
 from shared.problem import Problem
 from shared.wire import TRACE_HEADER, decode, encode
@@ -43,6 +54,12 @@ ANALYZE_SECONDS: Final = 90.0
 """A cold scan of the whole market under the exchange's weight limit, and an analyst that thinks."""
 
 FLATTEN_SECONDS: Final = 45.0
+TRUTH_SECONDS: Final = 15.0
+"""Several signed reads, some of them paged."""
+
+EVENTS_SILENCE_SECONDS: Final = 20.0
+"""The engine pings every few seconds; a stream that says nothing for so long is dead."""
+
 RETRY_AFTER_SECONDS: Final = 0.1
 MAX_CONNECTIONS: Final = 64
 
@@ -89,9 +106,57 @@ class HttpEngine:
         """What is open as the venue sees it."""
         return await self._ask("/execute/positions", AccountRequest(account=account), PositionsReply)
 
-    async def order(self, client_order_id: str, account: Account) -> OrderReply:
+    async def order(self, client_order_id: str, account: Account, symbol: str | None = None) -> OrderReply:
         """What became of an id."""
-        return await self._ask(f"/execute/orders/{client_order_id}", AccountRequest(account=account), OrderReply)
+        return await self._ask(f"/execute/orders/{client_order_id}", AccountRequest(account=account, symbol=symbol), OrderReply)
+
+    async def truth(self, request: TruthRequest) -> TruthReply:
+        """What the exchange says of an account."""
+        return await self._send("/execute/truth", request, TruthReply, TRUTH_SECONDS)
+
+    async def cancel(self, request: CancelRequest) -> CancelReply:
+        """Cancel orders of ours that nothing owns any more."""
+        return await self._send("/execute/cancel", request, CancelReply, ORDER_SECONDS)
+
+    async def canary(self, account: Account) -> CanaryReply:
+        """Place, read back and cancel one protective order."""
+        return await self._send("/execute/canary", AccountRequest(account=account), CanaryReply, ORDER_SECONDS)
+
+    async def events(self, account: Account) -> AsyncIterator[AccountEvent]:
+        """Nudges of the user data stream, until the connection ends.
+
+        Raises:
+            EngineUnavailable: It ended, or said nothing for EVENTS_SILENCE_SECONDS.
+            EngineRefused: The account has no usable credentials.
+        """
+        body = encode(AccountRequest(account=account))
+        quiet = httpx.Timeout(EVENTS_SILENCE_SECONDS, connect=CONNECT_SECONDS)
+        try:
+            async with self._client.stream("POST", "/execute/events", content=body, timeout=quiet) as reply:
+                if not reply.is_success:
+                    await reply.aread()
+                    raise _refusal(reply)
+                async for line in reply.aiter_lines():
+                    yield decode(line, AccountEvent)
+        except (httpx.HTTPError, msgspec.MsgspecError) as error:
+            raise EngineUnavailable(f"/execute/events: {type(error).__name__}") from error
+        raise EngineUnavailable("/execute/events: the stream ended")
+
+    async def public_key(self) -> PublicKeyReply:
+        """What exchange keys are sealed to."""
+        return await self._ask("/keys", None, PublicKeyReply)
+
+    async def reseal(self, request: ResealRequest) -> SealedCredentials:
+        """Credentials sealed anew to the newest key."""
+        return await self._ask("/keys/reseal", request, SealedCredentials)
+
+    async def check_keys(self, account: Account) -> KeyCheckReply:
+        """The audit of a key pair."""
+        return await self._send("/keys/check", AccountRequest(account=account), KeyCheckReply, TRUTH_SECONDS)
+
+    async def claim_keys(self, user_id: str) -> SealedCredentials:
+        """The pair of the engine's environment, sealed for one user."""
+        return await self._send("/keys/claim", ClaimKeysRequest(user_id=user_id), SealedCredentials, READ_SECONDS)
 
     async def ready(self) -> dict[str, object]:
         """The engine's own /ready, whatever its status says.

@@ -69,3 +69,33 @@ class AnalystKind(StrEnum):
 
     MODEL = "model"
     RULES = "rules"
+
+
+class OrderKind(StrEnum):
+    """What kind of order rests or was sent at the exchange. STOP, TARGET and TRAILING are conditional orders (algo service)."""
+
+    MARKET = "MARKET"
+    LIMIT = "LIMIT"
+    STOP = "STOP"
+    TARGET = "TARGET"
+    TRAILING = "TRAILING"
+    OTHER = "OTHER"
+
+
+class OrderState(StrEnum):
+    """Where an order stands at the exchange, regular or conditional; everything but WORKING is final.
+
+    WORKING rests or is being matched (NEW, PARTIALLY_FILLED, TRIGGERING, and TRIGGERED while its child order works). ENDED is final without
+    being filled whole (CANCELED, EXPIRED, REJECTED): what was filled of it stands.
+    """
+
+    WORKING = "WORKING"
+    FILLED = "FILLED"
+    ENDED = "ENDED"
+
+
+class PositionMode(StrEnum):
+    """How an account holds positions at the exchange."""
+
+    ONE_WAY = "ONE_WAY"
+    HEDGE = "HEDGE"

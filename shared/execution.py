@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from shared.analysis import At, Symbol
-from shared.enums import BracketsSource, ExecutionStatus, OrderLookup, Side, TriggerKind
+from shared.enums import BracketsSource, ExecutionStatus, OrderKind, OrderLookup, OrderState, PositionMode, Side, TriggerKind
 from shared.problem import Problem
 from shared.wire import require_finite, require_leverage, require_positive
 
@@ -91,7 +91,10 @@ class OrderSide(StrEnum):
 
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One trade of an order: the only thing that changes money state. Fee in USDT, positive when paid."""
+    """One trade of an order: the only thing that changes money state. Fee in USDT, positive when paid.
+
+    `realized_pnl` is gross, as the exchange booked it; None where no exchange booked it (paper, dry run).
+    """
 
     trade_id: str
     price: Decimal
@@ -99,15 +102,20 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     fee: Decimal
     maker: bool
     at: At
+    realized_pnl: Decimal | None = None
 
 
 class Protection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The stop and target that rest, with the ids under which they rest; ids are empty for paper."""
+    """The stop and target that rest, with our client ids under which they rest; ids are empty for paper.
+
+    `trailing_order_id` names a trailing stop that rests beside the plain one.
+    """
 
     stop_loss: Decimal
     take_profit: Decimal | None
     stop_order_id: str = ""
     target_order_id: str = ""
+    trailing_order_id: str = ""
     confirmed_at: At
 
 
@@ -127,7 +135,11 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class EntryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Open a position. `amount_usdt` is the notional; `signal_price` is what stop and target were computed from."""
+    """Open a position. `amount_usdt` is the notional; `signal_price` is what stop and target were computed from.
+
+    With `resume` nothing new is opened: the id is looked up at the venue, and what is found is finished (fill read, protection placed and
+    confirmed, or closed). Where the venue provably never got it the report is REFUSED with `never_arrived`, otherwise UNKNOWN.
+    """
 
     account: Account
     client_order_id: ClientOrderId
@@ -138,6 +150,7 @@ class EntryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     stop_loss: Decimal
     take_profit: Decimal
     signal_price: Decimal
+    resume: bool = False
 
     def __post_init__(self) -> None:
         require_finite(self.amount_usdt, self.stop_loss, self.take_profit, self.signal_price)
@@ -145,7 +158,7 @@ class EntryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class CloseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Close a position or a part of it, always reduce-only; no quantity means all."""
+    """Close a position or a part of it, always reduce-only; no quantity means all. `resume` as in EntryRequest."""
 
     account: Account
     client_order_id: ClientOrderId
@@ -153,6 +166,7 @@ class CloseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     side: Side
     quantity: Decimal | None = None
     trigger: Trigger | None = None
+    resume: bool = False
 
     def __post_init__(self) -> None:
         require_finite(self.quantity)
@@ -163,7 +177,8 @@ class ExecutionReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     `side` is the position's, `order_side` what was sent. REFUSED carries the refusal and no fill. `margin`, `liquidation_price`,
     `maintenance_ratio` and `maintenance_amount` describe the position that an entry opened. `unchecked` lists what a dry run
-    could not check without a signed call.
+    could not check without a signed call. `closing_fills` are the trades of the reduce-only order `closing_order_id` that closed an
+    entry at once because its stop was not confirmed in time. `unprotected_seconds` is the wall time from fill to confirmed stop, or to flat.
     """
 
     client_order_id: str
@@ -187,15 +202,18 @@ class ExecutionReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     liquidation_fee: Decimal = Decimal(0)
     brackets_source: BracketsSource | None = None
     unprotected_seconds: float | None = None
+    closing_order_id: str = ""
+    closing_fills: list[Fill] = []
     refusal: Problem | None = None
     unchecked: list[str] = []
     as_of: At
 
 
 class AccountRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A question about an account."""
+    """A question about an account. A real order is looked up by its symbol too: the exchange knows no id without one."""
 
     account: Account
+    symbol: Symbol | None = None
 
 
 class BalanceReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -237,8 +255,22 @@ class PositionsReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     as_of: At
 
 
+class Trailing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A trailing stop at the exchange: `ratio` behind the best price since `activation_price` was reached."""
+
+    ratio: Decimal
+    activation_price: Decimal
+
+    def __post_init__(self) -> None:
+        require_positive(self.ratio, self.activation_price)
+
+
 class ProtectRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Amend stop and target of an open position; an absent one is left as it is."""
+    """Amend stop, target and trailing stop of an open position; an absent one is left as it is.
+
+    For REAL, new ones are placed and confirmed before old ones are cancelled, all for the quantity that the exchange holds; asking again
+    without any of them re-sizes what rests. `end_trailing` cancels the trailing stop.
+    """
 
     account: Account
     client_order_id: ClientOrderId
@@ -246,6 +278,8 @@ class ProtectRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     side: Side
     stop_loss: Decimal | None = None
     take_profit: Decimal | None = None
+    trailing: Trailing | None = None
+    end_trailing: bool = False
 
     def __post_init__(self) -> None:
         require_finite(self.stop_loss, self.take_profit)
@@ -283,3 +317,151 @@ class OrderReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     client_order_id: str
     state: OrderLookup
     report: ExecutionReport | None = None
+
+
+# --- what only an exchange can say -----------------------------------------------------------------------------------------
+
+
+class CancelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Cancel orders of ours that nothing owns any more, regular or conditional, and prove that they are gone."""
+
+    account: Account
+    symbol: Symbol
+    client_order_ids: list[ClientOrderId]
+
+
+class CancelReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Those that do not rest any more, and those of which it is not known."""
+
+    gone: list[str]
+    unknown: list[str]
+    as_of: At
+
+
+class VenueOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One order as the exchange tells it. `child_order_id` is the regular order that a triggered conditional one became."""
+
+    symbol: Symbol
+    client_order_id: str
+    venue_order_id: str
+    kind: OrderKind
+    conditional: bool
+    state: OrderState
+    order_side: OrderSide
+    position_side: str = "BOTH"
+    reduce_only: bool
+    close_position: bool = False
+    quantity: Decimal
+    filled_quantity: Decimal
+    price: Decimal | None = None
+    trigger_price: Decimal | None = None
+    child_order_id: str = ""
+    created_at: At
+
+
+class VenueTrade(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One trade of the account, with the client id of its order: ours, a conditional order's, or `autoclose-…` for a liquidation."""
+
+    symbol: Symbol
+    trade_id: str
+    venue_order_id: str
+    client_order_id: str
+    order_side: OrderSide
+    price: Decimal
+    quantity: Decimal
+    fee: Decimal
+    realized_pnl: Decimal
+    maker: bool
+    at: At
+
+
+class Income(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One change of the wallet as the exchange booked it; `kind` is its incomeType, `trade_id` empty where no trade caused it."""
+
+    income_id: str
+    kind: str
+    symbol: str = ""
+    amount: Decimal
+    asset: str
+    trade_id: str = ""
+    at: At
+
+
+class TruthRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the exchange says of an account; trades and ended orders only of `symbols`, trades and income from `since` on (inclusive)."""
+
+    account: Account
+    symbols: list[Symbol]
+    since: At
+
+
+class TruthReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The account as the exchange tells it. All parts were asked within the same second or two; `as_of` is from before the first.
+
+    `orders` are all that work now, regular and conditional, of every symbol, and those of `symbols` that ended since `since`.
+    """
+
+    as_of: At
+    balance: BalanceReply
+    position_mode: PositionMode
+    positions: list[VenuePosition]
+    orders: list[VenueOrder]
+    trades: list[VenueTrade]
+    income: list[Income]
+
+
+class AccountEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A nudge from the user data stream: something about a symbol (or, with an empty one, the account) changed; ask for the truth.
+
+    `kind` is the exchange's event name, CONNECTED after each (re)connection, or PING every few seconds while nothing happens.
+    """
+
+    kind: str
+    symbol: str = ""
+    client_order_id: str = ""
+    at: At
+
+
+class CanaryReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether a protective order could be placed far from the market, read back and cancelled; nothing is left open."""
+
+    passed: bool
+    symbol: str
+    detail: str
+    as_of: At
+
+
+# --- keys ------------------------------------------------------------------------------------------------------------------
+
+
+class PublicKeyReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What exchange keys are sealed to: the newest key's id and its public bytes, base64; `claimable` says whether an `.env` pair waits."""
+
+    key_id: str
+    public_key: str
+    claimable: bool = False
+
+
+class ResealRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Seal a user's credentials anew to the newest key."""
+
+    user_id: str
+    credentials: SealedCredentials
+
+
+class ClaimKeysRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Seal the pair of the engine's environment for the one admin who claims it."""
+
+    user_id: str
+
+
+class KeyCheckReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The audit of a key pair. `problems` stop arming, `advice` does not; both are sentences with a code."""
+
+    can_trade: bool
+    can_withdraw: bool
+    ip_restricted: bool
+    position_mode: PositionMode | None
+    problems: list[Problem]
+    advice: list[Problem]
+    as_of: At

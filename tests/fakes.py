@@ -54,11 +54,18 @@ from shared.analysis import AnalyzeReply, AnalyzeRequest, Bar, FundingEvent, Mar
 from shared.enums import AnalystKind, ExecutionStatus, Mode, OrderLookup, Side, TriggerKind
 from shared.execution import (
     Account,
+    AccountEvent,
     BalanceReply,
+    CanaryReply,
+    CancelReply,
+    CancelRequest,
     CloseRequest,
     EntryRequest,
     ExecutionReport,
     Fill,
+    FlattenReply,
+    FlattenRequest,
+    KeyCheckReply,
     OrderReply,
     OrderSide,
     PaperAccount,
@@ -67,7 +74,12 @@ from shared.execution import (
     Protection,
     ProtectReport,
     ProtectRequest,
+    PublicKeyReply,
     RealAccount,
+    ResealRequest,
+    SealedCredentials,
+    TruthReply,
+    TruthRequest,
 )
 from shared.margin import TAKER_FEE_RATIO, ZERO, floor_to_step, price_pnl
 from shared.problem import Problem
@@ -579,7 +591,7 @@ class FakeEngine:
         protection = Protection(stop_loss=stop or ZERO, take_profit=request.take_profit, confirmed_at=self._clock.now())
         return ProtectReport(status=ExecutionStatus.FILLED, protection=protection, as_of=self._clock.now())
 
-    async def order(self, client_order_id: str, account: Account) -> OrderReply:
+    async def order(self, client_order_id: str, account: Account, symbol: str | None = None) -> OrderReply:
         await self._called("order", client_order_id)
         report = self.reports.get(client_order_id)
         state = OrderLookup.FILLED if report else OrderLookup.NOT_FOUND
@@ -589,6 +601,33 @@ class FakeEngine:
         raise NotImplementedError
 
     async def positions(self, account: Account) -> PositionsReply:
+        raise NotImplementedError
+
+    async def flatten(self, request: FlattenRequest) -> FlattenReply:
+        raise NotImplementedError
+
+    async def truth(self, request: TruthRequest) -> TruthReply:
+        raise NotImplementedError
+
+    async def cancel(self, request: CancelRequest) -> CancelReply:
+        raise NotImplementedError
+
+    async def canary(self, account: Account) -> CanaryReply:
+        raise NotImplementedError
+
+    def events(self, account: Account) -> AsyncIterator[AccountEvent]:
+        raise NotImplementedError
+
+    async def public_key(self) -> PublicKeyReply:
+        raise NotImplementedError
+
+    async def reseal(self, request: ResealRequest) -> SealedCredentials:
+        raise NotImplementedError
+
+    async def check_keys(self, account: Account) -> KeyCheckReply:
+        raise NotImplementedError
+
+    async def claim_keys(self, user_id: str) -> SealedCredentials:
         raise NotImplementedError
 
     def sent(self, method: str) -> list[Any]:

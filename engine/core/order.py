@@ -72,6 +72,18 @@ class OrderRefusal(StrEnum):
     OUTCOME_UNKNOWN = "outcome_unknown"
     CLIENT_ORDER_ID_REUSED = "client_order_id_reused"
     REAL_NOT_AVAILABLE = "real_not_available"
+    NEVER_ARRIVED = "never_arrived"
+    NO_CREDENTIALS = "no_credentials"
+    SEAL_BROKEN = "seal_broken"
+    HEDGE_MODE = "hedge_mode"
+    MARGIN_TYPE = "margin_type"
+    LEVERAGE = "leverage"
+    WOULD_TRIGGER = "would_trigger"
+    REDUCE_ONLY = "reduce_only_rejected"
+    NOT_PROTECTED = "not_protected"
+    VENUE_AWAY = "venue_away"
+    VENUE_HALTED = "venue_halted"
+    VENUE_RULE = "venue_rule"
 
 
 def no(code: OrderRefusal, detail: str) -> Problem:

@@ -1,6 +1,6 @@
 """What trading asks of others than its own store: the engine over the wire, leases, balances."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from decimal import Decimal
@@ -13,14 +13,26 @@ from shared import execution as wire
 from shared.analysis import AnalyzeReply, AnalyzeRequest, MarksReply
 from shared.enums import Mode
 from shared.execution import (
+    AccountEvent,
     BalanceReply,
+    CanaryReply,
+    CancelReply,
+    CancelRequest,
     CloseRequest,
     EntryRequest,
     ExecutionReport,
+    FlattenReply,
+    FlattenRequest,
+    KeyCheckReply,
     OrderReply,
     PositionsReply,
     ProtectReport,
     ProtectRequest,
+    PublicKeyReply,
+    ResealRequest,
+    SealedCredentials,
+    TruthReply,
+    TruthRequest,
 )
 
 
@@ -50,7 +62,7 @@ class Engine(Protocol):
         """POST /execute/protect, sent once."""
         ...
 
-    async def order(self, client_order_id: str, account: wire.Account) -> OrderReply:
+    async def order(self, client_order_id: str, account: wire.Account, symbol: str | None = None) -> OrderReply:
         """POST /execute/orders/{client_order_id}; it may be asked again."""
         ...
 
@@ -60,6 +72,42 @@ class Engine(Protocol):
 
     async def positions(self, account: wire.Account) -> PositionsReply:
         """POST /execute/positions."""
+        ...
+
+    async def flatten(self, request: FlattenRequest) -> FlattenReply:
+        """POST /execute/flatten; it may be asked again under the same prefix."""
+        ...
+
+    async def truth(self, request: TruthRequest) -> TruthReply:
+        """POST /execute/truth, REAL only; it may be asked again."""
+        ...
+
+    async def cancel(self, request: CancelRequest) -> CancelReply:
+        """POST /execute/cancel, REAL only; it may be asked again."""
+        ...
+
+    async def canary(self, account: wire.Account) -> CanaryReply:
+        """POST /execute/canary, REAL only."""
+        ...
+
+    def events(self, account: wire.Account) -> AsyncIterator[AccountEvent]:
+        """POST /execute/events, REAL only: nudges of the user data stream, one JSON line each; ends with EngineUnavailable."""
+        ...
+
+    async def public_key(self) -> PublicKeyReply:
+        """GET /keys."""
+        ...
+
+    async def reseal(self, request: ResealRequest) -> SealedCredentials:
+        """POST /keys/reseal."""
+        ...
+
+    async def check_keys(self, account: wire.Account) -> KeyCheckReply:
+        """POST /keys/check."""
+        ...
+
+    async def claim_keys(self, user_id: str) -> SealedCredentials:
+        """POST /keys/claim."""
         ...
 
 
