@@ -22,6 +22,7 @@ from shared.execution import (
     PaperPosition,
     Protection,
     RealAccount,
+    SealedCredentials,
     Trigger,
     VenueOrder,
     VenuePosition,
@@ -216,6 +217,24 @@ class Venue(Protocol):
 
     async def protect(self, symbol: str, side: Side, stop_loss: Decimal, take_profit: Decimal | None) -> Protection | Problem:
         """Lets stop and target rest, in place of those that do."""
+        ...
+
+
+class KeyPair(msgspec.Struct, frozen=True, kw_only=True):
+    """An opened API key pair; it never leaves the process, and nothing prints it."""
+
+    api_key: str
+    api_secret: str
+
+    def __repr__(self) -> str:
+        return "KeyPair(***)"
+
+
+class Keys(Protocol):
+    """The engine's seal: only here sealed credentials are opened."""
+
+    def open(self, user_id: str, credentials: SealedCredentials) -> KeyPair:
+        """The pair; raises SealBroken where it was sealed for another user, to an unknown key, or is damaged."""
         ...
 
 
