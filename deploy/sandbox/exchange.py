@@ -1,6 +1,7 @@
 """One running exchange: its market, its clocks and what its doors share. The only place where wall time is read."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from deploy.sandbox.core.board import TapeBoard
@@ -10,6 +11,7 @@ from deploy.sandbox.core.events import Events
 from deploy.sandbox.core.facts import Facts
 from deploy.sandbox.core.limits import Ledger
 from deploy.sandbox.core.liquidation import Forced
+from deploy.sandbox.core.listen_keys import ListenKeys
 from deploy.sandbox.core.market import Liquidation, Market
 from deploy.sandbox.core.passage import Passage
 from deploy.sandbox.core.replies import Prices
@@ -37,6 +39,9 @@ class Exchange:
         self._passage = Passage(self.trading, self.conditional)
         self.average_in_replies = False
         """Whether replies to POST and DELETE of an order carry avgPrice, as before July 2026."""
+        self.listen_keys = ListenKeys()
+        self.told: Callable[[], None] = lambda: None
+        """Sends what accounts have been told; the streams set it."""
         self.callers: dict[str, Ledger] = {}
         warm_up(self.prices, start if options.base_market_ms is None else options.base_market_ms)
         self.clock = MarketClock(
@@ -45,6 +50,7 @@ class Exchange:
             speed=options.speed,
             ends_ms=self.market.ends_ms,
         )
+        self.trading.herald.vigil.wall = self.wall_of
 
     @staticmethod
     def wall_ms() -> int:
@@ -54,6 +60,13 @@ class Exchange:
     def now(self) -> int:
         """Market time, Unix milliseconds."""
         return self.clock.market_ms(self.wall_ms())
+
+    def wall_of(self, market_ms: int) -> int:
+        """When a market time was on the wall; now where market time stands still."""
+        clock = self.clock
+        if not clock.speed or market_ms == clock.ends_ms:
+            return self.wall_ms()
+        return clock.base_wall_ms + int((market_ms - clock.base_market_ms) / clock.speed)
 
     def advance(self, now: int) -> None:
         """Let everything happen to accounts that happens up to a moment, and tell the market about liquidations."""

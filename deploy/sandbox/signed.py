@@ -9,6 +9,7 @@ from deploy.sandbox.core.signing import check_signature, check_time, no_key, par
 from deploy.sandbox.exchange import Exchange
 from deploy.sandbox.signed_accounts import account_endpoints
 from deploy.sandbox.signed_algos import algo_endpoints
+from deploy.sandbox.signed_listening import listen_endpoints
 from deploy.sandbox.signed_orders import order_endpoints
 
 
@@ -35,7 +36,9 @@ class Signed:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._endpoints = account_endpoints(exchange) | order_endpoints(exchange) | algo_endpoints(exchange)
+        self._endpoints = (
+            account_endpoints(exchange) | order_endpoints(exchange) | algo_endpoints(exchange) | listen_endpoints(exchange)
+        )
 
     def weight(self, request: SignedRequest) -> int:
         """What a request costs."""
@@ -56,8 +59,12 @@ class Signed:
         endpoint = self._endpoints.get((request.method, request.path))
         if endpoint is None:
             raise no_such_path(request.path, request.method)
-        check_signature(account.secret, request.query, request.body)
         query = request.parameters()
-        check_time(query, self._exchange.wall_ms())
+        if endpoint.signed:
+            check_signature(account.secret, request.query, request.body)
+            check_time(query, self._exchange.wall_ms())
         self._exchange.advance(now)
-        return endpoint.answer(account, query, now)
+        try:
+            return endpoint.answer(account, query, now)
+        finally:
+            self._exchange.told()

@@ -58,12 +58,12 @@ class AlgoDoor:
         algo = _found(account, query)
         if algo is None:
             raise unknown_order()
-        self._conditional.cancel(algo, now)
+        self._conditional.cancel(account, algo, now)
         return replies.canceled(algo)
 
     def waiting(self, account: Account, query: Query, now: int) -> Reply:
         """GET /fapi/v1/openAlgoOrders."""
-        return [replies.told(account, algo, self._rules(algo.symbol, now)) for algo in account.waiting(query.text("symbol"))]
+        return [replies.told(account, algo, self._rules(algo.symbol, now)) for algo in account.unfinished(query.text("symbol"))]
 
     def every(self, account: Account, query: Query, now: int) -> Reply:
         """GET /fapi/v1/allAlgoOrders: the newest, oldest first."""
@@ -74,7 +74,7 @@ class AlgoDoor:
     def cancel_all(self, account: Account, query: Query, now: int) -> Reply:
         """DELETE /fapi/v1/algoOpenOrders."""
         for algo in account.waiting(self._rules(query.required("symbol"), now).symbol):
-            self._conditional.cancel(algo, now)
+            self._conditional.cancel(account, algo, now)
         return ALL_CANCELED
 
     def _rules(self, symbol: str, now: int) -> SymbolRules:

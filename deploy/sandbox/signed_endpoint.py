@@ -15,6 +15,8 @@ class SignedEndpoint(NamedTuple):
 
     answer: Answer
     weight: Callable[[Query], int]
+    signed: bool = True
+    """Whether the key alone will not do."""
 
 
 Endpoints = dict[tuple[str, str], SignedEndpoint]

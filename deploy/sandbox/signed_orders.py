@@ -12,7 +12,7 @@ from deploy.sandbox.core import order_replies as replies
 from deploy.sandbox.core.account import Account, Income
 from deploy.sandbox.core.amendment import amend
 from deploy.sandbox.core.errors import Rejected, missing, out_of_range
-from deploy.sandbox.core.liquidation import FORCED
+from deploy.sandbox.core.notices import FORCED
 from deploy.sandbox.core.order_request import number, order_request
 from deploy.sandbox.core.orders import Order, Trade
 from deploy.sandbox.core.query import Query
@@ -129,13 +129,13 @@ class OrderDoor:
         order = _found(account, query)
         if order is None:
             raise unknown_order()
-        self._trading.cancel(order, now)
+        self._trading.cancel(account, order, now)
         return replies.acted(order, self._rules(order.symbol, now), average=self._exchange.average_in_replies)
 
     def cancel_all(self, account: Account, query: Query, now: int) -> Reply:
         """DELETE /fapi/v1/allOpenOrders."""
         for order in account.open_orders(self._rules(query.required("symbol"), now).symbol):
-            self._trading.cancel(order, now)
+            self._trading.cancel(account, order, now)
         return ALL_CANCELED
 
     def open_all(self, account: Account, query: Query, now: int) -> Reply:

@@ -1,4 +1,4 @@
-"""Binance's public websockets: routes, the SUBSCRIBE protocol, pings and limits. What is said comes from `channels`.
+"""Binance's websockets: routes, the SUBSCRIBE protocol, pings and limits. What is said comes from `channels` and `user_streams`.
 
 Source: Binance USDⓈ-M "Websocket Market Streams", "Live Subscribing/Unsubscribing to streams" (read 2026-11).
 """
@@ -13,8 +13,9 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from deploy.sandbox.channels import Channels
-from deploy.sandbox.core.stream_names import MARKET, PUBLIC, parsed
+from deploy.sandbox.core.stream_names import MARKET, PRIVATE, PUBLIC, parsed
 from deploy.sandbox.exchange import Exchange
+from deploy.sandbox.user_streams import UserStreams
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,12 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     check: float = 1.0
 
 
-_ROUTES = {"/market": frozenset({MARKET}), "/public": frozenset({PUBLIC}), "": frozenset({PUBLIC})}
+_ROUTES = {
+    "/market": frozenset({MARKET}),
+    "/public": frozenset({PUBLIC}),
+    "/private": frozenset({PRIVATE}),
+    "": frozenset({PUBLIC}),
+}
 """What each path carries; un-routed connections get only /public streams since 2026-04-23."""
 
 
@@ -62,6 +68,8 @@ class Connection:
         self.routes = routes
         self.combined = combined
         self.names: dict[str, None] = {}
+        self.kinds: frozenset[str] | None = None
+        """Of a private connection: the events it wants, None for all."""
         self.queue: asyncio.Queue[bytes] = asyncio.Queue(MOST_QUEUED)
         self.overflowed = False
         self.last_pong = asyncio.get_running_loop().time()
@@ -92,10 +100,11 @@ class Streams:
         self._exchange = exchange
         self._pace = pace
         self.channels = Channels(exchange.events, parsed)
+        self.users = UserStreams(exchange)
         self._connections: set[Connection] = set()
 
     def routes(self) -> list[web.RouteDef]:
-        """The paths of the public streams."""
+        """The paths of the streams."""
         out = []
         for prefix in _ROUTES:
             out += [web.get(f"{prefix}/ws", self.handle), web.get(f"{prefix}/ws/{{names:.*}}", self.handle)]
@@ -110,6 +119,9 @@ class Streams:
         connection = Connection(socket, _ROUTES[prefix], combined=combined)
         self._connections.add(connection)
         listed = request.query.get("streams", "") if combined else request.match_info.get("names", "")
+        if PRIVATE in connection.routes:
+            listed = request.query.get("listenKey") or listed
+            connection.kinds = frozenset(kind for kind in request.query.get("events", "").split("/") if kind) or None
         tasks = [asyncio.create_task(self._write(connection)), asyncio.create_task(self._keep(connection))]
         try:
             self._subscribe(connection, [name for name in listed.split("/") if name])
@@ -126,6 +138,7 @@ class Streams:
         """Let channels speak at their cadence, for ever."""
         while True:
             try:
+                self.users.pass_time()
                 self.channels.speak(self._exchange.now(), self._exchange.wall_ms())
             except Exception:  # The edge of this process's streams: one bad frame must not silence all.
                 log.exception("a stream could not speak")
@@ -204,12 +217,16 @@ class Streams:
     def _subscribe(self, connection: Connection, names: list[str]) -> None:
         for name in names[:MOST_STREAMS]:
             connection.names[name] = None
+            if PRIVATE in connection.routes:
+                self.users.join(connection, name, connection.kinds)
+                continue
             self.channels.join(connection, name, connection.routes, (self._exchange.now(), self._exchange.wall_ms()))
 
     def _unsubscribe(self, connection: Connection, names: list[str]) -> None:
         for name in names:
             connection.names.pop(name, None)
             self.channels.leave(connection, name)
+            self.users.leave(connection, name)
 
 
 def _property(connection: Connection, method: str, params: list[Any]) -> dict[str, Any]:

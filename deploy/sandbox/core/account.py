@@ -18,6 +18,9 @@ CENT_OF_CENT = Decimal("0.00000001")
 """Money has eight decimals."""
 DEFAULT_LEVERAGE = 20
 
+UNFINISHED = frozenset({"NEW", "TRIGGERING"})
+"""States of a conditional order that has no order in the book yet and may get one."""
+
 type Marks = Callable[[str], Decimal]
 
 
@@ -35,6 +38,8 @@ class Position(msgspec.Struct, kw_only=True):
     quantity: Decimal = ZERO
     cost: Decimal = ZERO
     isolated_wallet: Decimal = ZERO
+    realized: Decimal = ZERO
+    """Profit of all that was ever closed, before fees."""
     updated_ms: int = 0
 
     @property
@@ -75,14 +80,19 @@ class Account(msgspec.Struct, kw_only=True):
     """Isolated wallets included."""
     updated_ms: int = 0
     hedge: bool = False
+    multi_assets: bool = False
+    listening: bool = False
+    """Whether its user data stream is open; only then are its notices made."""
+    called: set[tuple[str, str]] = set()
+    """Positions whose margin was called and has not recovered since."""
     positions: dict[tuple[str, str], Position] = {}
     settings: dict[str, SymbolSettings] = {}
     orders: dict[int, Order] = {}
     algos: dict[int, AlgoOrder] = {}
-    resting: list[Order] = []
-    """Of the orders, those that may still be open: history grows, this does not."""
-    armed: list[AlgoOrder] = []
-    """Of the conditional orders, those that may still wait."""
+    resting: dict[str, list[Order]] = {}
+    """Of the orders, those that may still be open, by symbol: history grows, this does not."""
+    armed: dict[str, list[AlgoOrder]] = {}
+    """Of the conditional orders, those that may still wait, by symbol."""
     trades: list[Trade] = []
     incomes: list[Income] = []
 
@@ -101,19 +111,46 @@ class Account(msgspec.Struct, kw_only=True):
 
     def open_orders(self, symbol: str | None = None) -> list[Order]:
         """Orders that rest, oldest first."""
-        self.resting = [order for order in self.resting if order.open]
-        return [order for order in self.resting if symbol in (None, order.symbol)]
+        if symbol is None:
+            return sorted((order for name in list(self.resting) for order in self.open_orders(name)), key=_id)
+        kept = [order for order in self.resting.get(symbol, []) if order.open]
+        _keep(self.resting, symbol, kept)
+        return kept
 
     def enter(self, order: Order) -> None:
         """Keep an order; one that had stood aside takes its place again."""
         self.orders[order.id] = order
-        if not any(kept is order for kept in self.resting):
-            self.resting = sorted([*self.resting, order], key=lambda kept: kept.id)
+        there = self.resting.get(order.symbol, [])
+        if not any(kept is order for kept in there):
+            self.resting[order.symbol] = sorted([*there, order], key=_id)
+
+    def arm(self, algo: AlgoOrder) -> None:
+        """Keep a conditional order."""
+        self.algos[algo.id] = algo
+        self.armed.setdefault(algo.symbol, []).append(algo)
 
     def waiting(self, symbol: str | None = None) -> list[AlgoOrder]:
         """Conditional orders that wait for their price, oldest first."""
-        self.armed = [algo for algo in self.armed if algo.status == "NEW"]
-        return [algo for algo in self.armed if symbol in (None, algo.symbol)]
+        return [algo for algo in self.unfinished(symbol) if algo.status == "NEW"]
+
+    def unfinished(self, symbol: str | None = None) -> list[AlgoOrder]:
+        """Conditional orders that wait, or whose price has come and whose order is not in the book yet; oldest first."""
+        if symbol is None:
+            return sorted((algo for name in list(self.armed) for algo in self.unfinished(name)), key=_id)
+        kept = [algo for algo in self.armed.get(symbol, []) if algo.status in UNFINISHED]
+        _keep(self.armed, symbol, kept)
+        return kept
+
+
+def _id(item: Order | AlgoOrder) -> int:
+    return item.id
+
+
+def _keep[T](index: dict[str, list[T]], symbol: str, kept: list[T]) -> None:
+    if kept:
+        index[symbol] = kept
+    else:
+        index.pop(symbol, None)
 
 
 def cross_wallet(account: Account) -> Decimal:

@@ -44,7 +44,7 @@ def placed(account: Account, algo: AlgoOrder, rules: SymbolRules) -> Row:
         "createTime": algo.created_ms,
         "updateTime": algo.updated_ms,
         "triggerTime": algo.triggered_ms,
-        "goodTillDate": 0,
+        "goodTillDate": algo.good_till,
     }
 
 

@@ -15,6 +15,7 @@ from deploy.sandbox.core.order_request import (
     chosen,
     client_id,
     flag,
+    good_till,
     number,
     position_side,
     side_of,
@@ -47,6 +48,7 @@ class AlgoRequest(msgspec.Struct, frozen=True, kw_only=True):
     close_position: bool
     price_protect: bool
     client_id: str | None
+    good_till: int = 0
 
 
 def algo_request(query: Query) -> AlgoRequest:
@@ -74,6 +76,7 @@ def algo_request(query: Query) -> AlgoRequest:
         close_position=flag(query, "closePosition"),
         price_protect=flag(query, "priceProtect"),
         client_id=client_id(query, "clientAlgoId"),
+        good_till=good_till(query),
     )
     _check_complete(asked)
     return asked

@@ -38,5 +38,5 @@ def amend(trading: Trading, account: Account, order: Order, price: Decimal, quan
     if not order.reduce_only:
         check_notional(rules, quantity * price)
     if quantity <= order.executed:
-        return trading.cancel(order, now)
+        return trading.cancel(account, order, now)
     return trading.replace(account, order, price, quantity, now)

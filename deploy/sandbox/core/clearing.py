@@ -62,6 +62,7 @@ class Clearing:
         """As `fill`, with a fee of one's own."""
         position = account.position(order.symbol, order.position_side)
         realized = self._change(account, position, order.sign * quantity, price)
+        position.realized += realized
         position.updated_ms = now
         trade = Trade(
             id=self.next_id(),
@@ -88,13 +89,14 @@ class Clearing:
         order.status = "PARTIALLY_FILLED" if order.remaining else "FILLED"
         return trade
 
-    def fund(self, account: Account, position: Position, rate: Decimal, mark: Decimal, now: int) -> None:
-        """Pay funding: a long pays the book when the rate is positive."""
+    def fund(self, account: Account, position: Position, rate: Decimal, mark: Decimal, now: int) -> Decimal:
+        """Pay funding: a long pays the book when the rate is positive; returns what the account got."""
         amount = rounded(-position.quantity * mark * rate)
         if account.of(position.symbol).isolated:
             position.isolated_wallet += amount
         self._stake(position.symbol).cash -= amount
         self._pay(account, "FUNDING_FEE", position.symbol, amount, now)
+        return amount
 
     def charge(self, account: Account, symbol: str, amount: Decimal, now: int) -> None:
         """Move a liquidation's fee to the insurance fund, or with a negative amount the fund's help to the account."""

@@ -5,13 +5,14 @@ No margin is asked for before that. What fails then is REJECTED with its reason.
 Source: Binance USDⓈ-M "New Algo Order", "Event: Algo Order Update" (read 2026-11).
 """
 
+from collections.abc import Callable
 from decimal import Decimal
 
 from deploy.sandbox.core.account import Account
 from deploy.sandbox.core.algo_request import TRAILING, AlgoRequest, check_filters
 from deploy.sandbox.core.board import Tick
 from deploy.sandbox.core.errors import Rejected
-from deploy.sandbox.core.order_request import OrderRequest
+from deploy.sandbox.core.order_request import OrderRequest, check_good_till
 from deploy.sandbox.core.orders import AlgoOrder
 from deploy.sandbox.core.trading import Trading, check_side, unknown_order
 from shared.margin import ZERO
@@ -29,6 +30,10 @@ class Conditional:
 
     def __init__(self, trading: Trading) -> None:
         self._trading = trading
+        self.latency_ms = 0
+        """Market time that a triggered order takes to the book; it is TRIGGERING meanwhile."""
+        self.stuck: Callable[[Account, AlgoOrder], bool] = lambda account, algo: False  # noqa: ARG005
+        """Whether a triggered order never gets to the book: a fault that the exchange has shown."""
 
     def place(self, account: Account, asked: AlgoRequest, now: int) -> AlgoOrder:
         """Let an order wait.
@@ -39,6 +44,7 @@ class Conditional:
         board = self._trading.board
         rules = board.rules(asked.symbol, now)
         check_filters(rules, asked)
+        check_good_till(asked.good_till, now)
         check_side(account, asked.position_side, reduce_only=asked.reduce_only)
         self._check_room(account, asked)
         price = board.mark(asked.symbol, now) if asked.on_mark else board.last(asked.symbol, now)
@@ -62,15 +68,18 @@ class Conditional:
             price_protect=asked.price_protect,
             callback=asked.callback,
             activate=asked.activate,
+            good_till=asked.good_till,
             extreme=price if asked.kind == TRAILING and not asked.activate else None,
             created_ms=now,
             updated_ms=now,
         )
-        account.algos[number] = algo
-        account.armed.append(algo)
+        account.arm(algo)
+        self._trading.herald.algo_changed(account, algo, now, active=False)
+        if algo.extreme is not None:
+            self._trading.herald.algo_changed(account, algo, now)
         return algo
 
-    def cancel(self, algo: AlgoOrder, now: int) -> None:
+    def cancel(self, account: Account, algo: AlgoOrder, now: int) -> None:
         """Let an order wait no longer.
 
         Raises:
@@ -79,17 +88,29 @@ class Conditional:
         if algo.status != "NEW":
             raise unknown_order()
         algo.status, algo.updated_ms = "CANCELED", now
+        self._trading.herald.algo_changed(account, algo, now)
 
     def look(self, account: Account, symbol: str, tick: Tick) -> None:
         """Trigger what a tick has reached."""
-        for algo in account.waiting(symbol):
-            if algo.created_ms < tick.time_ms and self._reached(algo, tick):
+        for algo in account.unfinished(symbol):
+            if algo.status == "TRIGGERING":
+                self._forward(account, algo, tick.time_ms)
+            elif algo.status == "NEW" and algo.created_ms < tick.time_ms and self._reached(account, algo, tick):
                 self._trigger(account, algo, tick.time_ms)
 
-    def _reached(self, algo: AlgoOrder, tick: Tick) -> bool:
+    def expire(self, account: Account, algo: AlgoOrder, now: int) -> None:
+        """Let an order that waits end by itself."""
+        algo.status, algo.updated_ms = "EXPIRED", now
+        self._trading.herald.algo_changed(account, algo, now)
+
+    def _reached(self, account: Account, algo: AlgoOrder, tick: Tick) -> bool:
         price = tick.mark if algo.on_mark else tick.price
         if algo.kind == TRAILING:
-            return trailed(algo, price)
+            asleep = algo.extreme is None
+            reached = trailed(algo, price)
+            if asleep and algo.extreme is not None:
+                self._trading.herald.algo_changed(account, algo, tick.time_ms)
+            return reached
         return crossed(algo.kind, algo.side, algo.trigger, price) and not self._protected(algo, tick)
 
     def _protected(self, algo: AlgoOrder, tick: Tick) -> bool:
@@ -101,18 +122,26 @@ class Conditional:
         algo.triggered_ms = algo.updated_ms = now
         held = account.position(algo.symbol, algo.position_side).quantity
         if algo.close_position and held * (1 if algo.side == "BUY" else -1) >= 0:
-            algo.status = "EXPIRED"
+            self.expire(account, algo, now)
             return
+        algo.status = "TRIGGERING"
+        self._trading.herald.algo_changed(account, algo, now)
+        self._forward(account, algo, now)
+
+    def _forward(self, account: Account, algo: AlgoOrder, now: int) -> None:
+        """Put a triggered order into the book, once it is due there."""
+        if now < algo.triggered_ms + self.latency_ms or self.stuck(account, algo):
+            return
+        held = account.position(algo.symbol, algo.position_side).quantity
+        algo.updated_ms = now
         try:
-            child = self._trading.place(account, _child(algo, abs(held)), now)
+            self._trading.place(account, _child(algo, abs(held)), now, algo)
         except Rejected as refusal:
             algo.status, algo.reason = "REJECTED", refusal.message
-            return
-        child.original, child.stop_price, child.close_position = algo.kind, algo.trigger, algo.close_position
-        algo.status, algo.child = "TRIGGERED", child.id
+            self._trading.herald.algo_changed(account, algo, now)
 
     def _check_room(self, account: Account, asked: AlgoRequest) -> None:
-        waiting = account.waiting()
+        waiting = account.unfinished()
         if len(waiting) >= MOST_WAITING:
             raise Rejected(-4045, "Reach max stop order limit.")
         if asked.client_id and any(algo.client_id == asked.client_id for algo in waiting):
@@ -171,4 +200,5 @@ def _child(algo: AlgoOrder, held: Decimal) -> OrderRequest:
         reduce_only=one_way and (algo.reduce_only or algo.close_position),
         position_side=algo.position_side,
         client_id=algo.client_id,
+        good_till=algo.good_till if limit else 0,
     )

@@ -13,12 +13,14 @@ from deploy.sandbox.core import account as margins
 from deploy.sandbox.core.account import Account, Marks, Position, rounded
 from deploy.sandbox.core.board import Level
 from deploy.sandbox.core.matching import total, walk
+from deploy.sandbox.core.notices import FORCED
 from deploy.sandbox.core.orders import Order
 from deploy.sandbox.core.trading import Trading
 from shared.margin import ZERO
 
-FORCED = "autoclose-"
-"""What the client order id of a liquidation begins with."""
+WHOLE = Decimal(1)
+CALL_SHARE = Decimal("0.8")
+"""A margin is called when maintenance takes so much of it."""
 
 
 class Forced(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,15 +58,41 @@ def liquidate_where_due(trading: Trading, account: Account, symbol: str, marks: 
     return out
 
 
-def cross_due(account: Account, marks: Marks) -> bool:
-    """Whether the cross wallet no longer carries its positions."""
+def call_margin(trading: Trading, account: Account, symbol: str, marks: Marks, now: int) -> None:
+    """Warn an account whose margin is nearly used up, once until it has recovered.
+
+    Args:
+        trading: The floor.
+        account: Whose positions are looked at.
+        symbol: Whose price has moved.
+        marks: Mark prices of the moment.
+        now: Market time.
+    """
+    if not account.listening:
+        return
+    held = [position for position in account.held() if position.symbol == symbol]
+    if held and not account.of(symbol).isolated:
+        held = margins.cross_positions(account) if cross_due(account, marks, CALL_SHARE) else []
+        fine = [] if held else margins.cross_positions(account)
+    else:
+        fine = [position for position in held if not _isolated_due(position, marks(symbol), CALL_SHARE)]
+        held = [position for position in held if position not in fine]
+    account.called -= {(position.symbol, position.side) for position in fine}
+    fresh = [position for position in held if (position.symbol, position.side) not in account.called]
+    if fresh:
+        account.called |= {(position.symbol, position.side) for position in fresh}
+        trading.herald.margin_called(account, fresh, marks, now)
+
+
+def cross_due(account: Account, marks: Marks, share: Decimal = WHOLE) -> bool:
+    """Whether a share of the cross wallet no longer carries its positions."""
     held = margins.cross_positions(account)
     needed = sum((margins.maintenance(p, marks(p.symbol)) for p in held), ZERO)
-    return bool(held) and margins.cross_wallet(account) + margins.cross_unrealized(account, marks) <= needed
+    return bool(held) and (margins.cross_wallet(account) + margins.cross_unrealized(account, marks)) * share <= needed
 
 
-def _isolated_due(position: Position, mark: Decimal) -> bool:
-    return position.isolated_wallet + position.unrealized(mark) <= margins.maintenance(position, mark)
+def _isolated_due(position: Position, mark: Decimal, share: Decimal = WHOLE) -> bool:
+    return (position.isolated_wallet + position.unrealized(mark)) * share <= margins.maintenance(position, mark)
 
 
 def _liquidate(trading: Trading, account: Account, positions: list[Position], margin: Decimal, now: int) -> list[Forced]:
@@ -73,7 +101,7 @@ def _liquidate(trading: Trading, account: Account, positions: list[Position], ma
     out: list[Forced] = []
     for position in positions:
         for order in account.open_orders(position.symbol):
-            trading.cancel(order, now)
+            trading.expire(account, order, now, "5")
         order = _close(trading, account, position, now)
         owed += rounded(order.quote * Decimal(trading.board.listed(position.symbol, now).liquidation_fee))
         out.append(
@@ -83,6 +111,7 @@ def _liquidate(trading: Trading, account: Account, positions: list[Position], ma
     charge = min(owed, left)
     if charge:
         trading.clearing.charge(account, positions[0].symbol, charge, now)
+        trading.herald.changed(account, "INSURANCE_CLEAR", now, [], -charge)
     return out
 
 
@@ -110,7 +139,10 @@ def _close(trading: Trading, account: Account, position: Position, now: int) -> 
         updated_ms=now,
     )
     account.enter(order)
+    trading.herald.ordered(account, order, "NEW", now)
     for price, quantity in levels:
-        trading.clearing.execute(account, order, price, quantity, ZERO, now, maker=False)
+        trade = trading.clearing.execute(account, order, price, quantity, ZERO, now, maker=False)
+        trading.herald.ordered(account, order, "CALCULATED", now, trade)
     trading.takings.take(position.symbol, levels, now)
+    trading.filled(account, position.symbol, position.side, now)
     return order

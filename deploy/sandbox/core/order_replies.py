@@ -44,6 +44,7 @@ def acknowledged(order: Order, rules: SymbolRules, *, average: bool) -> Row:
         time_in_force=order.time_in_force,
         reduce_only=order.reduce_only,
         original=order.original,
+        good_till=order.good_till,
         created_ms=order.created_ms,
         updated_ms=order.created_ms,
     )
@@ -73,12 +74,12 @@ def _row(order: Order, rules: SymbolRules) -> Row:
         "side": order.side,
         "positionSide": order.position_side,
         "stopPrice": f"{order.stop_price:.{prices}f}" if order.stop_price else "0",
-        "workingType": "CONTRACT_PRICE",
-        "priceProtect": False,
+        "workingType": order.working_type,
+        "priceProtect": order.price_protect,
         "origType": order.original,
         "priceMatch": "NONE",
         "selfTradePreventionMode": "EXPIRE_MAKER",
-        "goodTillDate": 0,
+        "goodTillDate": order.good_till,
         "updateTime": order.updated_ms,
     }
 

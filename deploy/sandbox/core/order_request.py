@@ -16,6 +16,8 @@ from shared.margin import ZERO
 KINDS = ("LIMIT", "MARKET")
 CONDITIONAL = frozenset({"STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET"})
 TIMES_IN_FORCE = ("GTC", "IOC", "FOK", "GTX", "GTD")
+EARLIEST_END_MS, LATEST_END_MS = 600_000, 253402300799000
+"""Of a GTD order: more than ten minutes from now, before the year 10000."""
 CLIENT_ID = re.compile(r"[\.A-Z\:/a-z0-9_-]{1,36}")
 NUMBER = re.compile(r"\d{1,20}(\.\d{1,20})?")
 
@@ -32,6 +34,8 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     reduce_only: bool
     position_side: str
     client_id: str | None
+    good_till: int = 0
+    """Of a GTD order, market time."""
 
 
 def number(query: Query, name: str) -> Decimal | None:
@@ -102,6 +106,7 @@ def order_request(query: Query) -> OrderRequest:
         reduce_only=flag(query, "reduceOnly"),
         position_side=position_side(query),
         client_id=client_id(query, "newClientOrderId"),
+        good_till=good_till(query),
     )
 
 
@@ -119,6 +124,22 @@ def time_in_force(query: Query, kind: str) -> str:
     """How long an order stays; a limit order must say it."""
     default = None if kind == "LIMIT" else "GTC"
     return chosen(query, "timeInForce", TIMES_IN_FORCE, default, Rejected(-1115, "Invalid timeInForce."))
+
+
+def good_till(query: Query) -> int:
+    """When a GTD order expires, whole seconds of market time; 0 for every other."""
+    if query.text("timeInForce") != "GTD":
+        return 0
+    date = query.whole("goodTillDate")
+    if date is None:
+        raise missing("goodTillDate")
+    return date // 1000 * 1000
+
+
+def check_good_till(date: int, now: int) -> None:
+    """Hold a GTD order's end against the earliest and the latest that are allowed."""
+    if date and not now + EARLIEST_END_MS < date < LATEST_END_MS:
+        raise Rejected(-4221, "Good till date is smaller than the minimum or larger than the maximum.")
 
 
 def client_id(query: Query, name: str) -> str | None:

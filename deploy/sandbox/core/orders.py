@@ -28,6 +28,14 @@ class Order(msgspec.Struct, kw_only=True):
     original: str = ""
     """The type of the conditional order that it came from."""
     stop_price: Decimal = ZERO
+    working_type: str = "CONTRACT_PRICE"
+    price_protect: bool = False
+    parent: int = 0
+    """Id of the conditional order that it came from."""
+    good_till: int = 0
+    """Market time at which a GTD order expires."""
+    expiry: str = "0"
+    """Why it expired, in the exchange's numbers."""
     status: str = "NEW"
     executed: Decimal = ZERO
     quote: Decimal = ZERO
@@ -92,6 +100,7 @@ class AlgoOrder(msgspec.Struct, kw_only=True):
     callback: Decimal = ZERO
     """Percent, of a trailing stop."""
     activate: Decimal = ZERO
+    good_till: int = 0
     extreme: Decimal | None = None
     """The best price since a trailing stop was activated."""
     status: str = "NEW"

@@ -4,14 +4,23 @@ However late one looks, everything happens at its own market time, so the same o
 """
 
 from decimal import Decimal
+from typing import NamedTuple
 
-from deploy.sandbox.core.account import Account
+from deploy.sandbox.core.account import Account, Position
 from deploy.sandbox.core.board import Funding, Tick
 from deploy.sandbox.core.conditional import Conditional
 from deploy.sandbox.core.intervals import QUARTER_MS
-from deploy.sandbox.core.liquidation import Forced, liquidate_where_due
-from deploy.sandbox.core.orders import Order
+from deploy.sandbox.core.liquidation import Forced, call_margin, liquidate_where_due
+from deploy.sandbox.core.orders import AlgoOrder, Order
 from deploy.sandbox.core.trading import Trading
+
+
+class Ending(NamedTuple):
+    """A GTD order's end."""
+
+    time_ms: int
+    account: Account
+    item: Order | AlgoOrder
 
 
 class Passage:
@@ -47,13 +56,16 @@ class Passage:
         board = self._trading.board
         watched = self._watched()
         self._marks = {symbol: mark for symbol, mark in self._marks.items() if symbol in watched}
-        events: list[tuple[int, str, Tick | Funding]] = []
+        events: list[tuple[int, str, Tick | Funding | Ending]] = []
         for symbol in sorted(watched):
             events += [(event.time_ms, symbol, event) for event in board.fundings(symbol, since, until)]
             events += [(event.time_ms, symbol, event) for event in board.ticks(symbol, since, until)]
+            events += [(ending.time_ms, symbol, ending) for ending in self._endings(symbol, until)]
         out: list[Forced] = []
         for time_ms, symbol, event in sorted(events, key=lambda item: item[0]):
-            if isinstance(event, Funding):
+            if isinstance(event, Ending):
+                self._end(event)
+            elif isinstance(event, Funding):
                 self._fund(symbol, event)
             else:
                 self._tick(symbol, event)
@@ -69,11 +81,32 @@ class Passage:
             found |= {position.symbol for position in account.held()}
         return found
 
+    def _endings(self, symbol: str, until: int) -> list[Ending]:
+        """GTD orders that end by a moment."""
+        out: list[Ending] = []
+        for account in self._trading.accounts.values():
+            items: list[Order | AlgoOrder] = [*account.open_orders(symbol), *account.waiting(symbol)]
+            out += [Ending(item.good_till, account, item) for item in items if 0 < item.good_till <= until]
+        return out
+
+    def _end(self, ending: Ending) -> None:
+        item, account = ending.item, ending.account
+        if isinstance(item, AlgoOrder):
+            if item.status == "NEW":
+                self._conditional.expire(account, item, ending.time_ms)
+        elif item.open:
+            self._trading.expire(account, item, ending.time_ms)
+
     def _fund(self, symbol: str, event: Funding) -> None:
         for account in self._trading.accounts.values():
             for position in account.held():
                 if position.symbol == symbol:
-                    self._trading.clearing.fund(account, position, event.rate, event.mark, event.time_ms)
+                    self._pay(account, position, event)
+
+    def _pay(self, account: Account, position: Position, event: Funding) -> None:
+        paid = self._trading.clearing.fund(account, position, event.rate, event.mark, event.time_ms)
+        shown = [position] if account.of(position.symbol).isolated else []
+        self._trading.herald.changed(account, "FUNDING_FEE", event.time_ms, shown, paid, position.symbol)
 
     def _tick(self, symbol: str, tick: Tick) -> None:
         self._marks[symbol] = tick.mark
@@ -98,12 +131,14 @@ class Passage:
         if order.reduce_only:
             held = account.position(order.symbol, order.position_side).quantity
             if held * order.sign >= 0:
-                order.status, order.updated_ms = "EXPIRED", now
+                self._trading.expire(account, order, now)
                 return Decimal(0)
             order.quantity = order.executed + min(order.remaining, abs(held))
         quantity = min(order.remaining, most)
         if quantity > 0:
-            self._trading.clearing.fill(account, order, order.price, quantity, now, maker=True)
+            trade = self._trading.clearing.fill(account, order, order.price, quantity, now, maker=True)
+            self._trading.herald.ordered(account, order, "TRADE", now, trade)
+            self._trading.filled(account, order.symbol, order.position_side, now)
         return quantity
 
     def _liquidate(self, symbol: str, now: int) -> list[Forced]:
@@ -115,4 +150,5 @@ class Passage:
         out: list[Forced] = []
         for account in self._trading.accounts.values():
             out += liquidate_where_due(self._trading, account, symbol, mark, now)
+            call_margin(self._trading, account, symbol, mark, now)
         return out

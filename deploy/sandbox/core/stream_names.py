@@ -6,7 +6,7 @@ import msgspec
 
 from deploy.sandbox.core.intervals import INTERVALS
 
-MARKET, PUBLIC = "market", "public"
+MARKET, PUBLIC, PRIVATE = "market", "public", "private"
 
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,9 +11,17 @@ from deploy.sandbox.core.account import Account, Marks
 from deploy.sandbox.core.board import Board, Level
 from deploy.sandbox.core.clearing import Clearing
 from deploy.sandbox.core.errors import Rejected
+from deploy.sandbox.core.herald import Herald
 from deploy.sandbox.core.matching import Takings, total, walk, worth
-from deploy.sandbox.core.order_request import OrderRequest, check_limit, check_notional, check_price, check_quantity
-from deploy.sandbox.core.orders import Order
+from deploy.sandbox.core.order_request import (
+    OrderRequest,
+    check_good_till,
+    check_limit,
+    check_notional,
+    check_price,
+    check_quantity,
+)
+from deploy.sandbox.core.orders import AlgoOrder, Order
 from deploy.sandbox.core.rules import SymbolRules
 from shared.margin import TAKER_FEE_RATIO, ZERO, fee_of
 
@@ -32,13 +40,19 @@ class Trading:
         self.board = board
         self.clearing = Clearing()
         self.takings = Takings(board)
+        self.herald = Herald(board)
         self.accounts: dict[str, Account] = {}
 
     def open_account(self, key: str, secret: str, wallet: Decimal, now: int) -> Account:
         """A new account with a wallet in USDT."""
         account = self.accounts[key] = Account(key=key, secret=secret, opened_ms=now)
-        self.clearing.deposit(account, wallet, now)
+        self.deposit(account, wallet, now)
         return account
+
+    def deposit(self, account: Account, amount: Decimal, now: int) -> None:
+        """Put money into a wallet."""
+        self.clearing.deposit(account, amount, now)
+        self.herald.changed(account, "DEPOSIT", now, [], amount)
 
     def marks(self, now: int) -> Marks:
         """Mark prices of a moment, each read once."""
@@ -51,8 +65,14 @@ class Trading:
 
         return mark
 
-    def place(self, account: Account, request: OrderRequest, now: int) -> Order:
+    def place(self, account: Account, request: OrderRequest, now: int, parent: AlgoOrder | None = None) -> Order:
         """Check an order, execute what takes, let the rest stay.
+
+        Args:
+            account: Whose.
+            request: What is asked for.
+            now: Market time.
+            parent: The conditional order that it comes from; it is triggered once the order is accepted.
 
         Raises:
             Rejected: It is not accepted, and nothing has happened.
@@ -60,6 +80,8 @@ class Trading:
         rules = self.board.rules(request.symbol, now)
         mark = self.board.mark(request.symbol, now)
         _check_filters(rules, request, mark)
+        if parent is None:
+            check_good_till(request.good_till, now)
         check_side(account, request.position_side, reduce_only=request.reduce_only)
         _check_open(account, request)
         order = self._ordered(account, request, now)
@@ -67,10 +89,14 @@ class Trading:
         if not order.reduce_only and not _closes(order):
             self._check_margin(account, order, fills, now)
         account.enter(order)
+        if parent is not None:
+            _descend(order, parent)
+            self.herald.algo_changed(account, parent, now)
+        self.herald.ordered(account, order, "NEW", now)
         self._execute(account, order, fills, now)
         return order
 
-    def cancel(self, order: Order, now: int) -> Order:
+    def cancel(self, account: Account, order: Order, now: int) -> Order:
         """Take an order out of the book.
 
         Raises:
@@ -79,7 +105,30 @@ class Trading:
         if not order.open:
             raise unknown_order()
         order.status, order.updated_ms = "CANCELED", now
+        self.herald.ordered(account, order, "CANCELED", now)
         return order
+
+    def expire(self, account: Account, order: Order, now: int, reason: str = "0") -> None:
+        """Let an order end by itself.
+
+        Args:
+            account: Whose.
+            order: Open.
+            now: Market time.
+            reason: 5 by a liquidation, 9 for want of a book.
+        """
+        order.status, order.updated_ms, order.expiry = "EXPIRED", now, reason
+        self.herald.ordered(account, order, "EXPIRED", now)
+
+    def filled(self, account: Account, symbol: str, side: str, now: int) -> None:
+        """After the fills of one order: the account is told, and stops that would close a position that is gone expire."""
+        position = account.position(symbol, side)
+        self.herald.changed(account, "ORDER", now, [position])
+        if not position.quantity:
+            for algo in account.waiting(symbol):
+                if algo.close_position and algo.position_side == side:
+                    algo.status, algo.updated_ms = "EXPIRED", now
+                    self.herald.algo_changed(account, algo, now)
 
     def replace(self, account: Account, order: Order, price: Decimal, quantity: Decimal, now: int) -> Order:
         """Let a resting order go on at another price and size; what takes at once is executed.
@@ -100,6 +149,7 @@ class Trading:
             raise
         order.status, order.updated_ms = before[2], now
         account.enter(order)
+        self.herald.ordered(account, order, "AMENDMENT", now)
         self._execute(account, order, fills, now)
         return order
 
@@ -124,6 +174,7 @@ class Trading:
             time_in_force=request.time_in_force,
             reduce_only=request.reduce_only,
             original=request.kind,
+            good_till=request.good_till,
             created_ms=now,
             updated_ms=now,
         )
@@ -167,10 +218,20 @@ class Trading:
 
     def _execute(self, account: Account, order: Order, fills: list[Level], now: int) -> None:
         for price, quantity in fills:
-            self.clearing.fill(account, order, price, quantity, now)
+            trade = self.clearing.fill(account, order, price, quantity, now)
+            self.herald.ordered(account, order, "TRADE", now, trade)
         self.takings.take(order.symbol, fills, now)
         if order.open and (order.kind == "MARKET" or order.time_in_force == "IOC"):
-            order.status = "EXPIRED"
+            self.expire(account, order, now, "9" if order.kind == "MARKET" else "0")
+        if fills:
+            self.filled(account, order.symbol, order.position_side, now)
+
+
+def _descend(order: Order, parent: AlgoOrder) -> None:
+    order.original, order.stop_price, order.close_position = parent.kind, parent.trigger, parent.close_position
+    order.working_type, order.price_protect = "MARK_PRICE" if parent.on_mark else "CONTRACT_PRICE", parent.price_protect
+    order.parent = parent.id
+    parent.status, parent.child = "TRIGGERED", order.id
 
 
 def clipped(account: Account, request: OrderRequest) -> Decimal:

@@ -90,11 +90,11 @@ def test_a_stop_that_closes_nothing_expires() -> None:
 def test_a_canceled_stop_never_triggers() -> None:
     floor = Floor()
     algo = floor.algo(triggerPrice="49000")
-    floor.conditional.cancel(algo, floor.now)
+    floor.conditional.cancel(floor.ada, algo, floor.now)
     floor.move("48000")
     assert (algo.status, floor.held()) == ("CANCELED", ZERO)
     with pytest.raises(Rejected) as refusal:
-        floor.conditional.cancel(algo, floor.now)
+        floor.conditional.cancel(floor.ada, algo, floor.now)
     assert refusal.value.code == -2011
 
 

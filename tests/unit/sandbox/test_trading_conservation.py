@@ -67,7 +67,7 @@ class Traders(RuleBasedStateMachine):
     def cancel(self, who: str, which: int) -> None:
         resting = self.floor.trading.accounts[who].open_orders()
         if which < len(resting):
-            self.floor.trading.cancel(resting[which], self.floor.now)
+            self.floor.trading.cancel(self.floor.trading.accounts[who], resting[which], self.floor.now)
 
     @rule(who=WHO, which=st.integers(0, 2), share=SHARES, size=SIZES)
     def amend(self, who: str, which: int, share: str, size: str) -> None:

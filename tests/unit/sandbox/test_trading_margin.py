@@ -52,7 +52,7 @@ def test_an_isolated_liquidation_loses_its_margin_and_never_more(side: str) -> N
     paid, margin = floor.ada.trades[0].fee, floor.ada.position(SYMBOL, "BOTH").isolated_wallet
     [forced] = floor.move("44000" if side == "BUY" else "56000", quantity="0")
     assert (forced.side, forced.quantity) == ("SELL" if side == "BUY" else "BUY", Decimal("0.1"))
-    assert (floor.held(), resting.status) == (ZERO, "CANCELED")
+    assert (floor.held(), resting.status) == (ZERO, "EXPIRED")
     assert floor.ada.wallet == 10000 - paid - margin
     assert floor.trading.clearing.insurance < 0
     assert floor.imbalance() == 0
@@ -116,7 +116,7 @@ def test_settings_change_only_where_nothing_stands_in_the_way() -> None:
     order = floor.limit("BUY", "49000")
     assert refused(lambda: set_margin_type(floor.ada, SYMBOL, isolated=False)) == -4047
     assert refused(lambda: set_hedge(floor.ada, hedge=True)) == -4067
-    floor.trading.cancel(order, floor.now)
+    floor.trading.cancel(floor.ada, order, floor.now)
     floor.order()
     assert refused(lambda: set_margin_type(floor.ada, SYMBOL, isolated=False)) == -4048
     assert refused(lambda: set_hedge(floor.ada, hedge=True)) == -4068

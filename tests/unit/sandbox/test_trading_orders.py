@@ -65,11 +65,11 @@ def test_fill_or_kill_and_post_only_do_nothing_where_they_cannot_be(time_in_forc
 def test_a_canceled_order_never_fills() -> None:
     floor = Floor()
     order = floor.limit("BUY", "49000")
-    floor.trading.cancel(order, floor.now)
+    floor.trading.cancel(floor.ada, order, floor.now)
     floor.move("48000")
     assert (order.status, order.executed) == ("CANCELED", ZERO)
     with pytest.raises(Rejected) as refusal:
-        floor.trading.cancel(order, floor.now)
+        floor.trading.cancel(floor.ada, order, floor.now)
     assert refusal.value.code == -2011
 
 

@@ -1,0 +1,107 @@
+"""How long each position went without a working stop: the sandbox's own witness, which no client can talk to.
+
+A span begins when a position is larger than what its stops would close, and ends when they cover all of it or it is flat. Spans in which
+the exchange would not take the account's orders are kept beside them, so that a judge can leave them out.
+"""
+
+from collections.abc import Callable
+from decimal import Decimal
+
+import msgspec
+
+from deploy.sandbox.core.account import Account
+from deploy.sandbox.core.orders import AlgoOrder
+from shared.margin import ZERO
+
+STOPS = frozenset({"STOP", "STOP_MARKET", "TRAILING_STOP_MARKET"})
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """One moment on both clocks, Unix milliseconds."""
+
+    market_ms: int
+    wall_ms: int
+
+
+class Unprotected(msgspec.Struct, kw_only=True):
+    """A span without enough of a stop; it lasts while it has no end."""
+
+    symbol: str
+    side: str
+    quantity: Decimal
+    """The largest that the position had in it."""
+    since: Moment
+    until: Moment | None = None
+
+
+class Refusal(msgspec.Struct, kw_only=True):
+    """A span of wall time in which the account's orders were not accepted."""
+
+    since_wall_ms: int
+    until_wall_ms: int
+
+
+class Vigil:
+    """Watches positions of every account."""
+
+    def __init__(self) -> None:
+        self.wall: Callable[[int], int] = lambda market_ms: market_ms
+        """Wall time of a market time; the doors know it."""
+        self.spans: dict[str, list[Unprotected]] = {}
+        self.refusals: dict[str, list[Refusal]] = {}
+        self._open: dict[tuple[str, str, str], Unprotected] = {}
+
+    def look(self, account: Account, symbol: str, side: str, now: int) -> None:
+        """Begin or end a span, now that a position or a stop of it has changed."""
+        key = (account.key, symbol, side)
+        held = account.positions.get((symbol, side))
+        quantity = held.quantity if held else ZERO
+        bare = bool(quantity) and stopped(account, symbol, side, quantity) < abs(quantity)
+        span = self._open.get(key)
+        if span is None and bare:
+            moment = Moment(now, self.wall(now))
+            self._open[key] = Unprotected(symbol=symbol, side=side, quantity=abs(quantity), since=moment)
+        elif span is not None and bare:
+            span.quantity = max(span.quantity, abs(quantity))
+        elif span is not None:
+            del self._open[key]
+            span.until = Moment(now, self.wall(now))
+            if span.until != span.since:
+                self.spans.setdefault(account.key, []).append(span)
+
+    def refuse(self, key: str, since_wall_ms: int, until_wall_ms: int) -> None:
+        """Remember that an account's orders were not accepted for a while."""
+        kept = self.refusals.setdefault(key, [])
+        if kept and since_wall_ms <= kept[-1].until_wall_ms:
+            kept[-1].until_wall_ms = max(kept[-1].until_wall_ms, until_wall_ms)
+        else:
+            kept.append(Refusal(since_wall_ms=since_wall_ms, until_wall_ms=until_wall_ms))
+
+    def told(self, key: str) -> list[Unprotected]:
+        """Every span of an account, oldest first; the last ones may still go on."""
+        lasting = [span for (owner, _, _), span in self._open.items() if owner == key]
+        return self.spans.get(key, []) + lasting
+
+    def refused_ms(self, key: str, since_wall_ms: int, until_wall_ms: int) -> int:
+        """How much of a span of wall time the account's orders were not accepted."""
+        kept = self.refusals.get(key, [])
+        return sum(max(0, min(r.until_wall_ms, until_wall_ms) - max(r.since_wall_ms, since_wall_ms)) for r in kept)
+
+
+def stopped(account: Account, symbol: str, side: str, quantity: Decimal) -> Decimal:
+    """How much of a position its waiting stops would close.
+
+    Args:
+        account: Whose.
+        symbol: Of the position.
+        side: Its position side.
+        quantity: Signed.
+    """
+    closing = "SELL" if quantity > 0 else "BUY"
+    stops = [algo for algo in account.waiting(symbol) if _stops(algo, side, closing)]
+    return abs(quantity) if any(algo.close_position for algo in stops) else sum((algo.quantity for algo in stops), ZERO)
+
+
+def _stops(algo: AlgoOrder, side: str, closing: str) -> bool:
+    # Forwarded to the book and not yet there, it protects nothing.
+    return algo.kind in STOPS and algo.status == "NEW" and (algo.position_side, algo.side) == (side, closing)
