@@ -139,6 +139,10 @@ class EntryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     With `resume` nothing new is opened: the id is looked up at the venue, and what is found is finished (fill read, protection placed and
     confirmed, or closed). Where the venue provably never got it the report is REFUSED with `never_arrived`, otherwise UNKNOWN.
+
+    `sent_at` is the wall time at which the caller first sent this id (the orchestrator's order row has it); send it with the first request
+    and with every resume. A REAL order is never sent to the exchange later than 10 s after it (`venue_away`), so that from 20 s after it
+    on, when no signed request can be under way any more, a resume may say `never_arrived`. A resume without it never says so.
     """
 
     account: Account
@@ -151,6 +155,7 @@ class EntryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     take_profit: Decimal
     signal_price: Decimal
     resume: bool = False
+    sent_at: At | None = None
 
     def __post_init__(self) -> None:
         require_finite(self.amount_usdt, self.stop_loss, self.take_profit, self.signal_price)
@@ -158,7 +163,7 @@ class EntryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class CloseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Close a position or a part of it, always reduce-only; no quantity means all. `resume` as in EntryRequest."""
+    """Close a position or a part of it, always reduce-only; no quantity means all. `resume` and `sent_at` as in EntryRequest."""
 
     account: Account
     client_order_id: ClientOrderId
@@ -167,6 +172,7 @@ class CloseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     quantity: Decimal | None = None
     trigger: Trigger | None = None
     resume: bool = False
+    sent_at: At | None = None
 
     def __post_init__(self) -> None:
         require_finite(self.quantity)

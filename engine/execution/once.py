@@ -31,11 +31,14 @@ WAIT_SECONDS = 4.0
 POLL_SECONDS = 0.02
 
 
+_OF_THE_TRY = frozenset({"account", "resume", "sent_at"})
+
+
 def digest_of(request: EntryRequest | CloseRequest) -> str:
-    """What an id stands for: every field of the order, and whose it is, without the positions told, which change between tries."""
+    """What an id stands for: the order, and whose it is; not the positions told nor the way it is asked for, which change between tries."""
     account = request.account
     owner = f"{account.user_id} {account.dry_run}" if isinstance(account, RealAccount) else "PAPER"
-    fields = {name: getattr(request, name) for name in request.__struct_fields__ if name != "account"}
+    fields = {name: getattr(request, name) for name in request.__struct_fields__ if name not in _OF_THE_TRY}
     return hashlib.sha256(type(request).__name__.encode() + owner.encode() + encode(fields)).hexdigest()
 
 
