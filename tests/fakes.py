@@ -17,7 +17,7 @@ from uuid import UUID
 
 from msgspec import structs
 
-from orchestrator.core.ledger import EntryKind
+from orchestrator.core.ledger import NO_RESULT, EntryKind
 from orchestrator.core.order import LIVE as LIVE_ORDERS
 from orchestrator.core.order import UNDER_WAY, OrderPurpose, OrderStatus, may_become
 from orchestrator.core.position import LIVE, POSITION_TRANSITIONS, PositionStatus
@@ -27,6 +27,8 @@ from orchestrator.ports import (
     Claims,
     FillRecord,
     Fills,
+    Foreign,
+    ForeignRecord,
     FundingRecord,
     Fundings,
     Ledger,
@@ -45,6 +47,8 @@ from orchestrator.ports import (
     Signals,
     Trader,
     Traders,
+    TruthRecord,
+    Truths,
     Wallet,
 )
 from orchestrator.trading.compose import Ports, Trading, compose
@@ -202,6 +206,8 @@ class Rows:
         self.ledger: list[LedgerRecord] = []
         self.fundings: dict[tuple[UUID, datetime], FundingRecord] = {}
         self.receipts: dict[UUID, ReceiptRecord] = {}
+        self.truths: dict[UUID, TruthRecord] = {}
+        self.foreign: dict[UUID, list[ForeignRecord]] = {}
 
     def copy(self) -> "Rows":
         rows = Rows()
@@ -253,6 +259,8 @@ class FakeUnit:
     fills: Fills
     ledger: Ledger
     fundings: Fundings
+    truths: Truths
+    foreign: Foreign
     receipts: Receipts
 
     def __init__(self, store: FakeStore) -> None:
@@ -267,6 +275,7 @@ class FakeUnit:
         self.refusals, self.claims, self.orders = FakeRefusals(rows), FakeClaims(rows), FakeOrders(rows)
         self.positions, self.fills, self.ledger = FakePositions(rows), FakeFills(rows), FakeLedger(rows)
         self.fundings, self.receipts = FakeFundings(rows), FakeReceipts(rows)
+        self.truths, self.foreign = FakeTruths(rows), FakeForeign(rows)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -291,6 +300,17 @@ class FakeTraders:
 
     async def set_paper_balance(self, user_id: UUID, balance: Decimal) -> None:
         self._rows.traders[user_id] = structs.replace(self._rows.traders[user_id], paper_balance=balance)
+
+    async def set_real_balance(self, user_id: UUID, balance: Decimal, at: datetime) -> None:
+        trader = self._rows.traders[user_id]
+        if trader.real_balance_at is None or trader.real_balance_at < at:
+            self._rows.traders[user_id] = structs.replace(trader, real_balance_cache=balance, real_balance_at=at)
+
+    async def with_real(self) -> list[UUID]:
+        in_mode = {trader.id for trader in self._rows.traders.values() if trader.mode is Mode.REAL}
+        holding = {row.user_id for row in self._rows.live() if not row.simulated}
+        waiting = [row for row in self._rows.orders.values() if row.status in LIVE_ORDERS]
+        return sorted(in_mode | holding | {row.user_id for row in waiting if row.mode is Mode.REAL and not row.dry_run})
 
     async def switch_auto_trade_off(self, user_id: UUID, at: datetime) -> bool:
         trader = self._rows.traders[user_id]
@@ -392,7 +412,7 @@ class FakeOrders:
         self._rows = rows
 
     async def add(self, order: OrderRecord) -> None:
-        if any(row.client_order_id == order.client_order_id for row in self._rows.orders.values()):
+        if await self.named(order.user_id, order.client_order_id) is not None:
             raise Conflict(order.client_order_id)
         self._rows.orders[order.id] = order
 
@@ -406,6 +426,10 @@ class FakeOrders:
         assert may_become(row.status, status), f"{row.status} to {status}"
         self._rows.orders[order.id] = structs.replace(row, status=status, version=row.version + 1, **changes)
         return self._rows.orders[order.id]
+
+    async def named(self, user_id: UUID, client_order_id: str) -> OrderRecord | None:
+        key = (user_id, client_order_id)
+        return next((row for row in self._rows.orders.values() if (row.user_id, row.client_order_id) == key), None)
 
     async def under_way(self, carried_before: datetime, limit: int) -> list[OrderRecord]:
         rows = [
@@ -438,6 +462,11 @@ class FakePositions:
 
     async def live_of_user(self, user_id: UUID, mode: Mode | None = None) -> list[PositionRecord]:
         return [row for row in self._rows.live(user_id) if mode in (None, row.mode)]
+
+    async def real_since(self, user_id: UUID, symbol: str, since: datetime) -> list[PositionRecord]:
+        mine = [row for row in self._rows.positions.values() if (row.user_id, row.symbol) == (user_id, symbol)]
+        rows = [row for row in mine if not row.simulated and (row.closed_at is None or row.closed_at >= since)]
+        return sorted(rows, key=lambda row: row.opened_at)
 
     async def open_everywhere(self) -> list[PositionRecord]:
         rows = [row for row in self._rows.live() if row.status is PositionStatus.OPEN]
@@ -491,13 +520,22 @@ class FakeLedger:
     async def total(self, user_id: UUID, mode: Mode) -> Decimal:
         return sum((row.amount for row in self._rows.ledger if (row.user_id, row.mode) == (user_id, mode)), ZERO)
 
+    async def at_exchange(self, user_id: UUID) -> Decimal:
+        dry = {row.id for row in self._rows.positions.values() if row.dry_run}
+        rows = [row for row in self._rows.ledger if (row.user_id, row.mode) == (user_id, Mode.REAL)]
+        return sum((row.amount for row in rows if row.position_id not in dry), ZERO)
+
+    async def known(self, user_id: UUID, mode: Mode, sources: Collection[str]) -> set[str]:
+        mine = {row.source for row in self._rows.ledger if (row.user_id, row.mode) == (user_id, mode)}
+        return mine & set(sources)
+
     async def net_since(self, user_id: UUID, mode: Mode, since: datetime) -> Decimal:
         rows = [row for row in self._rows.ledger if (row.user_id, row.mode) == (user_id, mode) and row.at >= since]
-        return sum((row.amount for row in rows if row.kind is not EntryKind.DEPOSIT), ZERO)
+        return sum((row.amount for row in rows if row.kind not in NO_RESULT), ZERO)
 
     async def lowest_since(self, user_id: UUID, mode: Mode, since: datetime) -> Decimal:
         rows = [row for row in self._rows.ledger if (row.user_id, row.mode) == (user_id, mode) and row.at >= since]
-        return min([ZERO, *accumulate(row.amount for row in rows if row.kind is not EntryKind.DEPOSIT)])
+        return min([ZERO, *accumulate(row.amount for row in rows if row.kind not in NO_RESULT)])
 
 
 class FakeFundings:
@@ -510,6 +548,28 @@ class FakeFundings:
             return False
         self._rows.fundings[key] = payment
         return True
+
+
+class FakeTruths:
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    async def get(self, user_id: UUID) -> TruthRecord | None:
+        return self._rows.truths.get(user_id)
+
+    async def save(self, truth: TruthRecord) -> None:
+        self._rows.truths[truth.user_id] = truth
+
+
+class FakeForeign:
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    async def of_user(self, user_id: UUID) -> list[ForeignRecord]:
+        return self._rows.foreign.get(user_id, [])
+
+    async def replace(self, user_id: UUID, holdings: Sequence[ForeignRecord]) -> None:
+        self._rows.foreign[user_id] = list(holdings)
 
 
 class FakeReceipts:

@@ -6,6 +6,7 @@ The last step of the arrow: fill → position → *ledger*. Amounts are signed U
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -14,13 +15,19 @@ from shared.margin import ZERO
 
 
 class EntryKind(StrEnum):
-    """Why a wallet changed."""
+    """Why a wallet changed. TRANSFER moved money in or out at the exchange; EXTERNAL is what else the exchange booked and is not ours."""
 
     DEPOSIT = "DEPOSIT"
     REALIZED_PNL = "REALIZED_PNL"
     FEE = "FEE"
     FUNDING = "FUNDING"
     LIQUIDATION_FEE = "LIQUIDATION_FEE"
+    TRANSFER = "TRANSFER"
+    EXTERNAL = "EXTERNAL"
+
+
+NO_RESULT: Final = frozenset({EntryKind.DEPOSIT, EntryKind.TRANSFER, EntryKind.EXTERNAL})
+"""Changes of a wallet that our trading neither won nor lost: a day's limit does not count them."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,12 +40,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def entries_of_fill(
-    client_order_id: str, trade_id: str, at: datetime, *, realized_pnl: Decimal, fee: Decimal, liquidation_fee: Decimal
+    origin: str, trade_id: str, at: datetime, *, realized_pnl: Decimal, fee: Decimal, liquidation_fee: Decimal
 ) -> list[Entry]:
     """What one fill does to the wallet: its profit or loss, its fee, and the liquidator's fee; zeros book nothing.
 
     Args:
-        client_order_id: Of the order that was filled.
+        origin: What the trade id is unique in: the order's client id, or for a trade at the exchange its symbol.
         trade_id: The venue's.
         at: Market time of the fill.
         realized_pnl: Gross, signed; zero for an opening fill.
@@ -51,10 +58,15 @@ def entries_of_fill(
         (EntryKind.LIQUIDATION_FEE, -booked(liquidation_fee)),
     )
     return [
-        Entry(at=at, kind=kind, amount=amount, source=f"{kind.lower()}:{client_order_id}:{trade_id}")
+        Entry(at=at, kind=kind, amount=amount, source=source_of_trade(kind, origin, trade_id))
         for kind, amount in changes
         if amount != ZERO
     ]
+
+
+def source_of_trade(kind: EntryKind, origin: str, trade_id: str) -> str:
+    """The source of what a trade did to the wallet, the same whether the trade is told or the exchange's income row of it."""
+    return f"{kind.lower()}:{origin}:{trade_id}"
 
 
 def entry_of_funding(position_id: str, at: datetime, amount: Decimal) -> Entry:

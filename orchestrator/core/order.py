@@ -40,11 +40,11 @@ ORDER_TRANSITIONS: Final[dict[OrderStatus, frozenset[OrderStatus]]] = {
     OrderStatus.SENT: frozenset({OrderStatus.FILLED, OrderStatus.REFUSED, OrderStatus.UNKNOWN}),
     OrderStatus.UNKNOWN: frozenset({OrderStatus.FILLED, OrderStatus.REFUSED}),
     OrderStatus.FILLED: frozenset(),
-    OrderStatus.REFUSED: frozenset(),
+    OrderStatus.REFUSED: frozenset({OrderStatus.FILLED}),
     OrderStatus.DECLINED: frozenset(),
     OrderStatus.EXPIRED: frozenset(),
 }
-"""Every step that an order may take. A status with no step is final."""
+"""Every step that an order may take. A status with no step is final; REFUSED is final too, unless the exchange shows a trade of it."""
 
 UNDER_WAY: Final = frozenset({OrderStatus.CLAIMED, OrderStatus.SENT, OrderStatus.UNKNOWN})
 """Somebody carries it, or must settle it: its outcome is still open."""
@@ -69,6 +69,16 @@ def client_order_id(purpose: OrderPurpose, order_id: bytes) -> str:
     return f"nt-{letter}-{base64.b32encode(order_id).decode().rstrip('=').lower()}"
 
 
+def resting_order_id(letter: str, of: str) -> str:
+    """The client id of what the engine places for a request's id: "s" its stop, "t" its target, "r" its trailing stop, "x" its way out.
+
+    Args:
+        letter: One of the four.
+        of: The request's id, "nt-?-" and 26 characters.
+    """
+    return f"nt-{letter}-{of[5:]}"
+
+
 class RefusalReason(StrEnum):
     """Why an entry or a request was not carried out: the word a user can look up."""
 
@@ -90,6 +100,7 @@ class RefusalReason(StrEnum):
     BALANCE_UNKNOWN = "balance_unknown"
     BALANCE_STALE = "balance_stale"
     SIGNAL_STALE = "signal_stale"
+    FOREIGN_POSITION = "foreign_position"
     # approvals and requests
     APPROVAL_EXPIRED = "approval_expired"
     DECLINED = "declined"

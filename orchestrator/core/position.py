@@ -26,7 +26,11 @@ class PositionStatus(StrEnum):
 
 
 class CloseReason(StrEnum):
-    """Why a position was closed. TARGET, STOP, TRAILING and LIQUIDATION are triggers; the others somebody's wish."""
+    """Why a position was closed. TARGET, STOP, TRAILING and LIQUIDATION are triggers; MANUAL and PANIC somebody's wish here.
+
+    UNPROTECTED: its stop was not confirmed in time, so it was given up. ADL: the exchange closed it against a bankrupt other side.
+    EXTERNAL: by an order that is not ours, at the exchange.
+    """
 
     MANUAL = "MANUAL"
     STOP = "STOP"
@@ -34,6 +38,9 @@ class CloseReason(StrEnum):
     TRAILING = "TRAILING"
     LIQUIDATION = "LIQUIDATION"
     PANIC = "PANIC"
+    UNPROTECTED = "UNPROTECTED"
+    ADL = "ADL"
+    EXTERNAL = "EXTERNAL"
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +49,8 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     `size` is what is left in base asset, `opened_size` what the entry filled. `margin` is what the user put up for what is left,
     `isolated_margin` the same with funding settled against it. `fees` (positive when paid, liquidation fee included), `funding`
     (signed) and `realized_pnl` (gross) are running sums in USDT; `pnl` is net and known when nothing is left. Bars are judged from
-    `judged_until`, funding is known up to `funded_until`, both market time.
+    `judged_until`, funding is known up to `funded_until`, both market time. The client ids of what rests at the exchange, and when it was
+    confirmed, are None where no exchange holds the position.
     """
 
     symbol: str
@@ -75,6 +83,10 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     judged_until: datetime
     funded_until: datetime
     unprotected_seconds: float | None = None
+    stop_order_id: str | None = None
+    target_order_id: str | None = None
+    trailing_order_id: str | None = None
+    protected_at: datetime | None = None
     opened_at: datetime
     closed_at: datetime | None = None
 
@@ -90,10 +102,13 @@ LIVE: Final = frozenset({PositionStatus.OPEN, PositionStatus.CLOSING})
 POSITION_TRANSITIONS: Final[dict[PositionStatus, frozenset[PositionStatus]]] = {
     PositionStatus.OPEN: frozenset({PositionStatus.CLOSING}),
     PositionStatus.CLOSING: frozenset({PositionStatus.OPEN, PositionStatus.CLOSED_WIN, PositionStatus.CLOSED_LOSS}),
-    PositionStatus.CLOSED_WIN: frozenset(),
-    PositionStatus.CLOSED_LOSS: frozenset(),
+    PositionStatus.CLOSED_WIN: frozenset({PositionStatus.CLOSED_LOSS}),
+    PositionStatus.CLOSED_LOSS: frozenset({PositionStatus.CLOSED_WIN}),
 }
-"""Every step that a position may take; back to OPEN after a partial close, or a close that the venue refused."""
+"""Every step that a position may take; back to OPEN after a partial close, or a close that the venue refused.
+
+A closed one only changes its name, where the exchange books funding or an insurance fee after the close.
+"""
 
 CENTS: Final = Decimal("0.00000001")
 """USDT amounts are booked to eight decimals, the exchange's own precision for income."""
@@ -103,7 +118,10 @@ PRICE_STEP: Final = Decimal("0.000000000001")
 
 
 class Trade(msgspec.Struct, frozen=True, kw_only=True):
-    """One fill as the rules see it; `opens` tells whether it adds to the position. Fee in USDT, positive when paid."""
+    """One fill as the rules see it; `opens` tells whether it adds to the position. Fee in USDT, positive when paid.
+
+    `realized_pnl` is gross, as the exchange booked it; None where it has to be reckoned.
+    """
 
     trade_id: str
     opens: bool
@@ -111,6 +129,7 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
     quantity: Decimal
     fee: Decimal
     at: datetime
+    realized_pnl: Decimal | None = None
 
 
 class Holding(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,7 +171,8 @@ def replay(side: Side, trades: Iterable[Trade]) -> Holding:
             size, opened = size + trade.quantity, opened + trade.quantity
             paid += trade.price * trade.quantity
         else:
-            realized[trade.trade_id] = booked(price_pnl(side, trade.quantity, entry, trade.price))
+            told = trade.realized_pnl
+            realized[trade.trade_id] = booked(price_pnl(side, trade.quantity, entry, trade.price) if told is None else told)
             size, closed = size - trade.quantity, closed + trade.quantity
             exit_cost += trade.price * trade.quantity
     exit_price = (exit_cost / closed).quantize(PRICE_STEP) if closed else None
@@ -205,6 +225,22 @@ def after_close[P: Position](position: P, holding: Holding, *, liquidation_fees:
         margin=whole,
         isolated_margin=ZERO,
     )
+
+
+def after_late_booking[P: Position](position: P, *, funding: Decimal = ZERO, liquidation_fee: Decimal = ZERO) -> P:
+    """The position after the exchange booked funding or an insurance fee of it, live or closed since.
+
+    Args:
+        position: As it stood before.
+        funding: What the wallet got, USDT, negative when paid.
+        liquidation_fee: Positive when paid.
+    """
+    changed = structs.replace(position, funding=position.funding + funding, fees=position.fees + liquidation_fee)
+    if position.status in LIVE:
+        isolated = position.isolated_margin + funding - liquidation_fee
+        return structs.replace(changed, isolated_margin=isolated, liquidation_price=liquidation_of(position, isolated))
+    pnl = changed.realized_pnl - changed.fees + changed.funding
+    return structs.replace(changed, pnl=pnl, status=PositionStatus.CLOSED_WIN if pnl > 0 else PositionStatus.CLOSED_LOSS)
 
 
 def after_funding[P: Position](position: P, at: datetime, amount: Decimal) -> P:

@@ -88,6 +88,9 @@ from orchestrator.ports.records import (
     FillRecord as FillRecord,
 )
 from orchestrator.ports.records import (
+    ForeignRecord as ForeignRecord,
+)
+from orchestrator.ports.records import (
     FundingRecord as FundingRecord,
 )
 from orchestrator.ports.records import (
@@ -114,11 +117,17 @@ from orchestrator.ports.records import (
 from orchestrator.ports.records import (
     Trader as Trader,
 )
+from orchestrator.ports.records import (
+    TruthRecord as TruthRecord,
+)
 from orchestrator.ports.repositories import (
     Claims as Claims,
 )
 from orchestrator.ports.repositories import (
     Fills as Fills,
+)
+from orchestrator.ports.repositories import (
+    Foreign as Foreign,
 )
 from orchestrator.ports.repositories import (
     Fundings as Fundings,
@@ -149,6 +158,9 @@ from orchestrator.ports.repositories import (
 )
 from orchestrator.ports.repositories import (
     Transactions as Transactions,
+)
+from orchestrator.ports.repositories import (
+    Truths as Truths,
 )
 from orchestrator.ports.repositories import (
     UnitOfWork as UnitOfWork,

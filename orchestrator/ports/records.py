@@ -13,7 +13,7 @@ from orchestrator.core.position import CloseReason, Position
 from orchestrator.core.user import UserSettings
 from orchestrator.ports.desk import SymbolResult
 from shared.analysis import Instrument
-from shared.enums import Mode, Side
+from shared.enums import Mode, PositionMode, Side
 
 
 class Trader(UserSettings, frozen=True, kw_only=True):
@@ -180,6 +180,42 @@ class LedgerRecord(msgspec.Struct, frozen=True, kw_only=True):
     balance_after: Decimal
     source: str
     position_id: UUID | None
+
+
+class TruthRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a user's account at the exchange; field for column of `account_truths`.
+
+    `begun_at`, `known_until` and `look_back_to` are market time: nothing before `begun_at` is asked for, everything up to `known_until` is
+    booked, and `look_back_to` is how far back the next question must reach where something was not explained. `wallet` is the exchange's,
+    `difference` what the ledger lacks to it, since `differs_since`. `heard_at`, `differs_since` and `alarmed_at` are wall time.
+    """
+
+    user_id: UUID
+    begun_at: datetime
+    known_until: datetime
+    look_back_to: datetime | None = None
+    heard_at: datetime
+    wallet: Decimal
+    free: Decimal
+    position_mode: PositionMode
+    opened: bool
+    difference: Decimal = Decimal(0)
+    differs_since: datetime | None = None
+    alarmed_at: datetime | None = None
+
+
+class ForeignRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A position or an order at the exchange that is not ours; field for column of `foreign_holdings`.
+
+    `name` is the order's client id, or "position". `first_seen_at` is wall time.
+    """
+
+    user_id: UUID
+    symbol: str
+    name: str
+    side: str
+    quantity: Decimal
+    first_seen_at: datetime
 
 
 class ReceiptRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from orchestrator.core.order import OrderStatus
 from orchestrator.ports.records import (
     ClaimRecord,
     FillRecord,
+    ForeignRecord,
     FundingRecord,
     LedgerRecord,
     OrderRecord,
@@ -20,6 +21,7 @@ from orchestrator.ports.records import (
     ScanRecord,
     SignalRecord,
     Trader,
+    TruthRecord,
 )
 from shared.enums import Mode
 
@@ -37,6 +39,14 @@ class Traders(Protocol):
 
     async def set_paper_balance(self, user_id: UUID, balance: Decimal) -> None:
         """The paper wallet, always in the transaction that books the ledger entry."""
+        ...
+
+    async def set_real_balance(self, user_id: UUID, balance: Decimal, at: datetime) -> None:
+        """The wallet at the exchange as heard at a wall moment; an older hearing than the one kept changes nothing."""
+        ...
+
+    async def with_real(self) -> list[UUID]:
+        """Users in mode REAL, or with a live REAL position or order that is not dry."""
         ...
 
     async def switch_auto_trade_off(self, user_id: UUID, at: datetime) -> bool:
@@ -136,6 +146,10 @@ class Orders(Protocol):
         """CLAIMED, SENT or UNKNOWN and carried_until <= carried_before (wall) or null, oldest first."""
         ...
 
+    async def named(self, user_id: UUID, client_order_id: str) -> OrderRecord | None:
+        """A user's by its client id."""
+        ...
+
     async def live_of_user(self, user_id: UUID) -> list[OrderRecord]:
         """A user's orders that are AWAITING_APPROVAL, CLAIMED, SENT or UNKNOWN, both purposes, oldest first."""
         ...
@@ -158,6 +172,10 @@ class Positions(Protocol):
 
     async def live_of_user(self, user_id: UUID, mode: Mode | None = None) -> list[PositionRecord]:
         """A user's OPEN and CLOSING ones, oldest first."""
+        ...
+
+    async def real_since(self, user_id: UUID, symbol: str, since: datetime) -> list[PositionRecord]:
+        """A user's at the exchange (REAL, not dry) in a symbol that are live, or were closed at or after `since`; oldest first."""
         ...
 
     async def open_everywhere(self) -> list[PositionRecord]:
@@ -199,8 +217,16 @@ class Ledger(Protocol):
         """The sum of all amounts: the balance."""
         ...
 
+    async def at_exchange(self, user_id: UUID) -> Decimal:
+        """The sum of the REAL amounts without those of dry positions: what the exchange's wallet should hold."""
+        ...
+
+    async def known(self, user_id: UUID, mode: Mode, sources: Collection[str]) -> set[str]:
+        """Those of the sources that are booked."""
+        ...
+
     async def net_since(self, user_id: UUID, mode: Mode, since: datetime) -> Decimal:
-        """The sum of all amounts at or after `since` without deposits: what was won or lost."""
+        """The sum of all amounts at or after `since` that are results (not of NO_RESULT): what was won or lost."""
         ...
 
     async def lowest_since(self, user_id: UUID, mode: Mode, since: datetime) -> Decimal:
@@ -213,6 +239,30 @@ class Fundings(Protocol):
 
     async def add(self, payment: FundingRecord) -> bool:
         """Keep one; False, and the transaction goes on, when that position and moment have one."""
+        ...
+
+
+class Truths(Protocol):
+    """What is known of accounts at the exchange; written under the user's row."""
+
+    async def get(self, user_id: UUID) -> TruthRecord | None:
+        """One user's; None before the first truth."""
+        ...
+
+    async def save(self, truth: TruthRecord) -> None:
+        """Keep it in place of the one before."""
+        ...
+
+
+class Foreign(Protocol):
+    """Positions and orders at the exchange that are not ours."""
+
+    async def of_user(self, user_id: UUID) -> list[ForeignRecord]:
+        """All of a user."""
+        ...
+
+    async def replace(self, user_id: UUID, holdings: Sequence[ForeignRecord]) -> None:
+        """Exactly these from now on."""
         ...
 
 
@@ -257,6 +307,8 @@ class UnitOfWork(Protocol):
     fills: Fills
     ledger: Ledger
     fundings: Fundings
+    truths: Truths
+    foreign: Foreign
     receipts: Receipts
 
     async def __aenter__(self) -> Self: ...

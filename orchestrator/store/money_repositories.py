@@ -1,5 +1,6 @@
 """Wallets' rows: users under their lock, ledger, funding payments, receipts of panics."""
 
+from collections.abc import Collection
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -7,7 +8,8 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from orchestrator.core.ledger import EntryKind
+from orchestrator.core.ledger import NO_RESULT
+from orchestrator.core.order import LIVE
 from orchestrator.ports import FundingRecord, LedgerRecord, ReceiptRecord, Trader
 from orchestrator.store.records import as_row, columns_of, insert, insert_once, select_all, select_one, stripped
 from orchestrator.store.tables import Base
@@ -16,11 +18,23 @@ from shared.enums import Mode
 USERS = Base.metadata.tables["users"]
 HISTORY = Base.metadata.tables["settings_history"]
 LEDGER = Base.metadata.tables["ledger_entries"]
+POSITIONS = Base.metadata.tables["positions"]
+ORDERS = Base.metadata.tables["orders"]
 FUNDINGS = Base.metadata.tables["funding_payments"]
 RECEIPTS = Base.metadata.tables["panic_receipts"]
 
 _TRADER = columns_of(USERS, Trader)
 _RECEIPT = columns_of(RECEIPTS, ReceiptRecord)
+_NO_RESULT = sorted(kind.value for kind in NO_RESULT)
+_WITH_REAL = sa.union(
+    sa.select(USERS.c.id).where(USERS.c.mode == Mode.REAL.value),
+    sa.select(POSITIONS.c.user_id).where(
+        POSITIONS.c.mode == Mode.REAL.value, ~POSITIONS.c.dry_run, POSITIONS.c.status.in_(["OPEN", "CLOSING"])
+    ),
+    sa.select(ORDERS.c.user_id).where(
+        ORDERS.c.mode == Mode.REAL.value, ~ORDERS.c.dry_run, ORDERS.c.status.in_(sorted(status.value for status in LIVE))
+    ),
+)
 _SUM = sa.func.coalesce(sa.func.sum(LEDGER.c.amount), Decimal(0))
 
 
@@ -45,6 +59,16 @@ class TraderRepository:
     async def set_paper_balance(self, user_id: UUID, balance: Decimal) -> None:
         """The paper wallet."""
         await self._connection.execute(sa.update(USERS).where(USERS.c.id == user_id).values(paper_balance=balance))
+
+    async def set_real_balance(self, user_id: UUID, balance: Decimal, at: datetime) -> None:
+        """The wallet at the exchange; an older hearing than the one kept changes nothing."""
+        newer = sa.or_(USERS.c.real_balance_at.is_(None), USERS.c.real_balance_at < at)
+        statement = sa.update(USERS).where(USERS.c.id == user_id, newer)
+        await self._connection.execute(statement.values(real_balance_cache=balance, real_balance_at=at))
+
+    async def with_real(self) -> list[UUID]:
+        """Users in mode REAL, or with something of theirs at the exchange."""
+        return list((await self._connection.execute(_WITH_REAL)).scalars())
 
     async def switch_auto_trade_off(self, user_id: UUID, at: datetime) -> bool:
         """Off, with a new settings_version and a row in settings_history; False when it was off already."""
@@ -77,13 +101,23 @@ class LedgerRepository:
         """The sum of all amounts: the balance."""
         return await self._sum(LEDGER.c.user_id == user_id, LEDGER.c.mode == mode.value)
 
+    async def at_exchange(self, user_id: UUID) -> Decimal:
+        """The sum of the REAL amounts without those of dry positions."""
+        dry = sa.select(POSITIONS.c.id).where(POSITIONS.c.id == LEDGER.c.position_id, POSITIONS.c.dry_run).exists()
+        return await self._sum(LEDGER.c.user_id == user_id, LEDGER.c.mode == Mode.REAL.value, ~dry)
+
+    async def known(self, user_id: UUID, mode: Mode, sources: Collection[str]) -> set[str]:
+        """Those of the sources that are booked."""
+        where = (LEDGER.c.user_id == user_id, LEDGER.c.mode == mode.value, LEDGER.c.source.in_(list(sources)))
+        return set((await self._connection.execute(sa.select(LEDGER.c.source).where(*where))).scalars()) if sources else set()
+
     async def net_since(self, user_id: UUID, mode: Mode, since: datetime) -> Decimal:
-        """The sum of all amounts at or after `since` without deposits."""
+        """The sum of all amounts at or after `since` that are results."""
         return await self._sum(
             LEDGER.c.user_id == user_id,
             LEDGER.c.mode == mode.value,
             LEDGER.c.at >= since,
-            LEDGER.c.kind != EntryKind.DEPOSIT.value,
+            LEDGER.c.kind.not_in(_NO_RESULT),
         )
 
     async def lowest_since(self, user_id: UUID, mode: Mode, since: datetime) -> Decimal:
@@ -94,7 +128,7 @@ class LedgerRepository:
                 LEDGER.c.user_id == user_id,
                 LEDGER.c.mode == mode.value,
                 LEDGER.c.at >= since,
-                LEDGER.c.kind != EntryKind.DEPOSIT.value,
+                LEDGER.c.kind.not_in(_NO_RESULT),
             )
             .subquery()
         )

@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import Select, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.core.ledger import NO_RESULT
 from orchestrator.ports import (
     Account,
     AdminUserRow,
@@ -47,6 +48,7 @@ from orchestrator.store.tables import (
 
 LIVE = ("OPEN", "CLOSING")
 CLOSED = ("CLOSED_WIN", "CLOSED_LOSS")
+NO_RESULT_KINDS = sorted(kind.value for kind in NO_RESULT)
 ZERO = Decimal(0)
 
 
@@ -149,7 +151,7 @@ class SqlReads:
                 LedgerEntry.user_id == user_id,
                 LedgerEntry.mode == mode,
                 LedgerEntry.at >= day_start,
-                LedgerEntry.kind != "DEPOSIT",
+                LedgerEntry.kind.not_in(NO_RESULT_KINDS),
             )
             .subquery()
         )

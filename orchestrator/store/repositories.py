@@ -98,6 +98,11 @@ class OrderRepository:
         statement = sa.select(*_ORDER).where(ORDERS.c.status.in_(_ORDERS_UNDER_WAY), nobody)
         return await select_all(self._connection, statement.order_by(ORDERS.c.created_at).limit(limit), OrderRecord)
 
+    async def named(self, user_id: UUID, client_order_id: str) -> OrderRecord | None:
+        """A user's by its client id."""
+        statement = sa.select(*_ORDER).where(ORDERS.c.user_id == user_id, ORDERS.c.client_order_id == client_order_id)
+        return await select_one(self._connection, statement, OrderRecord)
+
     async def live_of_user(self, user_id: UUID) -> list[OrderRecord]:
         """A user's orders that are not final, oldest first."""
         statement = sa.select(*_ORDER).where(ORDERS.c.user_id == user_id, ORDERS.c.status.in_(_LIVE_ORDERS))
@@ -134,6 +139,13 @@ class PositionRepository:
         statement = sa.select(*_POSITION).where(POSITIONS.c.user_id == user_id, POSITIONS.c.status.in_(_LIVE_POSITIONS))
         if mode is not None:
             statement = statement.where(POSITIONS.c.mode == mode.value)
+        return await select_all(self._connection, statement.order_by(POSITIONS.c.opened_at), PositionRecord)
+
+    async def real_since(self, user_id: UUID, symbol: str, since: datetime) -> list[PositionRecord]:
+        """A user's at the exchange in a symbol that are live, or were closed at or after `since`."""
+        theirs = sa.and_(POSITIONS.c.user_id == user_id, POSITIONS.c.symbol == symbol, POSITIONS.c.mode == Mode.REAL.value)
+        lately = sa.or_(POSITIONS.c.status.in_(_LIVE_POSITIONS), POSITIONS.c.closed_at >= since)
+        statement = sa.select(*_POSITION).where(theirs, ~POSITIONS.c.dry_run, lately)
         return await select_all(self._connection, statement.order_by(POSITIONS.c.opened_at), PositionRecord)
 
     async def open_everywhere(self) -> list[PositionRecord]:

@@ -200,10 +200,11 @@ class Order(Base):
             "orders_unsettled", "status", postgresql_where=text("status IN ('AWAITING_APPROVAL', 'CLAIMED', 'SENT', 'UNKNOWN')")
         ),
         Index("orders_of_user", "user_id", "created_at"),
+        UniqueConstraint("user_id", "client_order_id", name="orders_client_order_id"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    client_order_id: Mapped[str] = mapped_column(unique=True)
+    client_order_id: Mapped[str]
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     signal_id: Mapped[UUID | None] = mapped_column(ForeignKey("signals.id"), index=True)
     position_id: Mapped[UUID | None] = mapped_column(ForeignKey("positions.id"), index=True)
@@ -289,6 +290,10 @@ class Position(Base):
     judged_until: Mapped[datetime]
     funded_until: Mapped[datetime]
     unprotected_seconds: Mapped[float | None]
+    stop_order_id: Mapped[str | None]
+    target_order_id: Mapped[str | None]
+    trailing_order_id: Mapped[str | None]
+    protected_at: Mapped[datetime | None]
     opened_at: Mapped[datetime]
     closed_at: Mapped[datetime | None]
     version: Mapped[int] = mapped_column(server_default="1")
@@ -338,7 +343,9 @@ class LedgerEntry(Base):
     __tablename__ = "ledger_entries"
     __table_args__ = (
         UniqueConstraint("user_id", "mode", "source", name="ledger_once"),
-        CheckConstraint("kind IN ('DEPOSIT', 'REALIZED_PNL', 'FEE', 'FUNDING', 'LIQUIDATION_FEE')", name="ledger_kind"),
+        CheckConstraint(
+            "kind IN ('DEPOSIT', 'REALIZED_PNL', 'FEE', 'FUNDING', 'LIQUIDATION_FEE', 'TRANSFER', 'EXTERNAL')", name="ledger_kind"
+        ),
         Index("ledger_of_user", "user_id", "mode", "id"),
     )
 
@@ -351,6 +358,39 @@ class LedgerEntry(Base):
     balance_after: Mapped[Decimal]
     source: Mapped[str]
     position_id: Mapped[UUID | None] = mapped_column(ForeignKey("positions.id"), index=True)
+
+
+class AccountTruth(Base):
+    """What is known of a user's account at the exchange: up to when everything is booked, its wallet, and what the ledger lacks to it."""
+
+    __tablename__ = "account_truths"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    begun_at: Mapped[datetime]
+    known_until: Mapped[datetime]
+    look_back_to: Mapped[datetime | None]
+    heard_at: Mapped[datetime]
+    wallet: Mapped[Decimal]
+    free: Mapped[Decimal]
+    position_mode: Mapped[str]
+    opened: Mapped[bool]
+    difference: Mapped[Decimal]
+    differs_since: Mapped[datetime | None]
+    alarmed_at: Mapped[datetime | None]
+
+
+class ForeignHolding(Base):
+    """A position or an order at the exchange that is not ours: it is shown, nothing of ours enters its symbol, nobody touches it."""
+
+    __tablename__ = "foreign_holdings"
+    __table_args__ = (PrimaryKeyConstraint("user_id", "symbol", "name"),)
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    symbol: Mapped[str]
+    name: Mapped[str]
+    side: Mapped[str]
+    quantity: Mapped[Decimal] = mapped_column(QUANTITY)
+    first_seen_at: Mapped[datetime]
 
 
 class PanicReceipt(Base):

@@ -16,6 +16,7 @@ from orchestrator.errors import Conflict, OrchestratorError, StoreUnavailable
 from orchestrator.ports import (
     Claims,
     Fills,
+    Foreign,
     Fundings,
     Ledger,
     Orders,
@@ -25,11 +26,13 @@ from orchestrator.ports import (
     Scans,
     Signals,
     Traders,
+    Truths,
 )
 from orchestrator.store.database import Database
 from orchestrator.store.money_repositories import FundingRepository, LedgerRepository, ReceiptRepository, TraderRepository
 from orchestrator.store.repositories import ClaimRepository, FillRepository, OrderRepository, PositionRepository
 from orchestrator.store.signal_repositories import RefusalRepository, ScanRepository, SignalRepository
+from orchestrator.store.truth_repositories import ForeignRepository, TruthRepository
 
 _IN_EACH_OTHERS_WAY: Final = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 _SILENCE: Final = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError)
@@ -48,6 +51,8 @@ class SqlUnitOfWork:
     fills: Fills
     ledger: Ledger
     fundings: Fundings
+    truths: Truths
+    foreign: Foreign
     receipts: Receipts
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -70,6 +75,8 @@ class SqlUnitOfWork:
         self.fills = FillRepository(connection)
         self.ledger = LedgerRepository(connection)
         self.fundings = FundingRepository(connection)
+        self.truths = TruthRepository(connection)
+        self.foreign = ForeignRepository(connection)
         self.receipts = ReceiptRepository(connection)
         return self
 

@@ -15,6 +15,9 @@ _CLOSED_BY = {
     CloseReason.LIQUIDATION: "by liquidation",
     CloseReason.PANIC: "by panic",
     CloseReason.MANUAL: "by you",
+    CloseReason.UNPROTECTED: "at once, because its stop was not confirmed",
+    CloseReason.ADL: "by the exchange's auto-deleveraging",
+    CloseReason.EXTERNAL: "at the exchange",
 }
 
 

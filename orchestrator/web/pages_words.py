@@ -30,6 +30,7 @@ REFUSALS: Final = {
     "bad_quantity": "that quantity cannot be closed",
     "bad_price": "that price cannot be used",
     "stopped": "trading was stopped",
+    "foreign_position": "something that is not ours is open in this symbol",
     "venue_refused": "the exchange refused the order",
     "engine_unavailable": "the engine did not answer",
     "outcome_unknown": "the exchange has not answered; treated as open",
@@ -42,6 +43,9 @@ CLOSE_REASONS: Final = {
     "TRAILING": "trailing stop reached",
     "LIQUIDATION": "liquidated",
     "PANIC": "closed by STOP",
+    "UNPROTECTED": "closed at once, its stop was not confirmed",
+    "ADL": "closed by the exchange (auto-deleveraging)",
+    "EXTERNAL": "closed at the exchange",
 }
 
 ACRONYMS: Final = {part: part.upper() for part in ("adx", "atr", "ema", "macd", "roc", "rsi", "usd")}
@@ -52,6 +56,8 @@ LEDGER_KINDS: Final = {
     "FEE": "Fee",
     "FUNDING": "Funding",
     "LIQUIDATION_FEE": "Liquidation fee",
+    "TRANSFER": "Transfer",
+    "EXTERNAL": "Not by NeuroTrade",
 }
 
 STATUSES: Final = {

@@ -14,9 +14,13 @@ def test_every_status_has_its_row_in_the_table() -> None:
 
 
 def test_what_is_not_live_never_changes_again() -> None:
-    final = set(OrderStatus) - LIVE
+    final = set(OrderStatus) - LIVE - {OrderStatus.REFUSED}
     assert all(not ORDER_TRANSITIONS[status] for status in final)
     assert not any(may_become(status, other) for status in final for other in OrderStatus)
+
+
+def test_a_refused_order_is_final_unless_the_exchange_shows_a_trade_of_it() -> None:
+    assert ORDER_TRANSITIONS[OrderStatus.REFUSED] == {OrderStatus.FILLED}
 
 
 @pytest.mark.parametrize(
