@@ -100,12 +100,13 @@ LIVE: Final = frozenset({PositionStatus.OPEN, PositionStatus.CLOSING})
 """Something is held, or may be."""
 
 POSITION_TRANSITIONS: Final[dict[PositionStatus, frozenset[PositionStatus]]] = {
-    PositionStatus.OPEN: frozenset({PositionStatus.CLOSING}),
+    PositionStatus.OPEN: frozenset({PositionStatus.CLOSING, PositionStatus.CLOSED_WIN, PositionStatus.CLOSED_LOSS}),
     PositionStatus.CLOSING: frozenset({PositionStatus.OPEN, PositionStatus.CLOSED_WIN, PositionStatus.CLOSED_LOSS}),
     PositionStatus.CLOSED_WIN: frozenset({PositionStatus.CLOSED_LOSS}),
     PositionStatus.CLOSED_LOSS: frozenset({PositionStatus.CLOSED_WIN}),
 }
-"""Every step that a position may take; back to OPEN after a partial close, or a close that the venue refused.
+"""Every step that a position may take; back to OPEN after a partial close, or a close that the venue refused; from OPEN straight to closed
+where the exchange did it.
 
 A closed one only changes its name, where the exchange books funding or an insurance fee after the close.
 """

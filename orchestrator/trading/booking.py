@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from msgspec import structs
 
 from orchestrator.core.answer import trades_of
 from orchestrator.core.barriers import Payment
 from orchestrator.core.ledger import Entry, entries_of_fill, entry_of_funding
-from orchestrator.core.order import UNDER_WAY, OrderStatus
+from orchestrator.core.order import UNDER_WAY, OrderPurpose, OrderStatus
 from orchestrator.core.position import (
     LIVE,
     CloseReason,
@@ -37,7 +37,7 @@ from orchestrator.ports import (
     UnitOfWork,
 )
 from shared.enums import Mode
-from shared.execution import ExecutionReport, Fill
+from shared.execution import ExecutionReport, Fill, Protection
 from shared.margin import ZERO, bracket_for
 
 
@@ -69,7 +69,15 @@ async def book_wallet(unit: UnitOfWork, trader: Trader, mode: Mode, entries: Seq
 
 
 async def book_entry(
-    unit: UnitOfWork, trader: Trader, order_id: UUID, report: ExecutionReport, position_id: UUID, now: datetime, **also: Any
+    unit: UnitOfWork,
+    trader: Trader,
+    order_id: UUID,
+    report: ExecutionReport,
+    position_id: UUID,
+    now: datetime,
+    *,
+    proven: bool = False,
+    **also: Any,
 ) -> PositionRecord | None:
     """Opens the position that a filled entry made; None when the order was settled already.
 
@@ -80,25 +88,31 @@ async def book_entry(
         report: FILLED, with at least one fill, and an answer to this order.
         position_id: A new id.
         now: Market time.
+        proven: The exchange shows its trades: it opens although it was given up, and the caller has claimed its symbol anew.
         also: More fields of the order to set.
+
+    Where the engine gave the entry up because its stop was not confirmed, that close is booked with it.
 
     Raises:
         Conflict: The order's row moved although the trader's row is held.
     """
     order = await unit.orders.get(order_id)
-    if order is None or order.status not in UNDER_WAY:
+    if order is None or not (order.status in UNDER_WAY or (proven and order.status is OrderStatus.REFUSED)):
         return None
     position = await _opened(unit, order, report, position_id)
     await unit.positions.add(position)
     entries: list[Entry] = []
     for fill in trades_of(report):
-        if await unit.fills.add(_fill_record(order, fill, position.id, opens=True)):
+        realized = fill.realized_pnl or ZERO
+        if await unit.fills.add(_fill_record(order, fill, position.id, opens=True, realized=realized)):
             entries += entries_of_fill(
-                order.client_order_id, fill.trade_id, fill.at, realized_pnl=ZERO, fee=fill.fee, liquidation_fee=ZERO
+                _origin(position, order), fill.trade_id, fill.at, realized_pnl=realized, fee=fill.fee, liquidation_fee=ZERO
             )
-    await book_wallet(unit, trader, order.mode, entries, position.id)
+    trader = await book_wallet(unit, trader, order.mode, entries, position.id)
     await _advance(unit, order, OrderStatus.FILLED, position_id=position.id, quantity=position.size, settled_at=now, **also)
-    return position
+    if not report.closing_fills:
+        return position
+    return await book_exit(unit, trader, position, report.closing_order_id, report.closing_fills, CloseReason.UNPROTECTED, now)
 
 
 async def book_close(
@@ -118,37 +132,55 @@ async def book_close(
     position = await unit.positions.get(order.position_id)
     if position is None or position.status not in LIVE:
         return None
-    before, fills = await unit.fills.of_position(position.id), trades_of(report)
-    holding = replay(position.side, [*map(_trade, before), *(_wire_trade(fill) for fill in fills)])
-    if holding.size < 0:
-        raise Conflict(f"order {order.client_order_id} would close more of {order.symbol} than there is")
-    entries: list[Entry] = []
-    for number, fill in enumerate(fills, start=1):
-        liquidation_fee = booked(report.liquidation_fee) if number == len(fills) else ZERO
-        realized = holding.realized[fill.trade_id]
-        record = _fill_record(order, fill, position.id, opens=False, realized=realized, liquidation_fee=liquidation_fee)
-        if await unit.fills.add(record):
-            entries += entries_of_fill(
-                order.client_order_id,
-                fill.trade_id,
-                fill.at,
-                realized_pnl=realized,
-                fee=fill.fee,
-                liquidation_fee=liquidation_fee,
-            )
-    await book_wallet(unit, trader, order.mode, entries, position.id)
-    after = after_close(
-        position,
-        holding,
-        liquidation_fees=sum((fill.liquidation_fee for fill in before), ZERO) + report.liquidation_fee,
-        reason=_reason(order, report),
-        at=max(fill.at for fill in fills),
+    after = await _reduced(
+        unit, trader, order, position, trades_of(report), _reason(order, report), liquidation_fee=report.liquidation_fee
     )
-    changed = await change_position(unit, position, after)
+    changed = await change_position(unit, position, with_protection(after, report.protection))
     if changed.status not in LIVE:
         await unit.claims.release(trader.id, position.symbol, position.mode)
     await _advance(unit, order, OrderStatus.FILLED, quantity=report.filled_quantity, settled_at=now)
     return changed, report.filled_quantity
+
+
+async def book_exit(
+    unit: UnitOfWork,
+    trader: Trader,
+    position: PositionRecord,
+    client_order_id: str,
+    fills: Sequence[Fill],
+    reason: CloseReason,
+    now: datetime,
+) -> PositionRecord:
+    """Reduces or closes a position by an order of the exchange that nobody here sent as a close: a stop, a target, a liquidation, a hand.
+
+    The order is adopted as a row of its own, the same one for the same id; trades that are booked already count once. A close of ours that
+    is under way stays so.
+
+    Args:
+        unit: Holding the trader's row.
+        trader: The locked row.
+        position: Live, as committed or as this transaction left it.
+        client_order_id: Of the exchange's order.
+        fills: At least one, together at most what is left.
+        reason: Why it was closed.
+        now: Market time.
+
+    Raises:
+        Conflict: A row moved although the trader's row is held.
+    """
+    order = await unit.orders.named(trader.id, client_order_id)
+    if order is None:
+        order = _adopted(position, client_order_id, fills, reason, now)
+        await unit.orders.add(order)
+    elif order.status is not OrderStatus.FILLED:
+        order = await _advance(unit, order, OrderStatus.FILLED, settled_at=now, position_id=position.id)
+    after = await _reduced(unit, trader, order, position, fills, reason)
+    if after.status is PositionStatus.OPEN:
+        after = structs.replace(after, status=position.status, close_reason=position.close_reason)
+    changed = await change_position(unit, position, after)
+    if changed.status not in LIVE:
+        await unit.claims.release(trader.id, position.symbol, position.mode)
+    return changed
 
 
 async def book_funding(unit: UnitOfWork, trader: Trader, position: PositionRecord, payments: Sequence[Payment]) -> Trader:
@@ -170,6 +202,21 @@ async def book_funding(unit: UnitOfWork, trader: Trader, position: PositionRecor
     return await book_wallet(unit, trader, position.mode, entries, position.id)
 
 
+def with_protection(position: PositionRecord, protection: Protection | None) -> PositionRecord:
+    """The position with what rests for it at the exchange; unchanged where none is told, or none rests there."""
+    if protection is None or not protection.stop_order_id:
+        return position
+    return structs.replace(
+        position,
+        stop_loss=protection.stop_loss,
+        take_profit=protection.take_profit or position.take_profit,
+        stop_order_id=protection.stop_order_id,
+        target_order_id=protection.target_order_id or None,
+        trailing_order_id=protection.trailing_order_id or None,
+        protected_at=protection.confirmed_at,
+    )
+
+
 async def change_position(unit: UnitOfWork, before: PositionRecord, after: PositionRecord) -> PositionRecord:
     """Writes what differs, by compare-and-set.
 
@@ -185,6 +232,70 @@ async def change_position(unit: UnitOfWork, before: PositionRecord, after: Posit
     if changed is None:
         raise Conflict(f"position {before.id} moved under a compare-and-set")
     return changed
+
+
+async def _reduced(
+    unit: UnitOfWork,
+    trader: Trader,
+    order: OrderRecord,
+    position: PositionRecord,
+    fills: Sequence[Fill],
+    reason: CloseReason,
+    *,
+    liquidation_fee: Decimal = ZERO,
+) -> PositionRecord:
+    """Books closing fills and what they did to the wallet; the position after them, not yet written."""
+    before = await unit.fills.of_position(position.id)
+    holding = replay(position.side, [*(_trade(fill, position) for fill in before), *(_wire_trade(fill) for fill in fills)])
+    if holding.size < 0:
+        raise Conflict(f"order {order.client_order_id} would close more of {order.symbol} than there is")
+    entries: list[Entry] = []
+    for number, fill in enumerate(fills, start=1):
+        fee = booked(liquidation_fee) if number == len(fills) else ZERO
+        realized = holding.realized[fill.trade_id]
+        if await unit.fills.add(_fill_record(order, fill, position.id, opens=False, realized=realized, liquidation_fee=fee)):
+            entries += entries_of_fill(
+                _origin(position, order), fill.trade_id, fill.at, realized_pnl=realized, fee=fill.fee, liquidation_fee=fee
+            )
+    await book_wallet(unit, trader, order.mode, entries, position.id)
+    return after_close(
+        position,
+        holding,
+        liquidation_fees=position.fees - sum((fill.fee for fill in before), ZERO) + liquidation_fee,
+        reason=reason,
+        at=max(fill.at for fill in fills),
+    )
+
+
+def _adopted(
+    position: PositionRecord, client_order_id: str, fills: Sequence[Fill], reason: CloseReason, now: datetime
+) -> OrderRecord:
+    return OrderRecord(
+        id=uuid5(position.user_id, client_order_id),
+        client_order_id=client_order_id,
+        user_id=position.user_id,
+        signal_id=position.signal_id,
+        position_id=position.id,
+        purpose=OrderPurpose.CLOSE,
+        status=OrderStatus.FILLED,
+        symbol=position.symbol,
+        side=position.side,
+        mode=position.mode,
+        dry_run=position.dry_run,
+        margin=position.margin,
+        notional=position.size * position.entry_price,
+        leverage=position.leverage,
+        quantity=sum((fill.quantity for fill in fills), ZERO),
+        close_reason=reason,
+        trace_id=uuid5(position.id, client_order_id).hex,
+        created_at=now,
+        settled_at=now,
+    )
+
+
+def _origin(position: PositionRecord, order: OrderRecord) -> str:
+    """What a trade id is unique in: at the exchange its symbol, so that the income row of the same trade is the same entry."""
+    return order.client_order_id if position.simulated else position.symbol
 
 
 async def _advance(unit: UnitOfWork, order: OrderRecord, status: OrderStatus, **changes: Any) -> OrderRecord:
@@ -234,7 +345,8 @@ async def _opened(unit: UnitOfWork, order: OrderRecord, report: ExecutionReport,
         unprotected_seconds=report.unprotected_seconds,
         opened_at=at,
     )
-    return structs.replace(position, liquidation_price=liquidation_of(position, margin))
+    position = structs.replace(position, liquidation_price=liquidation_of(position, margin))
+    return with_protection(position, protection)
 
 
 def _reason(order: OrderRecord, report: ExecutionReport) -> CloseReason:
@@ -264,9 +376,25 @@ def _fill_record(
     )
 
 
-def _trade(fill: FillRecord) -> Trade:
-    return Trade(trade_id=fill.trade_id, opens=fill.opens, price=fill.price, quantity=fill.quantity, fee=fill.fee, at=fill.at)
+def _trade(fill: FillRecord, position: PositionRecord) -> Trade:
+    return Trade(
+        trade_id=fill.trade_id,
+        opens=fill.opens,
+        price=fill.price,
+        quantity=fill.quantity,
+        fee=fill.fee,
+        at=fill.at,
+        realized_pnl=None if position.simulated else fill.realized_pnl,
+    )
 
 
 def _wire_trade(fill: Fill, *, opens: bool = False) -> Trade:
-    return Trade(trade_id=fill.trade_id, opens=opens, price=fill.price, quantity=fill.quantity, fee=fill.fee, at=fill.at)
+    return Trade(
+        trade_id=fill.trade_id,
+        opens=opens,
+        price=fill.price,
+        quantity=fill.quantity,
+        fee=fill.fee,
+        at=fill.at,
+        realized_pnl=fill.realized_pnl,
+    )
