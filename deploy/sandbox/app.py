@@ -23,7 +23,7 @@ def build(exchange: Exchange, pace: Pace | None = None) -> web.Application:
     """The application with every door."""
     app = web.Application()
     streams = Streams(exchange, pace or Pace())
-    exchange.told = streams.users.speak
+    exchange.told, exchange.listeners = streams.users.speak, streams.users.listeners
     app.add_routes(Control(exchange).routes())
     app.add_routes(streams.routes())
     app.router.add_route("*", "/{path:.*}", Rest(exchange).handle)

@@ -40,6 +40,8 @@ class Exchange:
         self.average_in_replies = False
         """Whether replies to POST and DELETE of an order carry avgPrice, as before July 2026."""
         self.listen_keys = ListenKeys()
+        self.listeners: Callable[[str], int] = lambda key: 0  # noqa: ARG005
+        """How many sockets listen to an account; the streams set it."""
         self.told: Callable[[], None] = lambda: None
         """Sends what accounts have been told; the streams set it."""
         self.callers: dict[str, Ledger] = {}

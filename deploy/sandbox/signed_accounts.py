@@ -123,6 +123,10 @@ class AccountDoor:
         if wanted not in ("ISOLATED", "CROSSED"):
             raise out_of_range("marginType")
         set_margin_type(account, rules.symbol, isolated=wanted == "ISOLATED")
+        shown = [p for p in account.positions.values() if p.symbol == rules.symbol] or [
+            Position(symbol=rules.symbol, side="BOTH")
+        ]
+        self._trading.herald.changed(account, "MARGIN_TYPE_CHANGE", now, shown)
         return DONE
 
     def change_leverage(self, account: Account, query: Query, now: int) -> Reply:
@@ -131,6 +135,7 @@ class AccountDoor:
         if leverage is None:
             raise missing("leverage")
         set_leverage(account, rules.symbol, leverage, self._trading.marks(now))
+        self._trading.herald.leverage_changed(account, rules.symbol, now)
         config = replies.symbol_config(account, rules.symbol)
         return {name: config[name] for name in ("symbol", "leverage", "maxNotionalValue")}
 

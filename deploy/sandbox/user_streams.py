@@ -29,6 +29,10 @@ class UserStreams:
         if self._exchange.listen_keys.of(text) is not None:
             self._listeners.setdefault(text, {})[listener] = kinds
 
+    def listeners(self, account_key: str) -> int:
+        """How many sockets listen to an account."""
+        return len(self._listeners.get(self._exchange.listen_keys.text_of(account_key) or "", {}))
+
     def leave(self, listener: Listener, text: str) -> None:
         """Stop listening with a key."""
         there = self._listeners.get(text, {})
