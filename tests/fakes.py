@@ -733,6 +733,8 @@ class FakeEngine:
     def _entry(self, request: EntryRequest) -> ExecutionReport:
         price = self.prices.get(request.symbol)
         if isinstance(request.account, RealAccount) and not request.account.dry_run:
+            if request.resume:
+                return self._report(request, ExecutionStatus.UNKNOWN, [])
             later = Problem(code="real_not_available", detail="real orders come later")
             return self._report(request, ExecutionStatus.REFUSED, [], refusal=later)
         if price is None:

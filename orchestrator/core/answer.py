@@ -16,6 +16,9 @@ from shared.execution import ExecutionReport, Fill, OrderSide
 NOTIONAL_TOLERANCE: Final = Decimal("1.01")
 """Of the notional asked for: the engine rounds down and lets the market drift by half a percent at most."""
 
+NOTIONAL_TOLERANCE_REAL: Final = Decimal("1.25")
+"""Of the notional asked for at the exchange: a market order takes what the book has, up to its symbol's marketTakeBound of 5 to 15 %."""
+
 HIGHEST_FEE_RATIO: Final = Decimal("0.01")
 """Of a fill's notional: twenty times the taker fee, so whatever is above is no fee."""
 
@@ -48,7 +51,13 @@ def wrong_with(asked: Asked, report: ExecutionReport) -> str | None:
         asked: The order as it was committed before the call.
         report: What the engine answered, by the call or by looking the id up.
     """
-    return _another_order(asked, report) or _absurd_numbers(report) or _too_much(asked, report) or _absurd_terms(asked, report)
+    return (
+        _another_order(asked, report)
+        or _absurd_numbers(report)
+        or _absurd_way_out(asked, report)
+        or _too_much(asked, report)
+        or _absurd_terms(asked, report)
+    )
 
 
 def _another_order(asked: Asked, report: ExecutionReport) -> str | None:
@@ -73,15 +82,39 @@ def _absurd_numbers(report: ExecutionReport) -> str | None:
         return "one trade is told in two ways"
     if not _finite([report.requested_quantity, report.filled_quantity, report.liquidation_fee]):
         return "a quantity or fee is no number"
-    for trade in trades:
-        if not _finite([trade.price, trade.quantity, trade.fee]) or trade.price <= 0 or trade.quantity <= 0:
-            return f"trade {trade.trade_id} has no price or no quantity"
-        if abs(trade.fee) > HIGHEST_FEE_RATIO * trade.price * trade.quantity or (trade.fee < 0 and not trade.maker):
-            return f"trade {trade.trade_id} has a fee of {trade.fee}"
+    wrong = _absurd_trade(trades)
+    if wrong is not None:
+        return wrong
     if report.status is not ExecutionStatus.FILLED and trades:
         return f"it is {report.status} with fills"
     total = sum((trade.quantity for trade in trades), Decimal(0))
     return None if total == report.filled_quantity else f"its fills sum up to {total}, not {report.filled_quantity}"
+
+
+def _absurd_trade(trades: Iterable[Fill]) -> str | None:
+    for trade in trades:
+        if not _finite([trade.price, trade.quantity, trade.fee, trade.realized_pnl or Decimal(0)]):
+            return f"trade {trade.trade_id} has a number that is none"
+        if trade.price <= 0 or trade.quantity <= 0:
+            return f"trade {trade.trade_id} has no price or no quantity"
+        if abs(trade.fee) > HIGHEST_FEE_RATIO * trade.price * trade.quantity or (trade.fee < 0 and not trade.maker):
+            return f"trade {trade.trade_id} has a fee of {trade.fee}"
+    return None
+
+
+def _absurd_way_out(asked: Asked, report: ExecutionReport) -> str | None:
+    """The trades that closed an entry at once: of an order of their own, and no more than was opened."""
+    if not report.closing_fills:
+        return None
+    if not asked.opens or not report.closing_order_id:
+        return "closing trades of nothing"
+    names = {trade.trade_id for trade in report.fills} | {trade.trade_id for trade in report.closing_fills}
+    if len(names) != len(report.fills) + len(report.closing_fills):
+        return "one trade is told twice"
+    closed = sum((trade.quantity for trade in report.closing_fills), Decimal(0))
+    if closed > report.filled_quantity:
+        return f"{closed} of {report.filled_quantity} were closed"
+    return _absurd_trade(report.closing_fills)
 
 
 def _too_much(asked: Asked, report: ExecutionReport) -> str | None:
@@ -91,7 +124,9 @@ def _too_much(asked: Asked, report: ExecutionReport) -> str | None:
         most = asked.quantity
         return None if most is None or report.filled_quantity <= most else f"{report.filled_quantity} of {most} were closed"
     notional = sum((trade.price * trade.quantity for trade in trades_of(report)), Decimal(0))
-    return None if notional <= asked.notional * NOTIONAL_TOLERANCE else f"{notional:.2f} of {asked.notional:.2f} USDT were bought"
+    real = asked.mode is Mode.REAL and not report.dry_run
+    most_notional = asked.notional * (NOTIONAL_TOLERANCE_REAL if real else NOTIONAL_TOLERANCE)
+    return None if notional <= most_notional else f"{notional:.2f} of {asked.notional:.2f} USDT were bought"
 
 
 def _absurd_terms(asked: Asked, report: ExecutionReport) -> str | None:

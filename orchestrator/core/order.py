@@ -65,8 +65,17 @@ def client_order_id(purpose: OrderPurpose, order_id: bytes) -> str:
         purpose: Of the order; an entry's id begins with "nt-e-", a close's with "nt-c-".
         order_id: The 16 bytes of the row's UUID.
     """
-    letter = "e" if purpose is OrderPurpose.ENTRY else "c"
-    return f"nt-{letter}-{base64.b32encode(order_id).decode().rstrip('=').lower()}"
+    return request_id("e" if purpose is OrderPurpose.ENTRY else "c", order_id)
+
+
+def request_id(letter: str, number: bytes) -> str:
+    """The client id of a request: "e" an entry, "c" a close, "p" an amendment of the protection.
+
+    Args:
+        letter: One of the three.
+        number: The 16 bytes of a UUID.
+    """
+    return f"nt-{letter}-{base64.b32encode(number).decode().rstrip('=').lower()}"
 
 
 def resting_order_id(letter: str, of: str) -> str:

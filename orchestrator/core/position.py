@@ -277,6 +277,12 @@ def break_even(position: Position) -> Decimal:
     return position.entry_price * (1 + sign * TAKER_FEE_RATIO) / (1 - sign * TAKER_FEE_RATIO)
 
 
+def activation_price(position: Position, ratio: Decimal) -> Decimal:
+    """The best price from which on a stop that trails by this ratio locks at least break-even, on the tick beyond it."""
+    sign = position.side.sign
+    return _away_from_loss(break_even(position) / (1 - sign * ratio), position)
+
+
 def trailed_stop(position: Position) -> Decimal | None:
     """The stop that trailing asks for: `trailing_ratio` behind the best price seen, or None before it would lock a gain.
 

@@ -79,6 +79,12 @@ async def panic(bus: Bus, receipt: ReceiptRecord) -> None:
     await bus.publish(receipt.user_id, "panic", data)
 
 
+async def alert(bus: Bus, user_id: UUID, say: str) -> None:
+    """Something that its user should look at now."""
+    await bus.publish(user_id, "notice", {"level": "alert", "say": say})
+    await bus.publish(user_id, "status", {})
+
+
 async def _position(bus: Bus, position: PositionRecord, change: str, say: str) -> None:
     data = {"id": str(position.id), "symbol": position.symbol, "change": change, "say": say}
     await bus.publish(position.user_id, "position", data)

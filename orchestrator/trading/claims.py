@@ -70,6 +70,11 @@ def entry_request(order: OrderRecord, trader: Trader, standing: Standing) -> dic
     return body
 
 
+def stamped(request: dict[str, object] | None, wall: datetime) -> dict[str, object] | None:
+    """A kept request with the wall time of its first sending, from which on the venue counts how long it may still arrive."""
+    return None if request is None else {**request, "sent_at": wall.isoformat()}
+
+
 def asked_by(order: OrderRecord) -> Asked:
     """What a report must answer."""
     return Asked(
@@ -109,6 +114,14 @@ def claim_of(order: OrderRecord, now: datetime) -> ClaimRecord:
         notional=order.notional,
         created_at=now,
     )
+
+
+async def foreign_in(unit: UnitOfWork, trader: Trader, symbol: str) -> Refusal | None:
+    """Something at the exchange in this symbol that is not ours: one-way mode would make one position of both."""
+    if all(holding.symbol != symbol for holding in await unit.foreign.of_user(trader.id)):
+        return None
+    detail = f"a position or an order in {symbol} that is not of NeuroTrade stands at the exchange"
+    return Refusal(reason=RefusalReason.FOREIGN_POSITION, detail=detail)
 
 
 def taken(standing: Standing, symbol: str) -> Refusal | None:

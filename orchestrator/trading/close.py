@@ -85,12 +85,17 @@ class Close:
         await change_position(unit, position, structs.replace(position, status=PositionStatus.CLOSING, close_reason=reason))
         return order
 
-    async def carry(self, order: OrderRecord) -> Closed | Refusal:
-        """The call of a SENT or UNKNOWN close and the booking of its answer."""
+    async def carry(self, order: OrderRecord, *, resume: bool = False) -> Closed | Refusal:
+        """The call of a SENT or UNKNOWN close and the booking of its answer.
+
+        With `resume` nothing new is sent: what the venue has of this id is finished. An engine that will not even look proves nothing.
+        """
         with bound_trace(order.trace_id):
             try:
-                report = await self._engine.close(msgspec.convert(order.request, CloseRequest))
+                report = await self._engine.close(structs.replace(msgspec.convert(order.request, CloseRequest), resume=resume))
             except EngineRefused as refused:
+                if resume:
+                    return await self._leave_unknown(order, f"{refused.code}: {refused.detail}")
                 detail = f"{refused.code}: {refused.detail}"
                 return await self.give_up(order, Refusal(reason=RefusalReason.VENUE_REFUSED, detail=detail))
             except EngineUnavailable as unavailable:
@@ -151,6 +156,7 @@ class Close:
             side=position.side,
             quantity=quantity if quantity is not None else position.size,
             trigger=trigger,
+            sent_at=self._clock.wall(),
         )
         return OrderRecord(
             id=order_id,

@@ -13,6 +13,7 @@ import msgspec
 
 from orchestrator.core.answer import wrong_with
 from orchestrator.core.order import OrderPurpose, OrderStatus, Refusal, RefusalReason, client_order_id
+from orchestrator.core.position import CloseReason
 from orchestrator.core.risk import OrderIntent, Plan, size_entry
 from orchestrator.errors import Conflict, EngineRefused, EngineUnavailable
 from orchestrator.log import bound_trace, logger
@@ -33,7 +34,18 @@ from orchestrator.ports import (
 from orchestrator.trading import announce
 from orchestrator.trading.accounts import Marks, Standing, standing_of
 from orchestrator.trading.booking import book_entry
-from orchestrator.trading.claims import CARRY, asked_by, claim_of, entry_request, free_entry, refusal_record, taken, was_approved
+from orchestrator.trading.claims import (
+    CARRY,
+    asked_by,
+    claim_of,
+    entry_request,
+    foreign_in,
+    free_entry,
+    refusal_record,
+    stamped,
+    taken,
+    was_approved,
+)
 from shared.enums import ExecutionStatus, Mode
 from shared.execution import EntryRequest, ExecutionReport
 from shared.wire import plain
@@ -107,8 +119,13 @@ class Enter:
                     sent = None
                     await self._end_unsent(unit, order)
                 else:
+                    wall = self._clock.wall()
                     sent = await unit.orders.advance(
-                        order, OrderStatus.SENT, sent_at=self._clock.now(), carried_until=self._clock.wall() + CARRY
+                        order,
+                        OrderStatus.SENT,
+                        sent_at=self._clock.now(),
+                        carried_until=wall + CARRY,
+                        request=stamped(order.request, wall),
                     )
                 await unit.commit()
             if sent is None:
@@ -120,11 +137,18 @@ class Enter:
         if now is not None and now.version == order.version:
             await free_entry(unit, order.id, OrderStatus.REFUSED, _stopped(order), self._clock.now())
 
-    async def send(self, order: OrderRecord, received_at: datetime | None = None) -> Entered | Refusal:
-        """The call of a SENT or UNKNOWN entry and the booking of its answer. The engine answers the same id with the same report."""
+    async def send(self, order: OrderRecord, received_at: datetime | None = None, *, resume: bool = False) -> Entered | Refusal:
+        """The call of a SENT or UNKNOWN entry and the booking of its answer. The engine answers the same id with the same report.
+
+        With `resume` nothing new is opened: what the venue has of this id is finished. An engine that will not even look proves nothing.
+        """
         try:
-            report = await self._engine.enter(msgspec.convert(order.request, EntryRequest))
+            report = await self._engine.enter(
+                msgspec.structs.replace(msgspec.convert(order.request, EntryRequest), resume=resume)
+            )
         except EngineRefused as refused:
+            if resume:
+                return await self._leave_unknown(order, f"{refused.code}: {refused.detail}")
             return await self.free(
                 order.id,
                 OrderStatus.REFUSED,
@@ -208,6 +232,8 @@ class Enter:
         )
         intent, standing = await self.judge(unit, trader, plan, marks, mode)
         held = taken(standing, signal.symbol)
+        if held is None and mode is Mode.REAL:
+            held = await foreign_in(unit, trader, signal.symbol)
         if held is not None:
             return held
         if isinstance(intent, Refusal):
@@ -289,6 +315,17 @@ class Enter:
             quantity=plain(position.size.normalize()), price=plain(position.entry_price.normalize()),
         )  # fmt: skip
         await announce.opened(self._bus, position)
+        if position.close_reason is CloseReason.UNPROTECTED:
+            await self._tell_abandoned(position)
+
+    async def _tell_abandoned(self, position: PositionRecord) -> None:
+        logger().error(
+            "an entry was closed at once: its stop was not confirmed in time",
+            user_id=str(position.user_id), position_id=str(position.id), symbol=position.symbol,
+        )  # fmt: skip
+        await announce.reduced(self._bus, position, position.opened_size)
+        say = f"{position.symbol} was closed at once, because its stop was not confirmed in time."
+        await announce.alert(self._bus, position.user_id, say)
 
 
 def _stopped(order: OrderRecord) -> Refusal:

@@ -8,16 +8,16 @@ from uuid import UUID
 
 from msgspec import structs
 
-from orchestrator.core.order import Refusal, RefusalReason
-from orchestrator.core.position import PositionStatus, trailing_armed
+from orchestrator.core.order import Refusal, RefusalReason, request_id
+from orchestrator.core.position import PositionStatus, activation_price, trailing_armed
 from orchestrator.errors import EngineRefused, EngineUnavailable
 from orchestrator.ports import Amended, Balances, Bus, Engine, Ids, PositionRecord, Trader, Transactions, UnitOfWork
 from orchestrator.trading import announce
 from orchestrator.trading.accounts import account_of
-from orchestrator.trading.booking import change_position
+from orchestrator.trading.booking import change_position, with_protection
 from orchestrator.trading.watch import Watch
 from shared.enums import ExecutionStatus
-from shared.execution import ProtectRequest
+from shared.execution import ProtectReport, ProtectRequest, RealAccount, Trailing
 from shared.margin import round_to_tick
 
 TRAILING_BOUNDS: Final = (Decimal("0.001"), Decimal("0.2"))
@@ -51,10 +51,10 @@ class Protect:
             trader = await unit.traders.lock(user_id)
             if trader is None or isinstance(position, Refusal):
                 return position if isinstance(position, Refusal) else _not_found()
-            request = await self._request(unit, trader, position, stop_loss, take_profit)
-        refusal = _unsound(position, request.stop_loss, trailing_ratio) or await self._protect(request)
-        if refusal is not None:
-            return refusal
+            request = await self._request(unit, trader, position, stop_loss, take_profit, trailing_ratio)
+        report = _unsound(position, request.stop_loss, trailing_ratio) or await self._protect(request)
+        if isinstance(report, Refusal):
+            return report
         async with self._transactions() as unit:
             await unit.traders.lock(user_id)
             now = await _open(unit, user_id, position_id)
@@ -63,7 +63,8 @@ class Protect:
             refusal = _gone_on(now, request, trailing_ratio, judged) if now.simulated else None
             if refusal is not None:
                 return refusal
-            changed = await change_position(unit, now, _amended(now, request, trailing_ratio, judged.get(now.id)))
+            amended = _amended(now, request, trailing_ratio, judged.get(now.id))
+            changed = await change_position(unit, now, with_protection(amended, report.protection if report else None))
             await unit.commit()
         await announce.stop_moved(self._bus, changed)
         return Amended(
@@ -74,30 +75,41 @@ class Protect:
         )
 
     async def _request(
-        self, unit: UnitOfWork, trader: Trader, position: PositionRecord, stop_loss: Decimal | None, take_profit: Decimal | None
+        self,
+        unit: UnitOfWork,
+        trader: Trader,
+        position: PositionRecord,
+        stop_loss: Decimal | None,
+        take_profit: Decimal | None,
+        trailing: Decimal | None,
     ) -> ProtectRequest:
+        """What the engine is asked for; what trails a position that no exchange holds, we trail ourselves."""
+        at_exchange = not position.simulated
         book = await unit.positions.live_of_user(trader.id, position.mode)
         balance = self._balances.of(trader, position.mode).balance
         return ProtectRequest(
             account=account_of(trader, position.mode, book, balance, dry_run=position.dry_run),
-            client_order_id=f"nt-a-{self._ids.new().hex[:30]}",
+            client_order_id=request_id("p", self._ids.new().bytes),
             symbol=position.symbol,
             side=position.side,
             stop_loss=None if stop_loss is None else round_to_tick(stop_loss, position.tick_size),
             take_profit=None if take_profit is None else round_to_tick(take_profit, position.tick_size),
+            trailing=_trailing(position, trailing) if at_exchange and trailing else None,
+            end_trailing=at_exchange and trailing == 0,
         )
 
-    async def _protect(self, request: ProtectRequest) -> Refusal | None:
-        if request.stop_loss is None and request.take_profit is None:
+    async def _protect(self, request: ProtectRequest) -> ProtectReport | Refusal | None:
+        asked = (request.stop_loss, request.take_profit, request.trailing)
+        if asked == (None, None, None) and not request.end_trailing:
             return None
         try:
             report = await self._engine.protect(request)
         except EngineRefused as refused:
             return Refusal(reason=RefusalReason.VENUE_REFUSED, detail=f"{refused.code}: {refused.detail}")
         except EngineUnavailable:
-            return Refusal(reason=RefusalReason.ENGINE_UNAVAILABLE, detail="the engine did not answer; nothing was changed")
+            return Refusal(reason=RefusalReason.ENGINE_UNAVAILABLE, detail=_no_answer(request))
         if report.status is ExecutionStatus.FILLED or report.protection is not None:
-            return None
+            return report
         detail = report.refusal.detail if report.refusal else "the engine refused"
         return Refusal(reason=RefusalReason.BAD_PRICE, detail=detail)
 
@@ -109,6 +121,17 @@ async def _open(unit: UnitOfWork, user_id: UUID, position_id: UUID) -> PositionR
     if position.status is not PositionStatus.OPEN:
         return Refusal(reason=RefusalReason.NOT_OPEN, detail=f"{position.symbol} is closed, or a close is under way")
     return position
+
+
+def _trailing(position: PositionRecord, ratio: Decimal) -> Trailing | None:
+    low, high = TRAILING_BOUNDS
+    return Trailing(ratio=ratio, activation_price=activation_price(position, ratio)) if low <= ratio <= high else None
+
+
+def _no_answer(request: ProtectRequest) -> str:
+    if isinstance(request.account, RealAccount) and not request.account.dry_run:
+        return "the engine did not answer; what rests at the exchange now is being read, and shown here in a moment"
+    return "the engine did not answer; nothing was changed"
 
 
 def _not_found() -> Refusal:

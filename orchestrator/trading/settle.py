@@ -2,7 +2,8 @@
 
 Runs at start and every few seconds, on any number of workers: an order is taken over by compare-and-set when its carrier's time is
 up. An unknown outcome is never settled by a guess. For PAPER and a dry run NOT_FOUND proves that nothing happened, so the same
-request may be sent again under the same id while its reason lasts; a real order is never sent again.
+request may be sent again under the same id while its reason lasts; a real order is never sent again: the engine finishes what the
+exchange has of its id, or proves that it never arrived.
 """
 
 from datetime import timedelta
@@ -62,8 +63,16 @@ class Settle:
         with bound_trace(mine.trace_id):
             if mine.status is OrderStatus.CLAIMED:
                 await self._continue(mine)
-            else:
+            elif mine.mode is Mode.PAPER or mine.dry_run:
                 await self._look_up(mine)
+            else:
+                await self._resume(mine)
+
+    async def _resume(self, order: OrderRecord) -> None:
+        if order.purpose is OrderPurpose.ENTRY:
+            await self._enter.send(order, resume=True)
+        else:
+            await self._close.carry(order, resume=True)
 
     async def _continue(self, order: OrderRecord) -> None:
         """Nothing has left yet: a young entry that is still wanted goes on, another is freed."""
@@ -84,7 +93,7 @@ class Settle:
         )
         if reply.state is OrderLookup.FILLED and reply.report is not None:
             await (self._enter if order.purpose is OrderPurpose.ENTRY else self._close).book(order, reply.report)
-        elif reply.state is OrderLookup.NOT_FOUND and (order.mode is Mode.PAPER or order.dry_run):
+        elif reply.state is OrderLookup.NOT_FOUND:
             await self._send_again_or_end(order)
         else:
             await self._wait(order)

@@ -60,7 +60,7 @@ async def test_a_real_order_whose_outcome_is_unknown_is_never_sent_again() -> No
         await world.trading.settle.run()
     (order,) = world.rows.orders.values()
     assert order.status is OrderStatus.UNKNOWN
-    assert len(world.engine.sent("enter")) == 1
+    assert [request.resume for request in world.engine.sent("enter")] == [False, True, True, True]
     assert len(world.rows.claims) == 1
 
 
