@@ -79,6 +79,12 @@ class Account(msgspec.Struct, kw_only=True):
     wallet: Decimal = ZERO
     """Isolated wallets included."""
     updated_ms: int = 0
+    revoked: bool = False
+    """Whether its key is refused."""
+    may_trade: bool = True
+    may_withdraw: bool = False
+    ip_restricted: bool = True
+    """What its key is allowed, as apiRestrictions tells it."""
     hedge: bool = False
     multi_assets: bool = False
     listening: bool = False
