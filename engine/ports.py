@@ -270,6 +270,30 @@ class Urgency(StrEnum):
     PROTECT = "PROTECT"
 
 
+class Budget(Protocol):
+    """What the exchange grants us, over all replicas: request weight a market minute, and orders of an account in 10 s and in a minute."""
+
+    async def spend(self, weight: int, urgency: Urgency = Urgency.ENTER, account: str = "", orders: int = 0) -> int:
+        """Takes weight, and order counts of an account, waiting a little where they are spent; only PROTECT may take the reserve.
+
+        Returns the market minute that it was taken from. Raises ExchangeThrottled: the wait would be, or was, too long, or the
+        exchange told us to stay away.
+        """
+        ...
+
+    def learn(self, used: int, minute: int) -> None:
+        """Takes over what the exchange counted of a minute's weight, where it counted more than we did."""
+        ...
+
+    def block(self, seconds: float) -> None:
+        """Stays away for wall seconds, as a 429 or 418 demands: all replicas."""
+        ...
+
+    def block_orders(self, account: str, seconds: float) -> None:
+        """Sends no order of an account for wall seconds."""
+        ...
+
+
 class Permissions(msgspec.Struct, frozen=True, kw_only=True):
     """What a key may do, as the exchange tells it; None where it would not say."""
 

@@ -7,9 +7,7 @@ mistaken for done; a dry run is filled by `engine.paper`.
 from decimal import Decimal
 
 from engine.core.order import EntryPlan, OrderRefusal, Wallet, no
-from engine.errors import ExchangeError
-from engine.log import logger
-from engine.ports import Closing, Executed, Holdings, MarketData
+from engine.ports import Closing, Executed, Holdings
 from shared.enums import Side
 from shared.execution import Protection
 from shared.problem import Problem
@@ -47,15 +45,3 @@ class BinanceVenue:
         """Refused."""
         del symbol, side, stop_loss, take_profit
         return NOT_YET
-
-
-async def announce(market: MarketData, *, dry_run: bool) -> bool:
-    """Logs the executor by name, whether it is DRY_RUN or LIVE, and whether the exchange answers; True if it does."""
-    executor = f"BinanceExecutor {'DRY_RUN' if dry_run else 'LIVE'}"
-    try:
-        listed = len(await market.instruments())
-    except ExchangeError as error:
-        logger().warning(f"{executor}: the exchange does not answer", dry_run=dry_run, error=str(error))
-        return False
-    logger().info(f"{executor}: the exchange answers", dry_run=dry_run, count=listed)
-    return True

@@ -1,0 +1,267 @@
+"""One account at Binance by signed calls: the adapter of the Exchange port, and the only way to an order.
+
+Nothing here decides: each method is a call or two and what they said. Conditional orders go to the algo service, regular ones to the
+order endpoint; `history` pages what is long, `stream` listens.
+
+Source: Binance USDⓈ-M "New Order", "New Algo Order" and the account pages (read 2026-11).
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from engine.binance import calls, rows
+from engine.binance.calls import Call
+from engine.binance.client import Client, No
+from engine.binance.codes import Action
+from engine.binance.fees import Fees
+from engine.binance.history import History
+from engine.binance.stream import UserStream
+from engine.core.order import OrderRefusal, Wallet
+from engine.errors import VenueAway, VenueUnsure
+from engine.ports import Clock, Condition, MarketOrder, Permissions, Urgency
+from shared.enums import OrderKind, PositionMode
+from shared.execution import AccountEvent, Fill, Income, VenueOrder, VenuePosition, VenueTrade
+from shared.margin import Bracket
+from shared.problem import Problem
+
+KINDS: Final = {
+    OrderKind.STOP: "STOP_MARKET",
+    OrderKind.TARGET: "TAKE_PROFIT_MARKET",
+    OrderKind.TRAILING: "TRAILING_STOP_MARKET",
+}
+
+MOST_ROWS: Final = 1000
+
+
+class BinanceExchange:
+    """See `engine.ports.Exchange`.
+
+    Args:
+        client: Of the account's key.
+        urgency: Whether the budget's reserve may be used.
+        fees: Turns a fee in another coin into USDT.
+        clock: Market time ends a search in the past.
+        stream: The account's user data stream.
+    """
+
+    def __init__(self, client: Client, urgency: Urgency, fees: Fees, clock: Clock, stream: UserStream) -> None:
+        self._client = client
+        self._urgency = urgency
+        self._fees = fees
+        self._stream = stream
+        self._history = History(self._read, fees, clock)
+
+    async def wallet(self) -> Wallet:
+        """USDT wallet balance, and what is available."""
+        return rows.wallet_of(await self._read(calls.BALANCE, list[rows.BalanceRow]))
+
+    async def position_mode(self) -> PositionMode:
+        """One-way or hedge."""
+        config = await self._read(calls.CONFIG, rows.ConfigReply)
+        return PositionMode.HEDGE if config.dual_side_position else PositionMode.ONE_WAY
+
+    async def positions(self) -> list[VenuePosition]:
+        """Everything open. Two calls where something is: positionRisk v3 leaves the leverage out."""
+        held = [row for row in await self._read(calls.POSITIONS, list[rows.PositionRow]) if row.position_amt]
+        if not held:
+            return []
+        leverages = await self._leverages({row.symbol for row in held})
+        return [rows.position_of(row, leverages[row.symbol]) for row in held]
+
+    async def brackets(self, symbol: str) -> Sequence[Bracket]:
+        """The account's own leverage brackets of a symbol; the reply is a row or a list of one."""
+        listed = await self._listed(calls.BRACKETS, rows.BracketsRow, {"symbol": symbol})
+        tiers = next((rows.brackets_of(row) for row in listed if row.symbol == symbol), [])
+        if not tiers:
+            raise VenueAway(f"the exchange told no brackets of {symbol}")
+        return tiers
+
+    async def set_isolated(self, symbol: str) -> Problem | None:
+        """Isolated margin; that it was isolated already is fine."""
+        said = await self._ask(calls.SET_MARGIN_TYPE, msgspec.Raw, {"symbol": symbol, "marginType": "ISOLATED"})
+        return _refused(said, OrderRefusal.MARGIN_TYPE)
+
+    async def set_leverage(self, symbol: str, leverage: int) -> Problem | None:
+        """Leverage of a symbol; a reply that tells another one is a refusal."""
+        said = await self._ask(calls.SET_LEVERAGE, rows.LeverageReply, {"symbol": symbol, "leverage": leverage})
+        if isinstance(said, rows.LeverageReply):
+            if said.leverage == leverage:
+                return None
+            return Problem(code=OrderRefusal.LEVERAGE.value, detail=f"the exchange set leverage {said.leverage}, not {leverage}")
+        return _refused(said, OrderRefusal.LEVERAGE)
+
+    async def send(self, order: MarketOrder) -> VenueOrder | Problem:
+        """Sends once. A duplicate id that is open is answered with that order."""
+        params = {
+            "symbol": order.symbol,
+            "side": order.order_side.value,
+            "type": "MARKET",
+            "quantity": _plain(order.quantity),
+            "newClientOrderId": order.client_order_id,
+            "newOrderRespType": "RESULT",
+        }
+        if order.reduce_only:
+            params["reduceOnly"] = "true"
+        said = await self._ask(calls.SEND, rows.OrderRow, params)
+        if isinstance(said, rows.OrderRow):
+            return rows.order_of(said)
+        return await self._placed(said, order.symbol, order.client_order_id, conditional=False)
+
+    async def rest(self, condition: Condition) -> VenueOrder | Problem:
+        """Places once, reduce-only, judged on the mark price."""
+        params = {
+            "algoType": "CONDITIONAL",
+            "type": KINDS[condition.kind],
+            "symbol": condition.symbol,
+            "side": condition.order_side.value,
+            "quantity": _plain(condition.quantity),
+            "clientAlgoId": condition.client_order_id,
+            "reduceOnly": "true",
+            "workingType": "MARK_PRICE",
+            "newOrderRespType": "RESULT",
+        } | _trigger(condition)
+        said = await self._ask(calls.REST, rows.AlgoRow, params)
+        if isinstance(said, rows.AlgoRow):
+            return rows.condition_of(said)
+        return await self._placed(said, condition.symbol, condition.client_order_id, conditional=True)
+
+    async def find(self, symbol: str, client_order_id: str, *, conditional: bool) -> VenueOrder | None:
+        """An order by our id, open or past; None where the exchange knows none now."""
+        if conditional:
+            return await self._find_condition(client_order_id)
+        return await self._find_order({"symbol": symbol, "origClientOrderId": client_order_id})
+
+    async def trades(self, symbol: str, order: VenueOrder) -> list[Fill]:
+        """The trades of one order, or of the order that a conditional one became, oldest first, fees in USDT."""
+        number = order.child_order_id if order.conditional else order.venue_order_id
+        if not number:
+            return []
+        params = {"symbol": symbol, "orderId": number, "limit": MOST_ROWS}
+        found = await self._read(calls.TRADES, list[rows.TradeRow], params)
+        return [await self._fees.fill_of(row) for row in sorted(found, key=lambda row: (row.time, row.id))]
+
+    async def working(self, symbol: str | None = None) -> list[VenueOrder]:
+        """All orders that work now, regular and conditional; weight 80 over every symbol."""
+        params = {"symbol": symbol} if symbol else {}
+        regular = [rows.order_of(row) for row in await self._read(calls.OPEN_ORDERS, list[rows.OrderRow], params)]
+        conditional = await self._read(calls.OPEN_ALGO_ORDERS, list[rows.AlgoRow], params)
+        return regular + [await self._condition(row) for row in conditional]
+
+    async def ended(self, symbol: str, since: datetime) -> list[VenueOrder]:
+        """Orders of a symbol that ended, created at or after `since`."""
+        return await self._history.ended(symbol, since)
+
+    async def account_trades(self, symbol: str, since: datetime) -> list[VenueTrade]:
+        """All trades of a symbol from `since` on, oldest first."""
+        return await self._history.trades(symbol, since)
+
+    async def income(self, since: datetime) -> list[Income]:
+        """All income from `since` on, oldest first."""
+        return await self._history.income(since)
+
+    async def cancel(self, order: VenueOrder) -> None:
+        """Cancels; that it is gone already is fine."""
+        call, name = (calls.CANCEL_ALGO, "algoId") if order.conditional else (calls.CANCEL, "orderId")
+        said = await self._ask(call, msgspec.Raw, {"symbol": order.symbol, name: order.venue_order_id})
+        _must_be_gone(said)
+
+    async def cancel_all(self, symbol: str) -> None:
+        """Cancels every order of a symbol, regular and conditional."""
+        for call in (calls.CANCEL_ALL, calls.CANCEL_ALL_ALGO):
+            _must_be_gone(await self._ask(call, msgspec.Raw, {"symbol": symbol}))
+
+    async def permissions(self) -> Permissions:
+        """What the key may do; all None where the exchange has no such page."""
+        said = await self._ask(calls.PERMISSIONS, rows.RestrictionsReply)
+        if isinstance(said, No):
+            return Permissions(can_trade=None, can_withdraw=None, ip_restricted=None)
+        return Permissions(can_trade=said.enable_futures, can_withdraw=said.enable_withdrawals, ip_restricted=said.ip_restrict)
+
+    def events(self) -> AsyncIterator[AccountEvent]:
+        """The user data stream, reconnected for ever."""
+        return self._stream.events()
+
+    async def _leverages(self, symbols: set[str]) -> dict[str, int]:
+        params = {"symbol": next(iter(symbols))} if len(symbols) == 1 else {}
+        listed = await self._listed(calls.SYMBOL_CONFIG, rows.SymbolConfigRow, params)
+        told = {row.symbol: row.leverage for row in listed}
+        if missing := symbols - set(told):
+            raise VenueAway(f"the exchange told no leverage of {', '.join(sorted(missing))}")
+        return told
+
+    async def _listed[T](self, call: Call, kind: type[T], params: dict[str, str]) -> list[T]:
+        """A reply that is a row where one was asked for, and a list otherwise; some are a list always."""
+        raw = await self._read(call, msgspec.Raw, params)
+        if bytes(raw).lstrip().startswith(b"["):
+            return _decoded(call, raw, list[kind])  # type: ignore[valid-type]
+        return [_decoded(call, raw, kind)]
+
+    async def _placed(self, said: No, symbol: str, client_order_id: str, *, conditional: bool) -> VenueOrder | Problem:
+        if said.decision.action is Action.REFUSE:
+            return said.problem
+        found = await self.find(symbol, client_order_id, conditional=conditional)
+        if found is None:
+            raise VenueUnsure(said.detail, said.code)
+        return found
+
+    async def _find_condition(self, client_order_id: str) -> VenueOrder | None:
+        said = await self._ask(calls.ALGO_ORDER, rows.AlgoRow, {"clientAlgoId": client_order_id})
+        if isinstance(said, No):
+            _must_be_gone(said)
+            return None
+        return await self._condition(said)
+
+    async def _find_order(self, params: dict[str, str]) -> VenueOrder | None:
+        said = await self._ask(calls.ORDER, rows.OrderRow, params)
+        if isinstance(said, No):
+            _must_be_gone(said)
+            return None
+        return rows.order_of(said)
+
+    async def _condition(self, row: rows.AlgoRow) -> VenueOrder:
+        """A conditional order that became a regular one is asked of that: its own row says nothing sure of what was filled."""
+        child = await self._find_order({"symbol": row.symbol, "orderId": row.child}) if row.child else None
+        return rows.condition_of(row, child)
+
+    async def _ask[T](self, call: Call, kind: type[T], params: dict[str, Any] | None = None) -> T | No:
+        return await self._client.ask(call, kind, self._urgency, params)
+
+    async def _read[T](self, call: Call, kind: type[T], params: dict[str, Any] | None = None) -> T:
+        said = await self._ask(call, kind, params)
+        if isinstance(said, No):
+            raise VenueAway(said.detail, said.code)
+        return said
+
+
+def _trigger(condition: Condition) -> dict[str, str]:
+    """A trailing stop's ratio is told in percent."""
+    if condition.kind is not OrderKind.TRAILING:
+        return {"triggerPrice": _plain(condition.trigger_price)}
+    rate = (condition.callback_ratio or Decimal(0)) * rows.PERCENT
+    return {"activatePrice": _plain(condition.trigger_price), "callbackRate": _plain(rate.normalize())}
+
+
+def _decoded[T](call: Call, raw: msgspec.Raw, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(raw, type=kind, strict=False)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise VenueAway(f"{call.method}: the reply does not read: {error}") from error
+
+
+def _refused(said: object, word: OrderRefusal) -> Problem | None:
+    if not isinstance(said, No) or said.decision.action is Action.DONE:
+        return None
+    return said.problem if said.decision.action is Action.REFUSE else Problem(code=word.value, detail=said.detail)
+
+
+def _must_be_gone(said: object) -> None:
+    if isinstance(said, No) and said.decision.action is not Action.ABSENT:
+        raise VenueAway(said.detail, said.code)
+
+
+def _plain(value: Decimal) -> str:
+    return f"{value:f}"

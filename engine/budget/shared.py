@@ -1,0 +1,193 @@
+"""The same budget over all replicas, counted in Redis; while Redis is away each replica counts alone, and says so.
+
+One script a request takes weight and orders together or nothing, and says for how long the exchange wants us to stay away. What the
+exchange itself counted travels with the next request of the same minute. Alone, a replica is held by the exchange's own count, which
+is of all callers of the address.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, cast
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from engine.budget.windows import ORDER_LIMITS, POLL_SECONDS, RESERVE_SHARE, Pool, WeightBudget
+from engine.core.market import MINUTE_MS
+from engine.errors import ExchangeThrottled
+from engine.log import logger
+from engine.ports import Urgency
+
+PREFIX: Final = "neurotrade:budget:1:"
+KEPT_SECONDS: Final = 180
+"""Longer than the longest window, whatever the speed of market time."""
+
+ALONE_SECONDS: Final = 5.0
+"""How long Redis is not asked again after it did not answer."""
+
+ANSWER_SECONDS: Final = 0.25
+"""How long an order may wait for a counter."""
+
+TAKE_SCRIPT: Final = """
+local blocked = math.max(redis.call('PTTL', KEYS[1]), redis.call('PTTL', KEYS[2]))
+if blocked > 0 then return {0, blocked, 0} end
+local weight, learned = tonumber(ARGV[1]), tonumber(ARGV[3])
+local used = math.max(tonumber(redis.call('GET', KEYS[3]) or '0'), learned)
+if used + weight > tonumber(ARGV[2]) then return {0, 0, used} end
+local orders = tonumber(ARGV[4])
+if orders > 0 then
+  for i = 4, #KEYS do
+    if tonumber(redis.call('GET', KEYS[i]) or '0') + orders > tonumber(ARGV[i + 2]) then return {0, 0, used} end
+  end
+  for i = 4, #KEYS do
+    redis.call('INCRBY', KEYS[i], orders)
+    redis.call('EXPIRE', KEYS[i], ARGV[5])
+  end
+end
+redis.call('SET', KEYS[3], used + weight, 'EX', ARGV[5])
+return {1, 0, used + weight}
+"""
+"""KEYS: ban, ban of the account's orders, weight of the minute, then its order windows. ARGV: weight, limit, what the exchange counted,
+orders, seconds to keep, then the windows' limits."""
+
+BLOCK_SCRIPT: Final = """
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], '1', 'PX', ARGV[1]) end
+return 1
+"""
+
+
+class _Taken(msgspec.Struct, frozen=True):
+    taken: bool
+    blocked: float
+    used: int
+
+
+class SharedBudget:
+    """See `engine.ports.Budget`; the pools of public pages are each replica's own.
+
+    Args:
+        redis: A client that decodes nothing.
+        limit: Weight a market minute, of all replicas together.
+        now_ms: Market time.
+        patience_seconds: Wall seconds that a waiter waits at most.
+    """
+
+    def __init__(self, redis: "Redis", limit: int, now_ms: Callable[[], int], patience_seconds: float = 10.0) -> None:
+        self._redis = redis
+        self._limit = limit
+        self._now_ms = now_ms
+        self._patience = patience_seconds
+        self._alone = WeightBudget(limit, now_ms, patience_seconds, RESERVE_SHARE)
+        self._alone_until = 0.0
+        self._told = False
+        self._used = (-1, 0)
+        self._learned = (-1, 0)
+        self._telling: set[asyncio.Task[None]] = set()
+
+    @property
+    def used(self) -> int:
+        """Weight spent in this market minute, of all replicas as far as we have heard."""
+        minute, used = self._used
+        return max(used, self._alone.used) if minute == self._minute() else self._alone.used
+
+    async def spend(self, weight: int, urgency: Urgency = Urgency.ENTER, account: str = "", orders: int = 0) -> int:
+        """Takes weight and order counts; see the port."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            minute = self._minute()
+            said = await self._take(minute, weight, urgency, account, orders)
+            if said.taken:
+                return minute
+            if time.monotonic() + said.blocked >= deadline:
+                raise ExchangeThrottled("request weight is spent", said.blocked)
+            await self._next_window(deadline, orders)
+
+    def draw(self, pool: Pool) -> None:
+        """Takes one request from a pool; raises ExchangeThrottled where it is spent."""
+        self._alone.draw(pool)
+
+    def learn(self, used: int, minute: int) -> None:
+        """Takes over what the exchange counted; it travels with the next request."""
+        self._alone.learn(used, minute)
+        known = self._learned[1] if self._learned[0] == minute else 0
+        self._learned = (minute, max(known, used))
+
+    def block(self, seconds: float) -> None:
+        """Stays away for wall seconds; told to the other replicas at once."""
+        self._alone.block(seconds)
+        self._tell(_key("ban"), seconds)
+
+    def block_orders(self, account: str, seconds: float) -> None:
+        """Sends no order of an account for wall seconds; told to the other replicas at once."""
+        self._alone.block_orders(account, seconds)
+        self._tell(_key("ban", account), seconds)
+
+    async def _take(self, minute: int, weight: int, urgency: Urgency, account: str, orders: int) -> _Taken:
+        blocked = self._alone.blocked(account)
+        if blocked > 0:
+            return _Taken(taken=False, blocked=blocked, used=0)
+        if time.monotonic() >= self._alone_until:
+            try:
+                said = await self._ask(minute, weight, urgency, account, orders)
+            except (RedisError, OSError, TimeoutError) as error:
+                self._go_alone(error)
+            else:
+                self._back()
+                self._used = (minute, said.used)
+                return said
+        return _Taken(taken=self._alone.take(weight, urgency, account, orders), blocked=0.0, used=self._alone.used)
+
+    async def _ask(self, minute: int, weight: int, urgency: Urgency, account: str, orders: int) -> _Taken:
+        now, learned = self._now_ms(), self._learned[1] if self._learned[0] == minute else 0
+        windows = [_key("orders", account, str(span), str(now // span)) for span, _ in ORDER_LIMITS] if orders else []
+        limits = [str(self._alone.allowed(limit, urgency)) for _, limit in ORDER_LIMITS] if orders else []
+        keys = [_key("ban"), _key("ban", account or "-"), _key("weight", str(minute)), *windows]
+        given = [
+            str(weight),
+            str(self._alone.allowed(self._limit, urgency)),
+            str(learned),
+            str(orders),
+            str(KEPT_SECONDS),
+            *limits,
+        ]
+        asked = cast(Awaitable[list[int]], self._redis.eval(TAKE_SCRIPT, len(keys), *keys, *given))
+        taken, blocked_ms, used = await asyncio.wait_for(asked, ANSWER_SECONDS)
+        return _Taken(taken=bool(taken), blocked=blocked_ms / 1000, used=used)
+
+    async def _next_window(self, deadline: float, orders: int) -> None:
+        """Until another window has begun, a little while has passed, or there is no time left."""
+        span = ORDER_LIMITS[0][0] if orders else MINUTE_MS
+        number, look = self._now_ms() // span, min(deadline, time.monotonic() + 1.0)
+        while self._now_ms() // span == number and time.monotonic() < look:  # noqa: ASYNC110 - nobody tells when a minute is over
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _go_alone(self, error: Exception) -> None:
+        self._alone_until = time.monotonic() + ALONE_SECONDS
+        if not self._told:
+            self._told = True
+            logger().warning("Redis is away: this replica counts the exchange's budget alone", error=type(error).__name__)
+
+    def _back(self) -> None:
+        if self._told:
+            self._told = False
+            logger().info("Redis is back: all replicas share the exchange's budget")
+
+    def _tell(self, key: str, seconds: float) -> None:
+        task = asyncio.ensure_future(self._told_all(key, max(1, round(seconds * 1000))))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _told_all(self, key: str, milliseconds: int) -> None:
+        try:
+            await cast(Awaitable[object], self._redis.eval(BLOCK_SCRIPT, 1, key, str(milliseconds)))
+        except (RedisError, OSError, TimeoutError) as error:
+            self._go_alone(error)
+
+    def _minute(self) -> int:
+        return self._now_ms() // MINUTE_MS
+
+
+def _key(*parts: str) -> str:
+    return PREFIX + ":".join(parts)

@@ -1,0 +1,162 @@
+"""What the exchange grants per window of market time, as one replica alone counts it.
+
+Source: Binance USDⓈ-M "Limits" (2026-05): REQUEST_WEIGHT per minute and IP, ORDERS per 10 s and per minute and account,
+X-MBX-USED-WEIGHT-1M, 429 and 418 with Retry-After; pools that some endpoints share apart from the weight.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from engine.core.market import MINUTE_MS
+from engine.errors import ExchangeThrottled
+from engine.ports import Urgency
+
+POLL_SECONDS: Final = 0.02
+"""How often a waiter looks whether the market minute is over; market time may run faster than the wall."""
+
+TEN_SECONDS_MS: Final = 10_000
+ORDER_LIMITS: Final = ((TEN_SECONDS_MS, 300), (MINUTE_MS, 1200))
+"""Window and orders in it."""
+
+RESERVE_SHARE: Final = 0.2
+"""Of weight and orders, kept for calls that protect: thirty stops and closes a second are more than anybody's panic."""
+
+
+class Pool(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests that some endpoints share in a window, apart from the weight."""
+
+    name: str
+    limit: int
+    window_ms: int = 5 * MINUTE_MS
+
+
+class Window(msgspec.Struct):
+    """A count that starts anew with each window."""
+
+    number: int = -1
+    used: int = 0
+
+    def at(self, number: int) -> "Window":
+        """Itself, emptied where another window has begun."""
+        if number != self.number:
+            self.number, self.used = number, 0
+        return self
+
+
+class Blocks:
+    """Until when, on the monotonic clock, the exchange wants us to stay away: wholly, or with an account's orders."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def add(self, name: str, seconds: float) -> None:
+        """Stays away for wall seconds; an empty name means with everything."""
+        self._until[name] = max(self._until.get(name, 0.0), time.monotonic() + seconds)
+
+    def left(self, account: str = "") -> float:
+        """Seconds that are left of the longest that applies."""
+        return max(0.0, max(self._until.get("", 0.0), self._until.get(account, 0.0)) - time.monotonic())
+
+
+class WeightBudget:
+    """Waiters wait for the next minute's weight, or are refused when that takes too long; a spent pool refuses at once.
+
+    Args:
+        limit: Weight a market minute.
+        now_ms: Market time.
+        patience_seconds: Wall seconds that a waiter waits at most.
+        reserve_share: Of weight and orders, for Urgency.PROTECT alone.
+    """
+
+    def __init__(self, limit: int, now_ms: Callable[[], int], patience_seconds: float = 10.0, reserve_share: float = 0.0) -> None:
+        self._limit = limit
+        self._now_ms = now_ms
+        self._patience = patience_seconds
+        self._share = reserve_share
+        self._minute = Window()
+        self._pools: dict[str, Window] = {}
+        self._orders: dict[tuple[str, int], Window] = {}
+        self._blocks = Blocks()
+
+    @property
+    def used(self) -> int:
+        """Weight spent in this market minute."""
+        return self._weight().used
+
+    async def spend(self, weight: int, urgency: Urgency = Urgency.ENTER, account: str = "", orders: int = 0) -> int:
+        """Takes weight and order counts, waiting for the next window where they are spent.
+
+        Returns:
+            The market minute that it was taken from.
+
+        Raises:
+            ExchangeThrottled: The wait would be, or was, too long, or the exchange told us to stay away.
+        """
+        deadline = time.monotonic() + self._patience
+        while not self.take(weight, urgency, account, orders):
+            left = self._blocks.left(account)
+            if time.monotonic() + left > deadline:
+                raise ExchangeThrottled("request weight is spent", left)
+            await asyncio.sleep(POLL_SECONDS)
+        return self._minute.number
+
+    def take(self, weight: int, urgency: Urgency, account: str = "", orders: int = 0) -> bool:
+        """Takes at once, or says that it is not there."""
+        window, counters = self._weight(), self._counters(account) if orders else []
+        if self._blocks.left(account) > 0 or window.used + weight > self.allowed(self._limit, urgency):
+            return False
+        if any(counter.used + orders > self.allowed(limit, urgency) for counter, limit in counters):
+            return False
+        window.used += weight
+        for counter, _ in counters:
+            counter.used += orders
+        return True
+
+    def allowed(self, limit: int, urgency: Urgency) -> int:
+        """How much of a limit may be used up for this."""
+        return limit if urgency is Urgency.PROTECT else limit - int(limit * self._share)
+
+    def draw(self, pool: Pool) -> None:
+        """Takes one request from a pool.
+
+        Raises:
+            ExchangeThrottled: The pool's window is spent: it may be minutes until the next.
+        """
+        window = self._pools.setdefault(pool.name, Window()).at(self._now_ms() // pool.window_ms)
+        if window.used >= pool.limit:
+            raise ExchangeThrottled(f"the pool of {pool.name} is spent")
+        window.used += 1
+
+    def learn(self, used: int, minute: int) -> None:
+        """Takes over what the exchange counted, where it counted more than we did.
+
+        Args:
+            used: Weight, all callers of this address together.
+            minute: When the request was sent: the count of a minute that is over says nothing of this one.
+        """
+        window = self._weight()
+        if window.number == minute:
+            window.used = max(window.used, used)
+
+    def block(self, seconds: float) -> None:
+        """Stays away for wall seconds, as a 429 or 418 demands."""
+        self._blocks.add("", seconds)
+
+    def block_orders(self, account: str, seconds: float) -> None:
+        """Sends no order of an account for wall seconds."""
+        self._blocks.add(account, seconds)
+
+    def blocked(self, account: str = "") -> float:
+        """Wall seconds for which we stay away."""
+        return self._blocks.left(account)
+
+    def _weight(self) -> Window:
+        return self._minute.at(self._now_ms() // MINUTE_MS)
+
+    def _counters(self, account: str) -> list[tuple[Window, int]]:
+        now = self._now_ms()
+        return [(self._orders.setdefault((account, span), Window()).at(now // span), limit) for span, limit in ORDER_LIMITS]
