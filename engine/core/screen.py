@@ -7,23 +7,18 @@ Source: the first system's screener v3.1 and whale boost; bounds below are its o
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
+import polars as pl
 
 from engine.core.features import Features
-from engine.core.market import Ticker
+from engine.core.market import Floats, Ticker
+from engine.core.screen_rules import OUTRANKED, OUTSIDE_TOP_MOVERS, V3_1, RuleSet, cut, sift, table, ticker_rules
 from engine.core.whales import expected_side
 from shared.analysis import Candidate, Rejection, RejectionReason, WhaleSignal, WhaleView
 from shared.enums import Side
-
-MIN_CANDLES_15M: Final = 50
-MIN_CANDLES_4H: Final = 200
-MIN_VOLUME_RATIO: Final = 1.2
-DEAD_ZONE: Final = (40.0, 60.0)
-DEAD_ZONE_VOLUME_RATIO: Final = 3.0
-"""In the dead zone of RSI only such a volume is worth a look."""
 
 READ_FACTOR: Final = 6
 MOST_READ: Final = 60
@@ -58,91 +53,46 @@ class Screened(msgspec.Struct, frozen=True, kw_only=True):
 
 def preselect(universe: Iterable[str], tickers: Mapping[str, Ticker], bounds: ScreenBounds) -> Shortlist:
     """The most moved of the liquid symbols, by absolute 24 h change, ties by name."""
-    rejections: list[Rejection] = []
-    movers: list[Ticker] = []
-    for symbol in sorted(universe):
-        refused = _too_quiet(symbol, tickers.get(symbol), bounds)
-        if refused is None:
-            movers.append(tickers[symbol])
-        else:
-            rejections.append(refused)
-    movers.sort(key=lambda ticker: (-abs(ticker.change_percent), ticker.symbol))
-    limit = bounds.read_limit
-    rejections += [
-        _no(
-            ticker.symbol, RejectionReason.OUTSIDE_TOP_MOVERS, f"24 h change {ticker.change_percent:+.2f} %, rank {limit + place}"
-        )
-        for place, ticker in enumerate(movers[limit:], start=1)
-    ]
-    return Shortlist(symbols=tuple(ticker.symbol for ticker in movers[:limit]), rejections=tuple(rejections))
+    kept, quiet = sift(_ticker_table(universe, tickers), ticker_rules(bounds.min_quote_volume, bounds.min_change_percent))
+    best, rest = cut(_by_rank(kept, pl.col("change_percent").abs()), bounds.read_limit, OUTSIDE_TOP_MOVERS)
+    return Shortlist(symbols=tuple(best["symbol"].to_list()), rejections=(*quiet, *rest))
 
 
-def _too_quiet(symbol: str, ticker: Ticker | None, bounds: ScreenBounds) -> Rejection | None:
-    if ticker is None or not np.isfinite([ticker.quote_volume, ticker.change_percent]).all():
-        return _no(symbol, RejectionReason.MARKET_DATA_MISSING, "no 24 h ticker")
-    if ticker.quote_volume < bounds.min_quote_volume:
-        return _no(symbol, RejectionReason.LOW_QUOTE_VOLUME, f"24 h quote volume {ticker.quote_volume:,.0f} USDT")
-    if abs(ticker.change_percent) < bounds.min_change_percent:
-        return _no(symbol, RejectionReason.LOW_CHANGE, f"24 h change {ticker.change_percent:+.2f} %")
-    return None
+def _ticker_table(universe: Iterable[str], tickers: Mapping[str, Ticker]) -> pl.DataFrame:
+    symbols = sorted(universe)
+    found = [tickers.get(symbol) for symbol in symbols]
+    return table(
+        {
+            "symbol": pl.Series(symbols, dtype=pl.String),
+            "quote_volume": _known([np.nan if ticker is None else ticker.quote_volume for ticker in found]),
+            "change_percent": _known([np.nan if ticker is None else ticker.change_percent for ticker in found]),
+        }
+    )
 
 
-def screen(features: Features, top_n: int) -> Screened:
+def _by_rank(rows: pl.DataFrame, merit: pl.Expr) -> pl.DataFrame:
+    """The best first, ties by name, so that the order in which symbols came decides nothing; an unknown merit is last."""
+    ordered = rows.sort(merit, "symbol", descending=[True, False], nulls_last=True, maintain_order=True)
+    return ordered.with_row_index("rank", offset=1)
+
+
+def _known(values: Sequence[float] | Floats) -> Floats:
+    """The finite ones; the others NaN, which a table keeps as null."""
+    column = np.asarray(values, np.float64)
+    return np.where(np.isfinite(column), column, np.nan)
+
+
+def screen(features: Features, top_n: int, rule_set: RuleSet = V3_1) -> Screened:
     """Scores every symbol whose candles were read and keeps the best.
-
-    A bull market (last 15m close above the EMA200 of 4h closes) wants a low RSI, a bear market a high one:
-    score = |50 - RSI| + 5 x volume ratio.
 
     Args:
         features: One row a symbol; NaN where history is too short.
         top_n: Candidates kept.
+        rule_set: How symbols are scored and what drops them.
     """
-    scored: list[Candidate] = []
-    rejections: list[Rejection] = []
-    for row, symbol in enumerate(features.symbols):
-        refused = _refusal(features, row, symbol)
-        if refused is None:
-            scored.append(_candidate(features, row, symbol))
-        else:
-            rejections.append(refused)
-    return ranked(scored, top_n, rejections)
-
-
-def ranked(candidates: Sequence[Candidate], top_n: int, rejections: Sequence[Rejection] = ()) -> Screened:
-    """The best by score, ties by name; the rest are outranked."""
-    best = sorted(candidates, key=lambda candidate: (-candidate.score, candidate.symbol))
-    outranked = [
-        _no(candidate.symbol, RejectionReason.OUTRANKED, f"score {candidate.score:.2f}, rank {place}")
-        for place, candidate in enumerate(best[top_n:], start=top_n + 1)
-    ]
-    return Screened(candidates=tuple(best[:top_n]), rejections=(*rejections, *outranked))
-
-
-def _refusal(features: Features, row: int, symbol: str) -> Rejection | None:
-    quarter, four_hour = int(features.candles_15m[row]), int(features.candles_4h[row])
-    if quarter < MIN_CANDLES_15M or four_hour < MIN_CANDLES_4H:
-        return _no(symbol, RejectionReason.NOT_ENOUGH_HISTORY, f"{quarter} candles of 15m, {four_hour} of 4h")
-    ratio, strength = float(features.volume_ratio[row]), float(features.rsi[row])
-    if not np.isfinite([ratio, strength, features.ema_200_4h[row], features.close[row]]).all():
-        return _no(symbol, RejectionReason.NOT_ENOUGH_HISTORY, "a figure is undefined")
-    if ratio < MIN_VOLUME_RATIO:
-        return _no(symbol, RejectionReason.LOW_VOLUME_RATIO, f"volume ratio {ratio:.2f}")
-    if DEAD_ZONE[0] <= strength <= DEAD_ZONE[1] and ratio < DEAD_ZONE_VOLUME_RATIO:
-        return _no(symbol, RejectionReason.RSI_DEAD_ZONE, f"RSI {strength:.1f}, volume ratio {ratio:.2f}")
-    if _score(features, row)[1] <= 0:
-        return _no(symbol, RejectionReason.NO_SCORE, f"RSI {strength:.1f} in a {_trend(features, row)} market")
-    return None
-
-
-def _trend(features: Features, row: int) -> str:
-    return "BULL" if features.close[row] > features.ema_200_4h[row] else "BEAR"
-
-
-def _score(features: Features, row: int) -> tuple[Side, float]:
-    strength, ratio = float(features.rsi[row]), float(features.volume_ratio[row])
-    if _trend(features, row) == "BULL":
-        return Side.LONG, (50 - strength) + 5 * ratio if strength < 45 else 0.0
-    return Side.SHORT, (strength - 50) + 5 * ratio if strength > 55 else 0.0
+    kept, dropped = sift(_scored(features, rule_set), rule_set.rules)
+    best, rest = cut(_by_rank(kept, pl.col("score")), top_n, OUTRANKED)
+    return Screened(candidates=tuple(_candidate(row) for row in best.iter_rows(named=True)), rejections=(*dropped, *rest))
 
 
 _SHOWN: Final = (
@@ -152,14 +102,32 @@ _SHOWN: Final = (
 """The figures that travel with a candidate to the analyst, the signal and the dashboard."""
 
 
-def _candidate(features: Features, row: int, symbol: str) -> Candidate:
-    side, score = _score(features, row)
-    figures: dict[str, float | str | bool | None] = {name: _shown(getattr(features, name)[row]) for name in _SHOWN}
-    return Candidate(symbol=symbol, score=score, direction=side, features={"trend": _trend(features, row), **figures})
+def _scored(features: Features, rule_set: RuleSet) -> pl.DataFrame:
+    columns = {
+        "symbol": pl.Series(features.symbols, dtype=pl.String),
+        "candles_15m": features.candles_15m,
+        "candles_4h": features.candles_4h,
+        **{name: _known(getattr(features, name)) for name in _SHOWN},
+    }
+    return table(columns).with_columns(trend=rule_set.trend, direction=rule_set.direction, score=rule_set.score)
 
 
-def _shown(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _candidate(row: dict[str, Any]) -> Candidate:
+    figures = {name: row[name] for name in ("trend", *_SHOWN)}
+    return Candidate(symbol=row["symbol"], score=row["score"], direction=Side(row["direction"]), features=figures)
+
+
+def ranked(candidates: Sequence[Candidate], top_n: int, rejections: Sequence[Rejection] = ()) -> Screened:
+    """The best by score, ties by name; the rest are outranked."""
+    rows = table(
+        {
+            "symbol": pl.Series([candidate.symbol for candidate in candidates], dtype=pl.String),
+            "score": np.array([candidate.score for candidate in candidates], np.float64),
+            "place": np.arange(len(candidates)),
+        }
+    )
+    best, rest = cut(_by_rank(rows, pl.col("score")), top_n, OUTRANKED)
+    return Screened(candidates=tuple(candidates[place] for place in best["place"]), rejections=(*rejections, *rest))
 
 
 def weigh_whales(candidates: Sequence[Candidate], views: Mapping[str, WhaleView], top_n: int) -> Screened:
@@ -175,9 +143,8 @@ def weigh_whales(candidates: Sequence[Candidate], views: Mapping[str, WhaleView]
         side = expected_side(view) if view is not None else None
         if view is not None and side is candidate.direction.opposite:
             words = ", ".join(view.reasons)
-            rejections.append(
-                _no(candidate.symbol, RejectionReason.WHALE_VETO, f"{view.signal} against {candidate.direction}: {words}")
-            )
+            detail = f"{view.signal} against {candidate.direction}: {words}"
+            rejections.append(Rejection(symbol=candidate.symbol, reason=RejectionReason.WHALE_VETO, detail=detail))
             continue
         boost = whale_boost(view) if view is not None and side is candidate.direction else 0.0
         kept.append(msgspec.structs.replace(candidate, score=candidate.score + boost, whale=view))
@@ -191,7 +158,3 @@ def whale_boost(view: WhaleView) -> float:
     if view.signal in (WhaleSignal.SQUEEZE_LONGS, WhaleSignal.SQUEEZE_SHORTS) and view.confidence >= 50:
         return min(25.0, 10 + 0.3 * (view.confidence - 50))
     return 0.0
-
-
-def _no(symbol: str, reason: RejectionReason, detail: str) -> Rejection:
-    return Rejection(symbol=symbol, reason=reason, detail=detail)
