@@ -2,6 +2,7 @@
 
 import os
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from deploy import local
 from deploy.errors import DeployError
 from deploy.folder import Tape
+from shared.wire import parse_plain
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Watches the futures market and trades it, on paper by default."
@@ -97,9 +99,19 @@ def user_add(
 
 
 @app.command()
-def smoke(margin: Annotated[float, typer.Option(min=0, help="USDT to put up.")] = 1.0) -> None:
-    """Open and close one real position with a small margin; comes with the real executor."""
-    raise DeployError(f"smoke with {margin:g} USDT is not available yet: it needs the real executor")
+def smoke(
+    margin: Annotated[str, typer.Option(help="USDT to put up.")] = "1",
+    sandbox_keys: Annotated[bool, typer.Option("--sandbox", help="Against a sandbox exchange of its own.")] = False,
+    symbol: Annotated[str | None, typer.Option(help="Which symbol; by default the most traded that the margin can hold.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before real orders are sent.")] = False,
+) -> None:
+    """Open and close one position with a small margin, as .env says: a dry run by default. Nothing is left open."""
+    from deploy import smoke_run  # here, because the engine behind it takes a second to load
+
+    options = smoke_run.SmokeOptions(margin=_usdt(margin), sandbox=sandbox_keys, symbol=symbol, dotenv=local.PROJECT / ".env")
+    if smoke_run.trades_for_real(options, os.environ) and not yes:
+        typer.confirm(f"This sends real orders to Binance with a margin of {margin} USDT. Go on?", abort=True)
+    raise typer.Exit(smoke_run.run(options))
 
 
 def main() -> None:
@@ -109,6 +121,16 @@ def main() -> None:
     except DeployError as error:
         print(f"neurotrade: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _usdt(text: str) -> Decimal:
+    try:
+        amount = parse_plain(text)
+    except ValueError as error:
+        raise DeployError(f"a margin of {text} USDT: {error}") from error
+    if amount <= 0:
+        raise DeployError("the margin must be above zero")
+    return amount
 
 
 def _tape(

@@ -101,6 +101,13 @@ class Stack:
             self.clock = TapeClock(base_market_ms=kept, base_wall_ms=int(time.time() * 1000), speed=speed)
         self._start(self._python("sandbox", self._sandbox_command, ready="/sandbox/health"))
 
+    async def open_account(self, wallet: str) -> tuple[str, str]:
+        """An account at the sandbox with that many USDT: its API key and secret."""
+        await self._ready("sandbox")
+        reply = await self._http.post(f"{self.address('sandbox')}/sandbox/accounts", json={"wallet": wallet})
+        account = reply.raise_for_status().json()
+        return account["api_key"], account["api_secret"]
+
     async def start_services(self) -> None:
         """Starts engine, feed and orchestrator, and reads the market's clock; they come up meanwhile."""
         self._start(self._python("engine", lambda: ["engine.app"], ready="/health"))
@@ -110,6 +117,15 @@ class Stack:
             await self._ready("sandbox")
             reply = await self._http.get(f"{self.address('sandbox')}/sandbox/clock")
             self.clock = msgspec.json.decode(reply.content, type=TapeClock, strict=False)
+
+    async def start_executor(self) -> None:
+        """Starts Redis and the engine alone, which is all that one order needs; the market, if it is ours, must be up."""
+        if "redis" in self._servers:
+            await asyncio.to_thread(self._servers["redis"].prepare)
+            self._start(_server_spec("redis", self._servers["redis"]))
+            await self._ready("redis")
+        self._start(self._python("engine", lambda: ["engine.app"], ready="/health"))
+        await self._ready("engine")
 
     async def start_worker(self) -> None:
         """Starts the worker, and with it trading, once it has an engine to ask; waits until everything serves."""
