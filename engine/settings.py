@@ -17,6 +17,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str
     binance_rest_url: str = "https://fapi.binance.com"
     binance_ws_url: str = "wss://fstream.binance.com"
+    binance_spot_url: str = "https://api.binance.com"
     binance_dry_run: bool = True
     binance_api_key: str = ""
     binance_api_secret: str = ""
@@ -51,6 +52,7 @@ def read_settings(env: Mapping[str, str]) -> EngineSettings:
         redis_url=_required(env, "REDIS_URL"),
         binance_rest_url=_url(env, "BINANCE_REST_URL", defaults.binance_rest_url, ("http://", "https://")),
         binance_ws_url=_url(env, "BINANCE_WS_URL", defaults.binance_ws_url, ("ws://", "wss://")),
+        binance_spot_url=_spot_url(env, defaults),
         binance_dry_run=_flag(env, "BINANCE_DRY_RUN", defaults.binance_dry_run),
         binance_api_key=env.get("BINANCE_API_KEY", "").strip(),
         binance_api_secret=env.get("BINANCE_API_SECRET", "").strip(),
@@ -69,6 +71,13 @@ def read_settings(env: Mapping[str, str]) -> EngineSettings:
         engine_port=_number(env, "ENGINE_PORT", defaults.engine_port, int, 1, 65535),
         environment=env.get("ENVIRONMENT", "").strip() or defaults.environment,
     )
+
+
+def _spot_url(env: Mapping[str, str], defaults: EngineSettings) -> str:
+    """Whose futures are somebody else's has its spot API there too: no key is shown to an exchange that it is not of."""
+    elsewhere = env.get("BINANCE_REST_URL", "").strip().rstrip("/")
+    default = elsewhere if elsewhere not in ("", defaults.binance_rest_url) else defaults.binance_spot_url
+    return _url(env, "BINANCE_SPOT_URL", default, ("http://", "https://"))
 
 
 def _required(env: Mapping[str, str], name: str) -> str:

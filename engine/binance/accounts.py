@@ -39,6 +39,7 @@ class Addresses(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Opened(msgspec.Struct):
+    client: Client
     faces: dict[Urgency, BinanceExchange]
     used: float
 
@@ -98,6 +99,8 @@ class BinanceExchanges:
 
     async def close(self) -> None:
         """Closes what is shared; nothing may be asked after it."""
+        for opened in self._opened.values():
+            opened.client.release()
         self._opened.clear()
         if self._session is not None:
             await self._session.close()
@@ -118,16 +121,16 @@ class BinanceExchanges:
         )
         stream = UserStream(client, self._session, self._addresses.streams, self._clock)
         faces = {urgency: BinanceExchange(client, urgency, self._fees, self._clock, stream) for urgency in Urgency}
-        return _Opened(faces, time.monotonic())
+        return _Opened(client, faces, time.monotonic())
 
     def _drop_idle(self) -> None:
-        """A client holds no connection of its own: whoever still has one goes on with it."""
+        """A client holds no connection of its own: whoever still has one of its exchanges goes on with it."""
         now = time.monotonic()
         while self._opened:
             name, oldest = next(iter(self._opened.items()))
             if len(self._opened) <= MOST_ACCOUNTS and now - oldest.used < IDLE_SECONDS:
                 return
-            del self._opened[name]
+            self._opened.pop(name).client.release()
 
 
 def session_of_accounts() -> aiohttp.ClientSession:

@@ -101,8 +101,8 @@ class Client:
             VenueHalted: The key, its address or the clock is refused.
         """
         given = dict(params or {})
-        ccxt = self._opened or await self._open()
         minute = await self._pay(call, urgency, given.get("symbol"))
+        ccxt = self._opened or await self._open()
         arrived = Arrived()
         token = _arrived.set(arrived)
         try:
@@ -114,8 +114,16 @@ class Client:
             self._learn(arrived, minute)
         return self._decoded(call, arrived, kind)
 
+    def release(self) -> None:
+        """Lets go of the session; a later call takes it up again."""
+        if self._opened is not None:
+            self._opened.session = None
+            self._opened = None
+
     async def _open(self) -> Any:
         await vendor.load()
+        if self._opened is not None:
+            return self._opened  # another call was as early
         opened = vendor.open_client(self._pair.api_key, self._pair.api_secret, *self._addresses)
         opened.session = self._session
         opened.milliseconds = lambda: self._clock.wall_ms() - self._skew.ahead_ms
