@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from aiohttp import web
 
 from deploy.sandbox.control import Control
+from deploy.sandbox.control_trading import TradingControl
 from deploy.sandbox.exchange import Exchange
 from deploy.sandbox.files import default_start
 from deploy.sandbox.options import SandboxOptions
@@ -25,6 +26,7 @@ def build(exchange: Exchange, pace: Pace | None = None) -> web.Application:
     streams = Streams(exchange, pace or Pace())
     exchange.told, exchange.listeners = streams.users.speak, streams.users.listeners
     app.add_routes(Control(exchange).routes())
+    app.add_routes(TradingControl(exchange).routes())
     app.add_routes(streams.routes())
     app.router.add_route("*", "/{path:.*}", Rest(exchange).handle)
 

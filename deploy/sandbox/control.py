@@ -1,24 +1,17 @@
-"""The control surface under /sandbox/, which Binance does not have: clock, health, accounts, forced orders and price shocks by hand."""
+"""The control surface under /sandbox/, which Binance does not have: clock, health, forced orders and price shocks by hand."""
 
-import secrets
-from decimal import Decimal
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from deploy.sandbox.core.account import Account, rounded
-from deploy.sandbox.core.account_replies import money
 from deploy.sandbox.core.errors import Rejected, out_of_range
 from deploy.sandbox.core.market import Liquidation
-from deploy.sandbox.core.truth import truth
 from deploy.sandbox.exchange import Exchange
 from deploy.sandbox.rest import reply
 
 LEAST_SHOCK, MOST_SHOCK = -90.0, 300.0
 """Percent."""
-DEFAULT_WALLET = Decimal(10_000)
-LARGEST_WALLET = Decimal(1_000_000_000)
 
 
 class Injection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,12 +36,6 @@ class ClockChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     speed: float
 
 
-class NewAccount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An account with its first deposit, USDT."""
-
-    wallet: Decimal = DEFAULT_WALLET
-
-
 class Control:
     """The control door.
 
@@ -67,8 +54,6 @@ class Control:
             web.post("/sandbox/clock", self.change_clock),
             web.post("/sandbox/liquidations", self.liquidate),
             web.post("/sandbox/shocks", self.shock),
-            web.post("/sandbox/accounts", self.open_account),
-            web.get("/sandbox/accounts/{key}", self.account),
         ]
 
     async def health(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's handler shape
@@ -115,33 +100,6 @@ class Control:
         except Rejected as refusal:
             return reply({"code": refusal.code, "msg": refusal.message}, refusal.status)
         return reply({"symbol": wanted.symbol, "percent": wanted.percent, "from_ms": opens}, 201)
-
-    async def open_account(self, request: web.Request) -> web.Response:
-        """Open an account; its secret is told here and never again."""
-        try:
-            wanted = msgspec.json.decode(await request.read() or b"{}", type=NewAccount)
-        except msgspec.DecodeError as error:
-            return reply({"code": -1100, "msg": str(error)}, 400)
-        if not (wanted.wallet.is_finite() and 0 <= wanted.wallet <= LARGEST_WALLET):
-            return reply({"code": -1130, "msg": "wallet must be between 0 and 1000000000"}, 400)
-        key, secret = secrets.token_hex(32), secrets.token_hex(32)
-        account = self._opened(key, secret, wanted.wallet)
-        return reply({"api_key": key, "api_secret": secret, "wallet": money(account.wallet)}, 201)
-
-    async def account(self, request: web.Request) -> web.Response:
-        """What an account truly is: wallet, positions, orders, fills and money history."""
-        trading = self._exchange.trading
-        account = trading.accounts.get(request.match_info["key"])
-        if account is None:
-            return reply({"code": -2015, "msg": "no such account"}, 404)
-        now = self._exchange.now()
-        self._exchange.advance(now)
-        return reply(truth(trading, account, now))
-
-    def _opened(self, key: str, secret: str, wallet: Decimal) -> Account:
-        now = self._exchange.now()
-        self._exchange.advance(now)
-        return self._exchange.trading.open_account(key, secret, rounded(wallet), now)
 
     def _forced(self, wanted: Injection) -> Liquidation:
         # One millisecond ahead: the stream tells what lies after its last look.

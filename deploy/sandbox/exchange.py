@@ -4,15 +4,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from deploy.sandbox.core.account import Account
 from deploy.sandbox.core.board import TapeBoard
 from deploy.sandbox.core.clock import MarketClock
 from deploy.sandbox.core.conditional import Conditional
+from deploy.sandbox.core.countdown import Countdowns
 from deploy.sandbox.core.events import Events
 from deploy.sandbox.core.facts import Facts
 from deploy.sandbox.core.limits import Ledger
 from deploy.sandbox.core.liquidation import Forced
 from deploy.sandbox.core.listen_keys import ListenKeys
 from deploy.sandbox.core.market import Liquidation, Market
+from deploy.sandbox.core.order_counts import OrderCount, OrderCounter, OrderLimits
 from deploy.sandbox.core.passage import Passage
 from deploy.sandbox.core.replies import Prices
 from deploy.sandbox.core.rules import SymbolRules
@@ -37,6 +40,9 @@ class Exchange:
         self.trading = Trading(TapeBoard(self.market))
         self.conditional = Conditional(self.trading)
         self._passage = Passage(self.trading, self.conditional)
+        self.countdowns = Countdowns(self.trading)
+        self.order_limits = OrderLimits()
+        self._counters: dict[str, OrderCounter] = {}
         self.average_in_replies = False
         """Whether replies to POST and DELETE of an order carry avgPrice, as before July 2026."""
         self.listen_keys = ListenKeys()
@@ -72,8 +78,19 @@ class Exchange:
 
     def advance(self, now: int) -> None:
         """Let everything happen to accounts that happens up to a moment, and tell the market about liquidations."""
+        self.countdowns.run(self.wall_ms(), now)
         for forced in self._passage.advance(now):
             self.market.injected.append(broadcast(forced, self.market.tape(forced.symbol, now).rules, now + 1))
+
+    def count_orders(self, account: Account, cost: OrderCount, now: int) -> OrderCount:
+        """Count orders that an account sends; Rejected where they are too many."""
+        return self._counters.setdefault(account.key, OrderCounter()).count(cost, self.order_limits, now)
+
+    def refuse_orders(self, key: str | None, wait_ms: int) -> None:
+        """Keep in mind that an account's orders are not taken for a span of market time from now."""
+        if key in self.trading.accounts:
+            wall = self.wall_ms()
+            self.trading.herald.vigil.refuse(str(key), wall, wall + int(self.clock.wall_seconds(wait_ms) * 1000))
 
     def caller(self, address: str) -> Ledger:
         """What an address has used."""

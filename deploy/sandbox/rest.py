@@ -33,9 +33,19 @@ SIGNED = frozenset(
             "v1/countdownCancelAll",
             "v1/adlQuantile",
         ),
-        *("v1/multiAssetsMargin", "v2/account", "v3/account", "v2/balance", "v3/balance", "v2/positionRisk", "v3/positionRisk"),
+        *(
+            "v1/rateLimit/order",
+            "v1/positionMargin/history",
+            "v1/multiAssetsMargin",
+            "v2/account",
+            "v3/account",
+            "v2/balance",
+            "v3/balance",
+            "v2/positionRisk",
+            "v3/positionRisk",
+        ),
     )
-)
+) | {"/sapi/v1/account/apiRestrictions"}
 """Paths that need a key."""
 
 
@@ -122,6 +132,7 @@ class Call(NamedTuple):
     weight: int
     pool: Pool
     answer: Callable[[int], Reply]
+    headers: dict[str, str]
 
 
 def unserved(request: web.Request) -> Callable[[int], Reply]:
@@ -150,26 +161,32 @@ class Rest:
         call = await self._signed_call(request) if request.path in SIGNED else self._public_call(request)
         now = self._exchange.now()
         standing = self._exchange.caller(request.remote or "").spend(call.pool, call.weight, now)
-        headers = {"X-MBX-USED-WEIGHT-1M": str(standing.used)} if call.pool is WEIGHT else {}
+        headers = call.headers
+        if call.pool is WEIGHT:
+            headers["X-MBX-USED-WEIGHT-1M"] = str(standing.used)
         if standing.status != 200:
+            self._exchange.refuse_orders(request.headers.get("X-MBX-APIKEY"), standing.wait_ms)
             return self._refused(standing, headers)
         try:
             return reply(call.answer(now), headers=headers)
         except Rejected as refusal:
+            if refusal.wait_ms:
+                self._exchange.refuse_orders(request.headers.get("X-MBX-APIKEY"), refusal.wait_ms)
+                headers["Retry-After"] = str(max(1, math.ceil(self._exchange.clock.wall_seconds(refusal.wait_ms))))
             return reply({"code": refusal.code, "msg": refusal.message}, refusal.status, headers)
 
     def _public_call(self, request: web.Request) -> Call:
         endpoint = self._endpoints.get(request.path) if request.method == "GET" else None
         query = Query(request.query)
         if endpoint is None:
-            return Call(1, WEIGHT, unserved(request))
-        return Call(endpoint.weight(query), endpoint.pool, lambda now: endpoint.answer(query, now))
+            return Call(1, WEIGHT, unserved(request), {})
+        return Call(endpoint.weight(query), endpoint.pool, lambda now: endpoint.answer(query, now), {})
 
     async def _signed_call(self, request: web.Request) -> Call:
         raw = request.raw_path.partition("?")[2]
         body = (await request.read()).decode(errors="replace")
-        asked = SignedRequest(request.method, request.path, request.headers.get("X-MBX-APIKEY"), raw, body)
-        return Call(self._signed.weight(asked), WEIGHT, lambda now: self._signed.answer(asked, now))
+        asked = SignedRequest(request.method, request.path, request.headers.get("X-MBX-APIKEY"), raw, body, {})
+        return Call(self._signed.weight(asked), WEIGHT, lambda now: self._signed.answer(asked, now), asked.headers)
 
     def _refused(self, standing: Standing, headers: dict[str, str]) -> web.Response:
         """429 or 418; Retry-After counts wall seconds, because the caller waits on the wall."""

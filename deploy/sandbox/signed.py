@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from deploy.sandbox.core.errors import no_such_path
+from deploy.sandbox.core.order_counts import NONE
 from deploy.sandbox.core.query import Query
 from deploy.sandbox.core.replies import Reply
 from deploy.sandbox.core.signing import check_signature, check_time, no_key, parameters, unknown_key
@@ -21,6 +22,8 @@ class SignedRequest(NamedTuple):
     key: str | None
     query: str
     body: str
+    headers: dict[str, str]
+    """Those of the reply: what was counted is told there."""
 
     def parameters(self) -> Query:
         """Its parameters, wherever they stand."""
@@ -54,7 +57,7 @@ class Signed:
         if not request.key:
             raise no_key()
         account = self._exchange.trading.accounts.get(request.key)
-        if account is None:
+        if account is None or account.revoked:
             raise unknown_key()
         endpoint = self._endpoints.get((request.method, request.path))
         if endpoint is None:
@@ -63,7 +66,11 @@ class Signed:
         if endpoint.signed:
             check_signature(account.secret, request.query, request.body)
             check_time(query, self._exchange.wall_ms())
+        if endpoint.trades and not account.may_trade:
+            raise unknown_key()
         self._exchange.advance(now)
+        if endpoint.orders != NONE:
+            request.headers.update(self._exchange.count_orders(account, endpoint.orders, now).headers())
         try:
             return endpoint.answer(account, query, now)
         finally:

@@ -4,10 +4,11 @@ Source: Binance USDⓈ-M "Account Endpoints" and "Trade Endpoints" (read 2026-11
 """
 
 from deploy.sandbox.core import account_replies as replies
-from deploy.sandbox.core.account import Account, Position
-from deploy.sandbox.core.account_settings import set_hedge, set_leverage, set_margin_type
+from deploy.sandbox.core.account import Account, Position, rounded
+from deploy.sandbox.core.account_settings import set_hedge, set_leverage, set_margin_type, set_multi_assets
 from deploy.sandbox.core.errors import missing, out_of_range
-from deploy.sandbox.core.order_request import flag
+from deploy.sandbox.core.margin_transfer import move_margin
+from deploy.sandbox.core.order_request import flag, number, position_side
 from deploy.sandbox.core.query import Query
 from deploy.sandbox.core.replies import Reply
 from deploy.sandbox.core.rules import SymbolRules
@@ -35,8 +36,16 @@ def account_endpoints(exchange: Exchange) -> Endpoints:
         ("GET", "v1/multiAssetsMargin", door.multi_assets, 30),
         ("POST", "v1/marginType", door.change_margin_type, 1),
         ("POST", "v1/leverage", door.change_leverage, 1),
+        ("POST", "v1/multiAssetsMargin", door.change_multi_assets, 1),
+        ("POST", "v1/positionMargin", door.move_margin, 1),
+        ("GET", "v1/adlQuantile", door.adl_quantile, 5),
+        ("GET", "v2/account", door.account_v2, 5),
     ]
-    return {(method, f"/fapi/{path}"): SignedEndpoint(answer, fixed(weight)) for method, path, answer, weight in rows}
+    found = {
+        (method, f"/fapi/{path}"): SignedEndpoint(answer, fixed(weight), trades=method != "GET")
+        for method, path, answer, weight in rows
+    }
+    return found | {("GET", "/sapi/v1/account/apiRestrictions"): SignedEndpoint(door.restrictions, fixed(1))}
 
 
 class AccountDoor:
@@ -108,8 +117,44 @@ class AccountDoor:
         return {"dualSidePosition": account.hedge}
 
     def multi_assets(self, account: Account, query: Query, now: int) -> Reply:  # noqa: ARG002
-        """GET /fapi/v1/multiAssetsMargin: there is one asset."""
-        return {"multiAssetsMargin": False}
+        """GET /fapi/v1/multiAssetsMargin."""
+        return {"multiAssetsMargin": account.multi_assets}
+
+    def change_multi_assets(self, account: Account, query: Query, now: int) -> Reply:
+        """POST /fapi/v1/multiAssetsMargin: there is one asset, so only the word changes, and isolated symbols forbid it."""
+        query.required("multiAssetsMargin")
+        set_multi_assets(account, multi_assets=flag(query, "multiAssetsMargin"))
+        self._trading.herald.assets_mode_changed(account, now)
+        return DONE
+
+    def move_margin(self, account: Account, query: Query, now: int) -> Reply:
+        """POST /fapi/v1/positionMargin."""
+        rules, amount, kind = self._rules(query.required("symbol"), now), number(query, "amount"), query.whole("type")
+        if amount is None or kind is None:
+            raise missing("amount" if amount is None else "type")
+        if kind not in (1, 2):
+            raise out_of_range("type")
+        position = account.position(rules.symbol, position_side(query))
+        move_margin(self._trading, account, position, rounded(amount if kind == 1 else -amount), now)
+        return {"amount": float(amount), "code": 200, "msg": "Successfully modify position margin.", "type": kind}
+
+    def adl_quantile(self, account: Account, query: Query, now: int) -> Reply:  # noqa: ARG002
+        """GET /fapi/v1/adlQuantile: nobody is deleveraged here, everyone stands in the middle."""
+        wanted = query.text("symbol")
+        sides: dict[str, dict[str, int]] = {}
+        for position in account.held():
+            if wanted in (None, position.symbol):
+                sides.setdefault(position.symbol, {})[position.side] = 2
+        return [{"symbol": symbol, "adlQuantile": held} for symbol, held in sides.items()]
+
+    def account_v2(self, account: Account, query: Query, now: int) -> Reply:  # noqa: ARG002
+        """GET /fapi/v2/account: every symbol, flat or not."""
+        shown = [tape.rules.symbol for tape in self._market.live(now)]
+        return replies.account_v2(account, self._trading.marks(now), shown)
+
+    def restrictions(self, account: Account, query: Query, now: int) -> Reply:  # noqa: ARG002
+        """GET /sapi/v1/account/apiRestrictions of the spot API: what the key is allowed."""
+        return replies.restrictions(account)
 
     def change_position_mode(self, account: Account, query: Query, now: int) -> Reply:  # noqa: ARG002
         """POST /fapi/v1/positionSide/dual."""

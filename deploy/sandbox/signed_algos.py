@@ -7,6 +7,7 @@ from deploy.sandbox.core import algo_replies as replies
 from deploy.sandbox.core.account import Account
 from deploy.sandbox.core.algo_request import algo_request
 from deploy.sandbox.core.errors import Rejected, missing
+from deploy.sandbox.core.order_counts import NONE, ONE
 from deploy.sandbox.core.orders import AlgoOrder
 from deploy.sandbox.core.query import Query
 from deploy.sandbox.core.replies import Reply
@@ -28,7 +29,12 @@ def algo_endpoints(exchange: Exchange) -> Endpoints:
         ("GET", "allAlgoOrders", door.every, fixed(5)),
         ("DELETE", "algoOpenOrders", door.cancel_all, fixed(1)),
     ]
-    return {(method, f"/fapi/v1/{path}"): SignedEndpoint(answer, weight) for method, path, answer, weight in rows}
+    return {
+        (method, f"/fapi/v1/{path}"): SignedEndpoint(
+            answer, weight, orders=ONE if method == "POST" else NONE, trades=method != "GET"
+        )
+        for method, path, answer, weight in rows
+    }
 
 
 class AlgoDoor:

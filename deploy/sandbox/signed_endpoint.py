@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from deploy.sandbox.core.account import Account
+from deploy.sandbox.core.order_counts import NONE, OrderCount
 from deploy.sandbox.core.query import Query
 from deploy.sandbox.core.replies import Reply
 
@@ -17,6 +18,10 @@ class SignedEndpoint(NamedTuple):
     weight: Callable[[Query], int]
     signed: bool = True
     """Whether the key alone will not do."""
+    orders: OrderCount = NONE
+    """What it counts as orders sent."""
+    trades: bool = False
+    """Whether a key that may not trade is refused."""
 
 
 Endpoints = dict[tuple[str, str], SignedEndpoint]

@@ -13,6 +13,7 @@ from deploy.sandbox.core.account import Account, Income
 from deploy.sandbox.core.amendment import amend
 from deploy.sandbox.core.errors import Rejected, missing, out_of_range
 from deploy.sandbox.core.notices import FORCED
+from deploy.sandbox.core.order_counts import BATCH, NONE, ONE
 from deploy.sandbox.core.order_request import number, order_request
 from deploy.sandbox.core.orders import Order, Trade
 from deploy.sandbox.core.query import Query
@@ -23,6 +24,12 @@ from deploy.sandbox.exchange import Exchange
 from deploy.sandbox.signed_endpoint import Endpoints, SignedEndpoint, by_symbol, fixed
 
 ALL_CANCELED = {"code": 200, "msg": "The operation of cancel all open order is done."}
+COUNTED = {
+    ("POST", "order"): ONE,
+    ("PUT", "order"): ONE,
+    ("POST", "batchOrders"): BATCH,
+    ("PUT", "batchOrders"): BATCH,
+}
 MOST_PLACED, MOST_CANCELED = 5, 10
 """Items of a batch."""
 
@@ -32,7 +39,7 @@ def order_endpoints(exchange: Exchange) -> Endpoints:
     door = OrderDoor(exchange)
     rows = [
         ("POST", "order", door.place, fixed(0)),
-        ("PUT", "order", door.amend, fixed(1)),
+        ("PUT", "order", door.amend, fixed(0)),
         ("POST", "order/test", door.test, fixed(1)),
         ("POST", "batchOrders", door.place_batch, fixed(5)),
         ("PUT", "batchOrders", door.amend_batch, fixed(5)),
@@ -46,8 +53,15 @@ def order_endpoints(exchange: Exchange) -> Endpoints:
         ("GET", "userTrades", door.trades, fixed(5)),
         ("GET", "forceOrders", door.forced, by_symbol(20, 50)),
         ("GET", "income", door.incomes, fixed(30)),
+        ("GET", "rateLimit/order", door.limits, fixed(1)),
+        ("POST", "countdownCancelAll", door.count_down, fixed(10)),
     ]
-    return {(method, f"/fapi/v1/{path}"): SignedEndpoint(answer, weight) for method, path, answer, weight in rows}
+    return {
+        (method, f"/fapi/v1/{path}"): SignedEndpoint(
+            answer, weight, orders=COUNTED.get((method, path), NONE), trades=method != "GET"
+        )
+        for method, path, answer, weight in rows
+    }
 
 
 class OrderDoor:
@@ -67,9 +81,24 @@ class OrderDoor:
         return word(order, self._rules(order.symbol, now), average=self._exchange.average_in_replies)
 
     def test(self, account: Account, query: Query, now: int) -> Reply:  # noqa: ARG002 - one shape for all answers
-        """POST /fapi/v1/order/test: only whether it reads."""
-        order_request(query)
-        return {}
+        """POST /fapi/v1/order/test: whether it reads and fits the filters; nothing happens."""
+        request = order_request(query)
+        self._trading.check(request, now)
+        fresh = Order(
+            id=0,
+            client_id=request.client_id or "test",
+            symbol=request.symbol,
+            side=request.side,
+            position_side=request.position_side,
+            kind=request.kind,
+            quantity=request.quantity,
+            price=request.price,
+            time_in_force=request.time_in_force,
+            reduce_only=request.reduce_only,
+            original=request.kind,
+            updated_ms=now,
+        )
+        return replies.acted(fresh, self._rules(request.symbol, now), average=self._exchange.average_in_replies)
 
     def amend(self, account: Account, query: Query, now: int) -> Reply:
         """PUT /fapi/v1/order: price and quantity of a resting limit order."""
@@ -164,6 +193,22 @@ class OrderDoor:
         kind, symbol = query.text("incomeType"), query.text("symbol")
         kept = [item for item in account.incomes if kind in (None, item.kind) and symbol in (None, item.symbol)]
         return [replies.income(item) for item in _page(kept, query, 100, newest=True)]
+
+    def limits(self, account: Account, query: Query, now: int) -> Reply:  # noqa: ARG002
+        """GET /fapi/v1/rateLimit/order."""
+        short, minute = self._exchange.order_limits
+        return [
+            {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": short},
+            {"rateLimitType": "ORDERS", "interval": "MINUTE", "intervalNum": 1, "limit": minute},
+        ]
+
+    def count_down(self, account: Account, query: Query, now: int) -> Reply:
+        """POST /fapi/v1/countdownCancelAll."""
+        symbol, countdown = self._rules(query.required("symbol"), now).symbol, query.whole("countdownTime")
+        if countdown is None:
+            raise missing("countdownTime")
+        self._exchange.countdowns.set(account, symbol, countdown, self._exchange.wall_ms())
+        return {"symbol": symbol, "countdownTime": str(countdown)}
 
     def _rules(self, symbol: str, now: int) -> SymbolRules:
         return self._market.tape(symbol, now).rules

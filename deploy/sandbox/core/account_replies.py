@@ -87,6 +87,50 @@ def account_v3(account: Account, marks: Marks) -> Row:
     }
 
 
+def account_v2(account: Account, marks: Marks, symbols: list[str]) -> Row:
+    """GET /fapi/v2/account: as v3, with every symbol and its leverage."""
+    config = account_config(account)
+    words = ("feeTier", "canTrade", "canDeposit", "canWithdraw", "updateTime", "multiAssetsMargin", "tradeGroupId")
+    standing = Standing(account, marks)
+    sides = ("LONG", "SHORT") if account.hedge else ("BOTH",)
+    shown = [account.positions.get((symbol, side)) or Position(symbol=symbol, side=side) for symbol in symbols for side in sides]
+    rows = [_long_position(standing, position) for position in shown]
+    return {name: config[name] for name in words} | {"feeBurn": False} | account_v3(account, marks) | {"positions": rows}
+
+
+def _long_position(standing: Standing, position: Position) -> Row:
+    account = standing.account
+    settings = account.of(position.symbol)
+    ordered = standing.ordered(position.symbol) if position.symbol in account.resting else ZERO
+    row = _short_position(standing, position) if position.quantity else _flat(position)
+    initial = Decimal(row["initialMargin"])
+    return row | {
+        "positionInitialMargin": row["initialMargin"],
+        "openOrderInitialMargin": money(ordered),
+        "initialMargin": money(initial + ordered),
+        "leverage": str(settings.leverage),
+        "isolated": settings.isolated,
+        "entryPrice": plain(position.entry_price),
+        "breakEvenPrice": plain(break_even(position)) if position.quantity else "0",
+        "maxNotional": str(margins.most_notional(position.symbol, settings.leverage)),
+        "bidNotional": money(_resting(account, position, "BUY")),
+        "askNotional": money(_resting(account, position, "SELL")),
+    }
+
+
+def _flat(position: Position) -> Row:
+    none = dict.fromkeys(
+        ("unrealizedProfit", "isolatedMargin", "notional", "isolatedWallet", "initialMargin", "maintMargin"), "0"
+    )
+    return {
+        "symbol": position.symbol,
+        "positionSide": position.side,
+        "positionAmt": "0",
+        **none,
+        "updateTime": position.updated_ms,
+    }
+
+
 def _short_position(standing: Standing, position: Position) -> Row:
     mark = standing.marks(position.symbol)
     isolated = standing.account.of(position.symbol).isolated
@@ -202,13 +246,31 @@ def account_config(account: Account) -> Row:
     """GET /fapi/v1/accountConfig."""
     return {
         "feeTier": 0,
-        "canTrade": True,
+        "canTrade": account.may_trade,
         "canDeposit": True,
         "canWithdraw": True,
         "dualSidePosition": account.hedge,
         "updateTime": account.updated_ms,
-        "multiAssetsMargin": False,
+        "multiAssetsMargin": account.multi_assets,
         "tradeGroupId": -1,
+    }
+
+
+def restrictions(account: Account) -> Row:
+    """GET /sapi/v1/account/apiRestrictions."""
+    never = (
+        "enableInternalTransfer",
+        "enableMargin",
+        "permitsUniversalTransfer",
+        "enableVanillaOptions",
+        "enableSpotAndMarginTrading",
+    )
+    return dict.fromkeys((*never, "enableFixApiTrade", "enableFixReadOnly", "enablePortfolioMarginTrading"), False) | {
+        "ipRestrict": account.ip_restricted,
+        "createTime": account.opened_ms,
+        "enableReading": True,
+        "enableWithdrawals": account.may_withdraw,
+        "enableFutures": account.may_trade,
     }
 
 

@@ -40,6 +40,8 @@ def set_margin_type(account: Account, symbol: str, *, isolated: bool) -> None:
     settings = account.of(symbol)
     if settings.isolated == isolated:
         raise Rejected(-4046, "No need to change margin type.")
+    if isolated and account.multi_assets:
+        raise Rejected(-4168, "Unable to adjust to isolated-margin mode under the Multi-Assets mode.")
     if account.open_orders(symbol):
         raise Rejected(-4047, "Margin type cannot be changed if there exists open orders.")
     if any(position.symbol == symbol for position in account.held()):
@@ -60,6 +62,21 @@ def set_hedge(account: Account, *, hedge: bool) -> None:
     if account.held():
         raise Rejected(-4068, "Position side cannot be changed if there exists position.")
     account.hedge = hedge
+
+
+def set_multi_assets(account: Account, *, multi_assets: bool) -> None:
+    """Multi-assets or single-asset mode.
+
+    Raises:
+        Rejected: It is so already, or an isolated symbol or an order stands in the way.
+    """
+    if account.multi_assets == multi_assets:
+        raise Rejected(-4171, "No need to change multi-assets mode.")
+    if account.open_orders() or account.waiting():
+        raise Rejected(-4167, "Unable to adjust to multi-assets mode with open orders.")
+    if multi_assets and any(settings.isolated for settings in account.settings.values()):
+        raise Rejected(-4168, "Unable to adjust to multi-assets mode with symbols of isolated margin.")
+    account.multi_assets = multi_assets
 
 
 def _covered(account: Account, marks: Marks) -> bool:

@@ -14,13 +14,15 @@ class Rejected(Exception):
         code: Binance's negative number.
         message: Binance's sentence.
         status: HTTP status.
+        wait_ms: Market time until it is worth asking again, 0 where that is not said.
     """
 
-    def __init__(self, code: int, message: str, status: int = 400) -> None:
+    def __init__(self, code: int, message: str, status: int = 400, wait_ms: int = 0) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.status = status
+        self.wait_ms = wait_ms
 
 
 def missing(name: str) -> Rejected:

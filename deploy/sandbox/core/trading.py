@@ -77,9 +77,7 @@ class Trading:
         Raises:
             Rejected: It is not accepted, and nothing has happened.
         """
-        rules = self.board.rules(request.symbol, now)
-        mark = self.board.mark(request.symbol, now)
-        _check_filters(rules, request, mark)
+        rules, mark = self.check(request, now)
         if parent is None:
             check_good_till(request.good_till, now)
         check_side(account, request.position_side, reduce_only=request.reduce_only)
@@ -95,6 +93,16 @@ class Trading:
         self.herald.ordered(account, order, "NEW", now)
         self._execute(account, order, fills, now)
         return order
+
+    def check(self, request: OrderRequest, now: int) -> tuple[SymbolRules, Decimal]:
+        """Hold an order against its symbol alone; returns the rules and the mark price.
+
+        Raises:
+            Rejected: The symbol does not trade, or a filter does not fit.
+        """
+        rules, mark = self.board.rules(request.symbol, now), self.board.mark(request.symbol, now)
+        _check_filters(rules, request, mark)
+        return rules, mark
 
     def cancel(self, account: Account, order: Order, now: int) -> Order:
         """Take an order out of the book.
