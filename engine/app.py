@@ -5,6 +5,7 @@
 
 import asyncio
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
@@ -152,7 +153,12 @@ def _venues(market_data: MarketData, clock: Clock, *, dry_run: bool) -> Venues:
 
 
 def main() -> None:
-    """Serves until SIGTERM."""
+    """Serves until SIGTERM.
+
+    The worker is a new interpreter: polars and numba run threads by the time the server starts, and a fork would copy their locks without
+    the threads that hold them.
+    """
+    multiprocessing.set_start_method("spawn")
     settings = read_settings(os.environ)
     log.configure(settings.log_format, "engine")
     Server(
