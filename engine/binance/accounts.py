@@ -14,10 +14,10 @@ import msgspec
 from engine.binance import vendor
 from engine.binance.client import Client, Skew
 from engine.binance.exchange import BinanceExchange
-from engine.binance.fees import Fees
+from engine.binance.fees import Fees, Marks
 from engine.binance.stream import UserStream
 from engine.errors import VenueHalted
-from engine.ports import Budget, Clock, Keys, MarketData, Urgency
+from engine.ports import Budget, Clock, Keys, Urgency
 from shared.execution import RealAccount, SealedCredentials
 
 CONNECTIONS: Final = 100
@@ -61,7 +61,7 @@ class BinanceExchanges:
         keys: Keys,
         addresses: Addresses,
         budget: Budget,
-        market: MarketData,
+        market: Marks,
         clock: Clock,
         open_session: Callable[[], Any] | None = None,
     ) -> None:

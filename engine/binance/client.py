@@ -147,7 +147,8 @@ class Client:
             found = msgspec.json.decode(arrived.body, type=kind, strict=False)
         except (msgspec.MsgspecError, ValueError) as error:
             raise _lost(call, f"{call.method}: the reply does not read: {error}", None) from error
-        self._skew.refused = 0
+        if call is not calls.TIME:
+            self._skew.refused = 0
         return found
 
     async def _judge(self, call: Call, arrived: Arrived, error: Exception) -> No:

@@ -4,14 +4,22 @@ Source: Binance FAQ, "USDⓈ-M Futures trading fees": with BNB chosen for fees, 
 """
 
 from decimal import Decimal
-from typing import Final
+from typing import Final, Protocol
 
 from engine.binance.rows import TradeRow, moment
+from engine.core.market import Mark
 from engine.errors import ExchangeError, VenueAway
-from engine.ports import MarketData
 from shared.execution import Fill, VenueTrade
 
 QUOTE: Final = "USDT"
+
+
+class Marks(Protocol):
+    """The part of MarketData that a fee needs."""
+
+    async def mark(self, symbol: str) -> Mark:
+        """The mark price; raises an ExchangeError."""
+        ...
 
 
 class Fees:
@@ -21,7 +29,7 @@ class Fees:
         market: Where that price comes from.
     """
 
-    def __init__(self, market: MarketData) -> None:
+    def __init__(self, market: Marks) -> None:
         self._market = market
 
     async def fill_of(self, row: TradeRow) -> Fill:
