@@ -16,6 +16,8 @@ from deploy.sandbox.core.replies import mark_at
 from deploy.sandbox.core.rules import SymbolRules
 
 LEVELS = 500
+HAIR = 1e-6
+"""Spare room around bounds that are computed in floats, as a share."""
 MARK_GRID = Decimal("0.00000001")
 
 
@@ -40,6 +42,16 @@ class Tick(NamedTuple):
     time_ms: int
     price: Decimal
     quantity: Decimal
+    mark: Decimal
+
+
+class Span(NamedTuple):
+    """What trades and mark prices of a span of time stayed within, and the mark price at its last trade."""
+
+    low: Decimal
+    high: Decimal
+    mark_low: Decimal
+    mark_high: Decimal
     mark: Decimal
 
 
@@ -76,6 +88,10 @@ class Board(Protocol):
 
     def ticks(self, symbol: str, since: int, until: int) -> list[Tick]:
         """Trades in (since, until], oldest first."""
+        ...
+
+    def span(self, symbol: str, since: int, until: int) -> Span | None:
+        """What the ticks of (since, until] stay within, None where there are none; bounds of the mark may be wider."""
         ...
 
     def fundings(self, symbol: str, since: int, until: int) -> list[Funding]:
@@ -136,6 +152,28 @@ class TapeBoard:
                 mark = (Decimal(mark_at(tape, time_ms)) * tick).quantize(MARK_GRID)
                 out.append(Tick(time_ms, int(walk.price[n]) * tick, int(walk.quantity[n]) * step, mark))
         return out
+
+    def span(self, symbol: str, since: int, until: int) -> Span | None:
+        """Bounds of the tape's ticks; those of the mark with a hair's breadth to spare, since they are floats."""
+        tape = self._market.tape(symbol, until)
+        tick = Decimal(tape.rules.tick)
+        prices: list[int] = []
+        spots: list[float] = []
+        newest = 0
+        for number in range(since // QUARTER_MS, tape.current(until) + 1):
+            walk = tape.ticks(number)
+            first, last = (int(np.searchsorted(walk.times, moment, side="right")) for moment in (since, until))
+            if first < last:
+                traded, spot = walk.price[first:last], walk.spot[first:last]
+                prices += [int(traded.min()), int(traded.max())]
+                spots += [float(spot.min()), float(spot.max())]
+                newest = int(walk.times[last - 1])
+        if not prices:
+            return None
+        premiums = [funding.premium(tape, moment) for moment in (since, newest)]
+        low, high = min(spots) * (1 + min(premiums)) * (1 - HAIR), max(spots) * (1 + max(premiums)) * (1 + HAIR)
+        mark = (Decimal(mark_at(tape, newest)) * tick).quantize(MARK_GRID)
+        return Span(min(prices) * tick, max(prices) * tick, Decimal(low) * tick, Decimal(high) * tick, mark)
 
     def fundings(self, symbol: str, since: int, until: int) -> list[Funding]:
         """The rates of fundingRate; none for a delivery contract."""

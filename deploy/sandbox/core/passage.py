@@ -6,8 +6,9 @@ However late one looks, everything happens at its own market time, so the same o
 from decimal import Decimal
 from typing import NamedTuple
 
-from deploy.sandbox.core.account import Account, Position
+from deploy.sandbox.core.account import Account, Marks, Position
 from deploy.sandbox.core.board import Funding, Tick
+from deploy.sandbox.core.calm import interest, loud_symbols
 from deploy.sandbox.core.conditional import Conditional
 from deploy.sandbox.core.intervals import QUARTER_MS
 from deploy.sandbox.core.liquidation import Forced, call_margin, liquidate_where_due
@@ -54,13 +55,26 @@ class Passage:
 
     def _pass(self, since: int, until: int) -> list[Forced]:
         board = self._trading.board
-        watched = self._watched()
-        self._marks = {symbol: mark for symbol, mark in self._marks.items() if symbol in watched}
+        accounts = list(self._trading.accounts.values())
+        watched = sorted(set().union(*(interest(account) for account in accounts)))
+        self._marks = {symbol: self._marks[symbol] for symbol in watched if symbol in self._marks}
         events: list[tuple[int, str, Tick | Funding | Ending]] = []
-        for symbol in sorted(watched):
+        for symbol in watched:
             events += [(event.time_ms, symbol, event) for event in board.fundings(symbol, since, until)]
-            events += [(event.time_ms, symbol, event) for event in board.ticks(symbol, since, until)]
             events += [(ending.time_ms, symbol, ending) for ending in self._endings(symbol, until)]
+        spans = {symbol: board.span(symbol, since, until) for symbol in watched}
+        loud = loud_symbols(accounts, spans, {symbol for _, symbol, _ in events}, self._known(since))
+        for symbol in sorted(loud):
+            events += [(event.time_ms, symbol, event) for event in board.ticks(symbol, since, until)]
+        out = self._happen(events)
+        self._marks |= {symbol: span.mark for symbol, span in spans.items() if span and symbol not in loud}
+        return out
+
+    def _known(self, now: int) -> Marks:
+        """Mark prices as of each symbol's last tick, or of a moment where none was seen."""
+        return lambda symbol: self._marks[symbol] if symbol in self._marks else self._trading.board.mark(symbol, now)
+
+    def _happen(self, events: list[tuple[int, str, Tick | Funding | Ending]]) -> list[Forced]:
         out: list[Forced] = []
         for time_ms, symbol, event in sorted(events, key=lambda item: item[0]):
             if isinstance(event, Ending):
@@ -71,15 +85,6 @@ class Passage:
                 self._tick(symbol, event)
             out += self._liquidate(symbol, time_ms)
         return out
-
-    def _watched(self) -> set[str]:
-        """Symbols in which somebody has something at stake."""
-        found: set[str] = set()
-        for account in self._trading.accounts.values():
-            found |= {order.symbol for order in account.open_orders()}
-            found |= {algo.symbol for algo in account.waiting()}
-            found |= {position.symbol for position in account.held()}
-        return found
 
     def _endings(self, symbol: str, until: int) -> list[Ending]:
         """GTD orders that end by a moment."""

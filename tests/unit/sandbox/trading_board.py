@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from deploy.sandbox.core.account import Account
 from deploy.sandbox.core.algo_request import algo_request
-from deploy.sandbox.core.board import Depth, Funding, Level, Tick
+from deploy.sandbox.core.board import Depth, Funding, Level, Span, Tick
 from deploy.sandbox.core.conditional import Conditional
 from deploy.sandbox.core.errors import Rejected, unknown_symbol
 from deploy.sandbox.core.liquidation import Forced
@@ -59,6 +59,11 @@ class ScriptedBoard:
 
     def ticks(self, symbol: str, since: int, until: int) -> list[Tick]:
         return [tick for tick in self._ticks.get(symbol, []) if since < tick.time_ms <= until]
+
+    def span(self, symbol: str, since: int, until: int) -> Span | None:
+        ticks = self.ticks(symbol, since, until)
+        prices, marks = [tick.price for tick in ticks], [tick.mark for tick in ticks]
+        return Span(min(prices), max(prices), min(marks), max(marks), marks[-1]) if ticks else None
 
     def fundings(self, symbol: str, since: int, until: int) -> list[Funding]:
         return [item for item in self._fundings.get(symbol, []) if since < item.time_ms <= until]
