@@ -19,7 +19,8 @@ from litestar import Litestar
 from engine import log
 from engine.analysis import MarketDesk, RulesAnalyst, ScanPlan, Sources, Widen
 from engine.binance import BinanceVenue, announce
-from engine.candles import BinanceData, Door, WeightBudget, open_session
+from engine.budget import SharedBudget
+from engine.candles import BinanceData, Door, open_session
 from engine.clock import market_clock
 from engine.core.features import warm_up
 from engine.core.market import Candles
@@ -82,7 +83,7 @@ def build(settings: EngineSettings) -> Litestar:
 async def _opened(settings: EngineSettings) -> AsyncIterator[tuple[MarketDesk, Desk]]:
     clock = await market_clock(settings.market_clock_url)
     redis = connect(settings.redis_url)
-    budget = WeightBudget(settings.request_weight_limit, clock.now_ms)
+    budget = SharedBudget(redis, settings.request_weight_limit, clock.now_ms)
     await asyncio.to_thread(warm_up)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session())

@@ -8,6 +8,7 @@ is of all callers of the address.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Final, cast
 
 import msgspec
@@ -29,6 +30,9 @@ ALONE_SECONDS: Final = 5.0
 
 ANSWER_SECONDS: Final = 0.25
 """How long an order may wait for a counter."""
+
+AT_ONCE: Final = 16
+"""Questions that may wait ask Redis so many at a time: each takes a connection. What protects never queues."""
 
 TAKE_SCRIPT: Final = """
 local blocked = math.max(redis.call('PTTL', KEYS[1]), redis.call('PTTL', KEYS[2]))
@@ -82,6 +86,7 @@ class SharedBudget:
         self._alone = WeightBudget(limit, now_ms, patience_seconds, RESERVE_SHARE)
         self._alone_until = 0.0
         self._told = False
+        self._slots = asyncio.Semaphore(AT_ONCE)
         self._used = (-1, 0)
         self._learned = (-1, 0)
         self._telling: set[asyncio.Task[None]] = set()
@@ -152,8 +157,9 @@ class SharedBudget:
             str(KEPT_SECONDS),
             *limits,
         ]
-        asked = cast(Awaitable[list[int]], self._redis.eval(TAKE_SCRIPT, len(keys), *keys, *given))
-        taken, blocked_ms, used = await asyncio.wait_for(asked, ANSWER_SECONDS)
+        async with self._slots if urgency is Urgency.ENTER else nullcontext():
+            asked = cast(Awaitable[list[int]], self._redis.eval(TAKE_SCRIPT, len(keys), *keys, *given))
+            taken, blocked_ms, used = await asyncio.wait_for(asked, ANSWER_SECONDS)
         return _Taken(taken=bool(taken), blocked=blocked_ms / 1000, used=used)
 
     async def _next_window(self, deadline: float, orders: int) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 import aiohttp
 import msgspec
 
-from engine.candles.budget import Pool, WeightBudget
+from engine.budget import Pool, SharedBudget, WeightBudget
 from engine.errors import ExchangeRefused, ExchangeThrottled, ExchangeUnreachable, ReplyMalformed, UnknownSymbol
 
 CONCURRENCY: Final = 24
@@ -33,7 +33,7 @@ def open_session() -> aiohttp.ClientSession:
 class Door:
     """Typed GETs against one base address under one weight budget."""
 
-    def __init__(self, session: aiohttp.ClientSession, base_url: str, budget: WeightBudget) -> None:
+    def __init__(self, session: aiohttp.ClientSession, base_url: str, budget: WeightBudget | SharedBudget) -> None:
         self._session = session
         self._base = base_url
         self._budget = budget

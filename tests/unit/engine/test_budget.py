@@ -1,0 +1,81 @@
+"""The exchange's budget as one replica counts it: a reserve for what protects, order windows, and staying away."""
+
+import pytest
+
+from engine.budget import WeightBudget
+from engine.errors import ExchangeThrottled
+from engine.ports import Urgency
+
+
+class Minute:
+    """Market time that a test moves."""
+
+    def __init__(self) -> None:
+        self.ms = 1_767_744_000_000
+
+    def now_ms(self) -> int:
+        return self.ms
+
+
+@pytest.fixture
+def market() -> Minute:
+    return Minute()
+
+
+@pytest.fixture
+def budget(market: Minute) -> WeightBudget:
+    return WeightBudget(100, market.now_ms, patience_seconds=0.0, reserve_share=0.2)
+
+
+async def test_entries_leave_the_reserve_to_what_protects(budget: WeightBudget) -> None:
+    await budget.spend(80)
+    with pytest.raises(ExchangeThrottled):
+        await budget.spend(1)
+    await budget.spend(20, Urgency.PROTECT)
+    with pytest.raises(ExchangeThrottled):
+        await budget.spend(1, Urgency.PROTECT)
+    assert budget.used == 100
+
+
+async def test_a_new_market_minute_brings_new_weight(budget: WeightBudget, market: Minute) -> None:
+    first = await budget.spend(80)
+    market.ms += 60_000
+    assert await budget.spend(80) == first + 1
+
+
+async def test_orders_are_counted_for_each_account_in_ten_seconds_and_in_a_minute(budget: WeightBudget, market: Minute) -> None:
+    for _ in range(240):
+        await budget.spend(0, Urgency.ENTER, "u1", 1)
+    with pytest.raises(ExchangeThrottled):
+        await budget.spend(0, Urgency.ENTER, "u1", 1)
+    await budget.spend(0, Urgency.ENTER, "u2", 1)
+    await budget.spend(0, Urgency.PROTECT, "u1", 1)
+    market.ms += 10_000
+    await budget.spend(0, Urgency.ENTER, "u1", 1)
+    for _ in range(3):
+        market.ms += 10_000
+        for _ in range(300):
+            await budget.spend(0, Urgency.PROTECT, "u1", 1)
+    with pytest.raises(ExchangeThrottled):
+        await budget.spend(0, Urgency.ENTER, "u1", 1)
+
+
+async def test_a_ban_holds_for_everything_and_a_full_account_for_its_orders(budget: WeightBudget) -> None:
+    budget.block_orders("u1", 60)
+    with pytest.raises(ExchangeThrottled) as raised:
+        await budget.spend(0, Urgency.PROTECT, "u1", 1)
+    assert raised.value.retry_after_seconds == pytest.approx(60, abs=1)
+    await budget.spend(0, Urgency.PROTECT, "u2", 1)
+    await budget.spend(5)
+    budget.block(120)
+    with pytest.raises(ExchangeThrottled):
+        await budget.spend(1, Urgency.PROTECT)
+
+
+async def test_what_the_exchange_counted_more_is_taken_over(budget: WeightBudget) -> None:
+    minute = await budget.spend(1)
+    budget.learn(79, minute)
+    budget.learn(500, minute - 1)
+    assert budget.used == 79
+    with pytest.raises(ExchangeThrottled):
+        await budget.spend(2)
