@@ -11,6 +11,7 @@ from deploy.sandbox.core.conditional import Conditional
 from deploy.sandbox.core.countdown import Countdowns
 from deploy.sandbox.core.events import Events
 from deploy.sandbox.core.facts import Facts
+from deploy.sandbox.core.faults_past import Past
 from deploy.sandbox.core.limits import Ledger
 from deploy.sandbox.core.liquidation import Forced
 from deploy.sandbox.core.listen_keys import ListenKeys
@@ -45,6 +46,7 @@ class Exchange:
         self._counters: dict[str, OrderCounter] = {}
         self.average_in_replies = False
         """Whether replies to POST and DELETE of an order carry avgPrice, as before July 2026."""
+        self.past = Past()
         self.listen_keys = ListenKeys()
         self.listeners: Callable[[str], int] = lambda key: 0  # noqa: ARG005
         """How many sockets listen to an account; the streams set it."""

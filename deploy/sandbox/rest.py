@@ -1,4 +1,4 @@
-"""Binance's REST paths over HTTP: finds the endpoint, books its weight, asks the core and words refusals.
+"""Binance's REST paths: finds the endpoint, books its weight, asks the core and words refusals.
 
 Source: Binance USDⓈ-M "General Info" and each endpoint's page for its weight (read 2026-11).
 """
@@ -18,6 +18,7 @@ from deploy.sandbox.core.rare import Rare
 from deploy.sandbox.core.replies import Reply
 from deploy.sandbox.exchange import Exchange
 from deploy.sandbox.signed import Signed, SignedRequest
+from deploy.sandbox.wire import JSON, Asked, Told
 
 SIGNED = frozenset(
     f"/fapi/{rest}"
@@ -135,11 +136,11 @@ class Call(NamedTuple):
     headers: dict[str, str]
 
 
-def unserved(request: web.Request) -> Callable[[int], Reply]:
+def unserved(asked: Asked) -> Callable[[int], Reply]:
     """The answer where nothing is."""
 
     def refuse(now: int) -> Reply:  # noqa: ARG001 - an answer's shape
-        raise no_such_path(request.path, request.method)
+        raise no_such_path(asked.path, asked.method)
 
     return refuse
 
@@ -156,51 +157,62 @@ class Rest:
         self._endpoints = endpoints(exchange)
         self._signed = Signed(exchange)
 
-    async def handle(self, request: web.Request) -> web.Response:
+    def respond(self, asked: Asked) -> Told:
         """Answer one request, whatever its path."""
-        call = await self._signed_call(request) if request.path in SIGNED else self._public_call(request)
+        call = self._signed_call(asked) if asked.path in SIGNED else self._public_call(asked)
         now = self._exchange.now()
-        standing = self._exchange.caller(request.remote or "").spend(call.pool, call.weight, now)
+        standing = self._exchange.caller(asked.remote).spend(call.pool, call.weight, now)
         headers = call.headers
         if call.pool is WEIGHT:
             headers["X-MBX-USED-WEIGHT-1M"] = str(standing.used)
         if standing.status != 200:
-            self._exchange.refuse_orders(request.headers.get("X-MBX-APIKEY"), standing.wait_ms)
+            self._exchange.refuse_orders(asked.key, standing.wait_ms)
             return self._refused(standing, headers)
         try:
-            return reply(call.answer(now), headers=headers)
+            return Told(200, encoded(call.answer(now)), headers)
         except Rejected as refusal:
             if refusal.wait_ms:
-                self._exchange.refuse_orders(request.headers.get("X-MBX-APIKEY"), refusal.wait_ms)
+                self._exchange.refuse_orders(asked.key, refusal.wait_ms)
                 headers["Retry-After"] = str(max(1, math.ceil(self._exchange.clock.wall_seconds(refusal.wait_ms))))
-            return reply({"code": refusal.code, "msg": refusal.message}, refusal.status, headers)
+            return refused(refusal, headers)
 
-    def _public_call(self, request: web.Request) -> Call:
-        endpoint = self._endpoints.get(request.path) if request.method == "GET" else None
-        query = Query(request.query)
+    def _public_call(self, asked: Asked) -> Call:
+        endpoint = self._endpoints.get(asked.path) if asked.method == "GET" else None
         if endpoint is None:
-            return Call(1, WEIGHT, unserved(request), {})
+            return Call(1, WEIGHT, unserved(asked), {})
+        query = asked.public()
         return Call(endpoint.weight(query), endpoint.pool, lambda now: endpoint.answer(query, now), {})
 
-    async def _signed_call(self, request: web.Request) -> Call:
-        raw = request.raw_path.partition("?")[2]
-        body = (await request.read()).decode(errors="replace")
-        asked = SignedRequest(request.method, request.path, request.headers.get("X-MBX-APIKEY"), raw, body, {})
-        return Call(self._signed.weight(asked), WEIGHT, lambda now: self._signed.answer(asked, now), asked.headers)
+    def _signed_call(self, asked: Asked) -> Call:
+        request = SignedRequest(asked, Query(asked.parameters()), {})
+        return Call(self._signed.weight(request), WEIGHT, lambda now: self._signed.answer(request, now), request.headers)
 
-    def _refused(self, standing: Standing, headers: dict[str, str]) -> web.Response:
+    def _refused(self, standing: Standing, headers: dict[str, str]) -> Told:
         """429 or 418; Retry-After counts wall seconds, because the caller waits on the wall."""
         wait = self._exchange.clock.wall_seconds(standing.wait_ms)
         headers["Retry-After"] = str(max(1, math.ceil(wait)))
         if standing.status == 418:
-            until = self._exchange.wall_ms() + int(wait * 1000)
-            message = f"Way too many requests; IP banned until {until}. Please use the websocket for live updates to avoid bans."
+            message = banned(self._exchange.wall_ms() + int(wait * 1000))
         else:
             message = f"Too many requests; current limit of IP is {self._exchange.options.weight_limit} requests per minute."
-        return reply({"code": -1003, "msg": message}, standing.status, headers)
+        return refused(Rejected(-1003, message, standing.status), headers)
+
+
+def banned(until_ms: int) -> str:
+    """The sentence of a 418."""
+    return f"Way too many requests; IP banned until {until_ms}. Please use the websocket for live updates to avoid bans."
+
+
+def encoded(body: Any) -> bytes:
+    """JSON as bytes."""
+    return bytes(body) if isinstance(body, msgspec.Raw) else msgspec.json.encode(body)
+
+
+def refused(refusal: Rejected, headers: dict[str, str]) -> Told:
+    """A refusal in Binance's form."""
+    return Told(refusal.status, encoded({"code": refusal.code, "msg": refusal.message}), headers)
 
 
 def reply(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """A JSON response."""
-    encoded = bytes(body) if isinstance(body, msgspec.Raw) else msgspec.json.encode(body)
-    return web.Response(body=encoded, status=status, headers=headers, content_type="application/json")
+    return web.Response(body=encoded(body), status=status, headers=headers, content_type=JSON)

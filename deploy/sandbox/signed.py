@@ -6,28 +6,23 @@ from deploy.sandbox.core.errors import no_such_path
 from deploy.sandbox.core.order_counts import NONE
 from deploy.sandbox.core.query import Query
 from deploy.sandbox.core.replies import Reply
-from deploy.sandbox.core.signing import check_signature, check_time, no_key, parameters, unknown_key
+from deploy.sandbox.core.signing import check_signature, check_time, no_key, unknown_key
 from deploy.sandbox.exchange import Exchange
 from deploy.sandbox.signed_accounts import account_endpoints
 from deploy.sandbox.signed_algos import algo_endpoints
 from deploy.sandbox.signed_listening import listen_endpoints
 from deploy.sandbox.signed_orders import order_endpoints
+from deploy.sandbox.wire import Asked
 
 
 class SignedRequest(NamedTuple):
-    """One request as it came, not yet believed."""
+    """One request that needs a key."""
 
-    method: str
-    path: str
-    key: str | None
-    query: str
-    body: str
+    asked: Asked
+    query: Query
+    """Its parameters, wherever they stand."""
     headers: dict[str, str]
     """Those of the reply: what was counted is told there."""
-
-    def parameters(self) -> Query:
-        """Its parameters, wherever they stand."""
-        return Query(parameters(self.query, self.body))
 
 
 class Signed:
@@ -45,8 +40,8 @@ class Signed:
 
     def weight(self, request: SignedRequest) -> int:
         """What a request costs."""
-        endpoint = self._endpoints.get((request.method, request.path))
-        return endpoint.weight(request.parameters()) if endpoint else 1
+        endpoint = self._endpoints.get((request.asked.method, request.asked.path))
+        return endpoint.weight(request.query) if endpoint else 1
 
     def answer(self, request: SignedRequest, now: int) -> Reply:
         """Believe a request, bring the floor up to now, and answer.
@@ -54,17 +49,17 @@ class Signed:
         Raises:
             Rejected: The key, the signature, the time or the request itself is refused.
         """
-        if not request.key:
+        asked, query = request.asked, request.query
+        if not asked.key:
             raise no_key()
-        account = self._exchange.trading.accounts.get(request.key)
+        account = self._exchange.trading.accounts.get(asked.key)
         if account is None or account.revoked:
             raise unknown_key()
-        endpoint = self._endpoints.get((request.method, request.path))
+        endpoint = self._endpoints.get((asked.method, asked.path))
         if endpoint is None:
-            raise no_such_path(request.path, request.method)
-        query = request.parameters()
+            raise no_such_path(asked.path, asked.method)
         if endpoint.signed:
-            check_signature(account.secret, request.query, request.body)
+            check_signature(account.secret, asked.query, asked.body)
             check_time(query, self._exchange.wall_ms())
         if endpoint.trades and not account.may_trade:
             raise unknown_key()
@@ -72,6 +67,7 @@ class Signed:
         if endpoint.orders != NONE:
             request.headers.update(self._exchange.count_orders(account, endpoint.orders, now).headers())
         try:
-            return endpoint.answer(account, query, now)
+            shown = self._exchange.past.seen(account, self._exchange.wall_ms() - asked.lag_ms) if asked.lag_ms else account
+            return endpoint.answer(shown, query, now)
         finally:
             self._exchange.told()

@@ -3,6 +3,7 @@
 Everything above it computes in Decimal; the tape's whole ticks and steps are exact in it.
 """
 
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
@@ -12,6 +13,7 @@ from deploy.sandbox.core import funding
 from deploy.sandbox.core.book import book_at
 from deploy.sandbox.core.intervals import HOUR_MS, QUARTER_MS
 from deploy.sandbox.core.market import Market
+from deploy.sandbox.core.path import Ints
 from deploy.sandbox.core.replies import mark_at
 from deploy.sandbox.core.rules import SymbolRules
 
@@ -32,8 +34,27 @@ class Depth(NamedTuple):
     """Both sides, best first, and the number that says whether it is still the same book."""
 
     update_id: int
-    bids: list[Level]
-    asks: list[Level]
+    bids: Iterable[Level]
+    asks: Iterable[Level]
+
+
+class Side:
+    """One side of a book that is spelt out only as far as somebody walks it.
+
+    Args:
+        rows: Prices in ticks and quantities in steps, shape (2, n), best first.
+        tick: Of prices.
+        step: Of quantities.
+    """
+
+    def __init__(self, rows: Ints, tick: Decimal, step: Decimal) -> None:
+        self._rows, self._tick, self._step = rows, tick, step
+
+    def __iter__(self) -> Iterator[Level]:
+        """Best first."""
+        prices, quantities = self._rows
+        for n in range(len(prices)):
+            yield Level(int(prices[n]) * self._tick, int(quantities[n]) * self._step)
 
 
 class Tick(NamedTuple):
@@ -122,11 +143,7 @@ class TapeBoard:
         tape = self._market.tape(symbol, now)
         tick, step = Decimal(tape.rules.tick), Decimal(tape.rules.step)
         book = book_at(tape, now, LEVELS)
-        bids, asks = (
-            [Level(price * tick, quantity * step) for price, quantity in zip(*side.tolist(), strict=True)]
-            for side in (book.bids, book.asks)
-        )
-        return Depth(book.update_id, bids, asks)
+        return Depth(book.update_id, Side(book.bids, tick, step), Side(book.asks, tick, step))
 
     def mark(self, symbol: str, now: int) -> Decimal:
         """The mark price of premiumIndex, eight decimals."""

@@ -118,7 +118,7 @@ def _liquidate(trading: Trading, account: Account, positions: list[Position], ma
 def _close(trading: Trading, account: Account, position: Position, now: int) -> Order:
     size, side = abs(position.quantity), "SELL" if position.quantity > 0 else "BUY"
     rules = trading.board.listed(position.symbol, now)
-    levels = walk(trading.takings.levels(position.symbol, side, now), side, size, None)
+    levels = walk(trading.takings.levels(position.symbol, side, now, size), side, size, None)
     missing = size - total(levels)
     if missing:
         worst = levels[-1].price if levels else trading.board.last(position.symbol, now)

@@ -16,22 +16,34 @@ class Takings:
 
     def __init__(self, board: Board) -> None:
         self._board = board
+        self._read: tuple[tuple[str, int], Depth] | None = None
         self._taken: dict[str, tuple[int, dict[Decimal, Decimal]]] = {}
 
-    def levels(self, symbol: str, side: str, now: int) -> list[Level]:
-        """What a BUY or a SELL meets, best first."""
-        depth = self._board.depth(symbol, now)
+    def levels(self, symbol: str, side: str, now: int, wanted: Decimal) -> list[Level]:
+        """What a BUY or a SELL meets, best first, as deep as a quantity reaches; at least the best level."""
+        depth = self._depth(symbol, now)
         taken = self._of(symbol, depth)
-        left = [
-            Level(price, quantity - taken.get(price, ZERO)) for price, quantity in (depth.asks if side == "BUY" else depth.bids)
-        ]
-        return [level for level in left if level.quantity > 0]
+        out: list[Level] = []
+        for price, quantity in depth.asks if side == "BUY" else depth.bids:
+            left = quantity - taken.get(price, ZERO)
+            if left > 0:
+                out.append(Level(price, left))
+                wanted -= left
+            if out and wanted <= 0:
+                break
+        return out
 
     def take(self, symbol: str, levels: Iterable[Level], now: int) -> None:
         """Remember what was taken at each price."""
-        taken = self._of(symbol, self._board.depth(symbol, now))
+        taken = self._of(symbol, self._depth(symbol, now))
         for price, quantity in levels:
             taken[price] = taken.get(price, ZERO) + quantity
+
+    def _depth(self, symbol: str, now: int) -> Depth:
+        """The board's, read once a moment."""
+        if self._read is None or self._read[0] != (symbol, now):
+            self._read = ((symbol, now), self._board.depth(symbol, now))
+        return self._read[1]
 
     def _of(self, symbol: str, depth: Depth) -> dict[Decimal, Decimal]:
         known = self._taken.get(symbol)

@@ -5,6 +5,7 @@ step from the recording's own decimals.
 """
 
 from decimal import Decimal
+from functools import cache
 
 import msgspec
 
@@ -62,6 +63,7 @@ class SymbolRules(msgspec.Struct, frozen=True, kw_only=True):
         return self.pair.removesuffix(self.quote_asset)
 
 
+@cache
 def decimals_of(grid: str) -> int:
     """How many decimals a power of ten has; 0 for 1 and above."""
     return max(0, -int(Decimal(grid).normalize().as_tuple().exponent))

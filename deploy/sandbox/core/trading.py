@@ -189,7 +189,7 @@ class Trading:
 
     def _takes(self, rules: SymbolRules, order: Order, mark: Decimal, now: int) -> list[Level]:
         """The levels that an order takes at once."""
-        levels = self.takings.levels(order.symbol, order.side, now)
+        levels = self.takings.levels(order.symbol, order.side, now, order.remaining)
         if order.kind == "MARKET":
             _check_market(rules, order, levels, mark)
             bound = Decimal(rules.market_take_bound) * order.sign + 1
