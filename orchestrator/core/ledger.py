@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from orchestrator.core.position import booked
+from shared.execution import Income
 from shared.margin import ZERO
 
 
@@ -28,6 +29,23 @@ class EntryKind(StrEnum):
 
 NO_RESULT: Final = frozenset({EntryKind.DEPOSIT, EntryKind.TRANSFER, EntryKind.EXTERNAL})
 """Changes of a wallet that our trading neither won nor lost: a day's limit does not count them."""
+
+
+OF_TRADES: Final = frozenset({EntryKind.REALIZED_PNL, EntryKind.FEE})
+
+INCOME_KINDS: Final = {
+    "REALIZED_PNL": EntryKind.REALIZED_PNL,
+    "COMMISSION": EntryKind.FEE,
+    "FUNDING_FEE": EntryKind.FUNDING,
+    "INSURANCE_CLEAR": EntryKind.LIQUIDATION_FEE,
+    "TRANSFER": EntryKind.TRANSFER,
+    "INTERNAL_TRANSFER": EntryKind.TRANSFER,
+    "CROSS_COLLATERAL_TRANSFER": EntryKind.TRANSFER,
+    "COIN_SWAP_DEPOSIT": EntryKind.TRANSFER,
+    "COIN_SWAP_WITHDRAW": EntryKind.TRANSFER,
+    "STRATEGY_UMFUTURES_TRANSFER": EntryKind.TRANSFER,
+}
+"""What the exchange calls a change of the wallet, and what we do."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +85,21 @@ def entries_of_fill(
 def source_of_trade(kind: EntryKind, origin: str, trade_id: str) -> str:
     """The source of what a trade did to the wallet, the same whether the trade is told or the exchange's income row of it."""
     return f"{kind.lower()}:{origin}:{trade_id}"
+
+
+def entry_of_income(income: Income) -> Entry | None:
+    """What an income row of the exchange does to the wallet, before it is known whose it is; None where it is of another asset.
+
+    A row of a trade has the same source as the trade's own entry, so that whichever is heard first books it. What is no trade, funding,
+    insurance or transfer is EXTERNAL. Source: USDⓈ-M "Get Income History", incomeType (2026-05).
+    """
+    if income.asset != "USDT":
+        return None
+    kind = INCOME_KINDS.get(income.kind, EntryKind.EXTERNAL)
+    source = f"income:{income.kind}:{income.symbol}:{income.income_id}"
+    if kind in OF_TRADES and income.trade_id:
+        source = source_of_trade(kind, income.symbol, income.trade_id)
+    return Entry(at=income.at, kind=kind, amount=booked(income.amount), source=source)
 
 
 def entry_of_funding(position_id: str, at: datetime, amount: Decimal) -> Entry:

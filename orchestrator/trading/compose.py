@@ -12,6 +12,7 @@ from orchestrator.trading.desk import TradingDesk
 from orchestrator.trading.enter import Enter, EntryRules
 from orchestrator.trading.panic import Panic
 from orchestrator.trading.protect import Protect
+from orchestrator.trading.reconcile import Reconcile
 from orchestrator.trading.review import Review
 from orchestrator.trading.scan import Scan, ScanRules
 from orchestrator.trading.settle import Settle
@@ -50,6 +51,7 @@ class Trading(msgspec.Struct, frozen=True, kw_only=True):
     panic: Panic
     stop: Stop
     protect: Protect
+    reconcile: Reconcile
     review: Review
 
 
@@ -87,5 +89,6 @@ def compose(
         panic=panic,
         stop=stop,
         protect=protect,
+        reconcile=Reconcile(begin, engine, close, bus, clock, ids),
         review=Review(begin, engine, clock),
     )

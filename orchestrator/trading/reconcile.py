@@ -1,0 +1,119 @@
+"""Makes the rows of a real account agree with the exchange, which is the authority: asks for the truth, books it, acts on it.
+
+Runs at the worker's start, each minute for everybody, and at once after each nudge of a user's stream. The truth is asked for outside
+any transaction and booked in one; a truth that did not come changes nothing: unknown is not flat. Two workers may do it at once.
+"""
+
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from orchestrator.core.position import CloseReason
+from orchestrator.errors import EngineUnavailable
+from orchestrator.log import bound_trace, logger
+from orchestrator.ports import Bus, Clock, Engine, Ids, Transactions
+from orchestrator.trading import announce
+from orchestrator.trading.accounts import account_of
+from orchestrator.trading.bounded import each
+from orchestrator.trading.close import Close
+from orchestrator.trading.reconcile_acts import Actor
+from orchestrator.trading.reconcile_booking import Before, Booked, Booking, Exited, read_before
+from shared.enums import Mode, PositionMode
+from shared.execution import Account, TruthReply, TruthRequest
+from shared.wire import plain
+
+ACCOUNTS_AT_ONCE: Final = 8
+
+
+class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
+    """How a round went. `soon` asks for another look within seconds: something was triggered, or could not be explained yet."""
+
+    heard: bool
+    soon: bool = False
+
+
+class Reconcile:
+    """Reconciles real accounts."""
+
+    def __init__(self, transactions: Transactions, engine: Engine, close: Close, bus: Bus, clock: Clock, ids: Ids) -> None:
+        self._transactions = transactions
+        self._engine = engine
+        self._bus = bus
+        self._clock = clock
+        self._ids = ids
+        self._actor = Actor(transactions, engine, close, bus, clock, ids)
+
+    async def run(self) -> int:
+        """One round for everybody with something real; how many accounts were heard."""
+        async with self._transactions() as unit:
+            users = await unit.traders.with_real()
+        done = await each(users, self.user, what="reconciling an account", at_once=ACCOUNTS_AT_ONCE)
+        return sum(one.heard for one in done)
+
+    async def user(self, user_id: UUID) -> Reconciled:
+        """One round for one user."""
+        with bound_trace(self._ids.new().hex):
+            async with self._transactions() as unit:
+                before = await read_before(unit, user_id)
+            if before is None:
+                return Reconciled(heard=False)
+            return await self._reconcile(before)
+
+    async def _reconcile(self, before: Before) -> Reconciled:
+        user_id, since = before.trader.id, before.since(self._clock.now())
+        account = account_of(before.trader, Mode.REAL, [], None, dry_run=False)
+        asked_at = self._clock.wall()
+        try:
+            truth = await self._engine.truth(TruthRequest(account=account, symbols=before.symbols, since=since))
+        except EngineUnavailable as unavailable:
+            logger().warning("an account was not heard; nothing is changed", user_id=str(user_id), error=str(unavailable))
+            return Reconciled(heard=False, soon=bool(before.positions or before.orders))
+        async with self._transactions() as unit:
+            booked = await Booking(unit, before, truth, since, self._clock.now(), asked_at).run()
+            if booked is None:
+                return Reconciled(heard=False, soon=True)
+            await unit.commit()
+        await self._tell(user_id, booked, truth)
+        return await self._act(user_id, account, booked, truth)
+
+    async def _act(self, user_id: UUID, account: Account, booked: Booked, truth: TruthReply) -> Reconciled:
+        acts = self._actor.judge(booked, truth)
+        await self._actor.note(acts)
+        await self._actor.act(user_id, account, acts)
+        return Reconciled(heard=True, soon=acts.soon)
+
+    async def _tell(self, user_id: UUID, booked: Booked, truth: TruthReply) -> None:
+        for one in booked.exits:
+            await self._tell_exit(one)
+        for position in booked.revived:
+            logger().error("an entry that was given up stands at the exchange", user_id=str(user_id), symbol=position.symbol)
+            await announce.opened(self._bus, position)
+        for holding in booked.new_foreign:
+            what = f"{plain(holding.quantity.normalize())} {holding.side} of {holding.symbol} ({holding.name})"
+            logger().warning("something at the exchange is not ours", user_id=str(user_id), symbol=holding.symbol, detail=what)
+            await announce.alert(
+                self._bus, user_id, f"At the exchange: {what} is not of NeuroTrade. Nothing of ours enters there."
+            )
+        if booked.newly_alarmed is not None:
+            ledger = booked.newly_alarmed.wallet - booked.newly_alarmed.difference
+            figures = f"the exchange's wallet holds {booked.newly_alarmed.wallet:.8f} USDT, the ledger {ledger:.8f}"
+            logger().error("ledger and wallet differ", user_id=str(user_id), detail=figures)
+            await announce.alert(self._bus, user_id, f"Ledger and exchange differ: {figures}.")
+        if truth.position_mode is PositionMode.HEDGE:
+            logger().warning("the account is in hedge mode; entries are refused", user_id=str(user_id))
+        if booked.exits or booked.late_fees:
+            await self._bus.publish(user_id, "balance", {})
+
+    async def _tell_exit(self, one: Exited) -> None:
+        position = one.position
+        logger().info(
+            "the exchange reduced a position",
+            user_id=str(position.user_id), position_id=str(position.id), symbol=position.symbol, reason=one.reason.value,
+            quantity=plain(one.quantity.normalize()), status=position.status.value,
+        )  # fmt: skip
+        await announce.reduced(self._bus, position, one.quantity)
+        if one.reason in (CloseReason.LIQUIDATION, CloseReason.ADL):
+            what = "liquidated" if one.reason is CloseReason.LIQUIDATION else "reduced by auto-deleveraging"
+            logger().error(f"a position was {what}", user_id=str(position.user_id), symbol=position.symbol)
+            await announce.alert(self._bus, position.user_id, f"{position.symbol} was {what} by the exchange.")

@@ -1,0 +1,233 @@
+"""What the truth asks to be done: orphans cancelled, protection put back, a position closed whose stop is missing or does not fill.
+
+Done after the booking was committed, outside any transaction; each act is safe to repeat, and the next truth judges what it did.
+"""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from orchestrator.core.order import Refusal, request_id
+from orchestrator.core.position import CloseReason, PositionStatus
+from orchestrator.core.truth import Resting, held_of, orphans_of, resting_for, triggered
+from orchestrator.errors import EngineRefused, EngineUnavailable
+from orchestrator.log import logger
+from orchestrator.ports import Bus, Clock, Engine, Ids, PositionRecord, Transactions
+from orchestrator.trading import announce
+from orchestrator.trading.booking import change_position, with_protection
+from orchestrator.trading.close import Close
+from orchestrator.trading.reconcile_booking import Booked
+from shared.enums import ExecutionStatus, OrderState
+from shared.execution import Account, CancelRequest, Protection, ProtectRequest, TruthReply, VenueOrder, VenuePosition
+
+FILLS_WITHIN: Final = timedelta(seconds=3)
+"""Wall time in which a stop that was triggered has to fill; after it the position is closed at the market."""
+
+TARGET_AGAIN: Final = timedelta(seconds=60)
+"""Wall time between two tries to put back a target: without one a position is protected all the same."""
+
+TRIES: Final = 2
+"""Tries to put back a stop before the position is closed."""
+
+
+class Acts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be done about one account, and whether somebody must look again within seconds."""
+
+    cancel: dict[str, list[str]]
+    naked: list[PositionRecord]
+    resize: list[PositionRecord]
+    untargeted: list[PositionRecord]
+    stuck: list[PositionRecord]
+    rests: list[tuple[PositionRecord, Resting]]
+    soon: bool
+
+
+class Actor:
+    """Decides and does it. What it remembers is only since when something stands: forgetting it costs seconds.
+
+    Args:
+        transactions: To note what rests.
+        engine: Does it.
+        close: Closes what cannot be protected.
+        bus: Tells the user.
+        clock: Wall time.
+        ids: For new requests.
+    """
+
+    def __init__(self, transactions: Transactions, engine: Engine, close: Close, bus: Bus, clock: Clock, ids: Ids) -> None:
+        self._transactions = transactions
+        self._engine = engine
+        self._close = close
+        self._bus = bus
+        self._clock = clock
+        self._ids = ids
+        self._triggered: dict[tuple[UUID, str], datetime] = {}
+        self._untargeted: dict[UUID, datetime] = {}
+
+    def judge(self, booked: Booked, truth: TruthReply) -> Acts:
+        """What one truth asks for, of positions that did not move while it was asked."""
+        owned = {position.symbol for position in booked.positions} | booked.unsettled
+        cancel, soon = orphans_of(truth, owned), bool(booked.held_back or booked.look_back_to)
+        naked, resize, untargeted, stuck, rests = [], [], [], [], []
+        for position in booked.positions:
+            held = held_of(truth, position.symbol, position.side)
+            if position.symbol in booked.unsettled or position.status is not PositionStatus.OPEN or held is None:
+                continue
+            resting = resting_for(position, held.quantity, truth)
+            waiting = self._since_triggered(position, resting, held)
+            if waiting is not None and waiting >= FILLS_WITHIN:
+                stuck.append(position)
+            elif resting.stop is None:
+                naked.append(position)
+            elif _oversized(resting, held.quantity):
+                resize.append(position)
+            elif resting.target is None and position.take_profit is not None and self._may_target(position):
+                untargeted.append(position)
+            rests.append((position, resting))
+            if resting.stop is not None and resting.superfluous:
+                cancel.setdefault(position.symbol, []).extend(order.client_order_id for order in resting.superfluous)
+            soon = soon or waiting is not None
+        return Acts(
+            cancel=cancel, naked=naked, resize=resize, untargeted=untargeted, stuck=stuck, rests=rests, soon=soon or bool(naked)
+        )
+
+    async def act(self, user_id: UUID, account: Account, acts: Acts) -> None:
+        """Does it: what leaves a position without a stop first."""
+        for position in acts.stuck:
+            await self._give_up(position, CloseReason.STOP, "its stop was triggered and did not fill")
+        for position in acts.naked:
+            await self._protect_or_close(account, position)
+        for position in [*acts.resize, *acts.untargeted]:
+            await self._protect(account, position, with_stop=False)
+        for symbol, names in acts.cancel.items():
+            await self._cancel(user_id, account, symbol, names)
+
+    async def note(self, acts: Acts) -> None:
+        """Writes down what rests where it is not what the rows say: the exchange is the authority."""
+        for position, resting in acts.rests:
+            after = _as_it_rests(position, resting, self._clock.now())
+            if after is position:
+                continue
+            async with self._transactions() as unit:
+                await unit.traders.lock(position.user_id)
+                now = await unit.positions.get(position.id)
+                if now is None or now.version != position.version:
+                    continue
+                changed = await change_position(unit, now, after)
+                await unit.commit()
+            if changed.stop_loss != position.stop_loss:
+                await announce.stop_moved(self._bus, changed)
+
+    def _since_triggered(self, position: PositionRecord, resting: Resting, held: VenuePosition) -> timedelta | None:
+        """For how long an order that should have closed the position has not filled; None where none should."""
+        orders = [order for order in (resting.stop, resting.target, resting.trailing) if order is not None]
+        due = [order for order in orders if order.state is OrderState.WORKING and triggered(order, held)]
+        for order in orders:
+            if order not in due:
+                self._triggered.pop((position.id, order.client_order_id), None)
+        wall = self._clock.wall()
+        waits = [wall - self._triggered.setdefault((position.id, order.client_order_id), wall) for order in due]
+        return max(waits, default=None)
+
+    def _may_target(self, position: PositionRecord) -> bool:
+        tried = self._untargeted.get(position.id)
+        return tried is None or self._clock.wall() - tried >= TARGET_AGAIN
+
+    async def _protect_or_close(self, account: Account, position: PositionRecord) -> None:
+        logger().error(
+            "a position has no stop at the exchange; it is put back",
+            user_id=str(position.user_id), position_id=str(position.id), symbol=position.symbol,
+        )  # fmt: skip
+        for _ in range(TRIES):
+            if await self._protect(account, position, with_stop=True):
+                return
+        await self._give_up(position, CloseReason.UNPROTECTED, "its stop was missing and could not be put back")
+
+    async def _protect(self, account: Account, position: PositionRecord, *, with_stop: bool) -> bool:
+        """Whether the engine confirmed what rests; without a stop given, what rests is sized anew and the target put back."""
+        self._untargeted[position.id] = self._clock.wall()
+        request = ProtectRequest(
+            account=account,
+            client_order_id=request_id("p", self._ids.new().bytes),
+            symbol=position.symbol,
+            side=position.side,
+            stop_loss=position.stop_loss if with_stop else None,
+            take_profit=position.take_profit,
+        )
+        try:
+            report = await self._engine.protect(request)
+        except EngineUnavailable as unavailable:
+            logger().warning("protection was not confirmed", symbol=position.symbol, error=str(unavailable))
+            return False
+        if report.status is not ExecutionStatus.FILLED or report.protection is None:
+            detail = report.refusal.detail if report.refusal else "no answer of the exchange"
+            logger().warning("protection was refused", symbol=position.symbol, detail=detail)
+            return False
+        await self._note_protection(position, report.protection)
+        return True
+
+    async def _note_protection(self, position: PositionRecord, protection: Protection) -> None:
+        async with self._transactions() as unit:
+            await unit.traders.lock(position.user_id)
+            now = await unit.positions.get(position.id)
+            if now is None or now.status is not PositionStatus.OPEN:
+                return
+            await change_position(unit, now, with_protection(now, protection))
+            await unit.commit()
+
+    async def _give_up(self, position: PositionRecord, reason: CloseReason, why: str) -> None:
+        logger().error(
+            f"a position is closed at the market: {why}",
+            user_id=str(position.user_id), position_id=str(position.id), symbol=position.symbol,
+        )  # fmt: skip
+        await announce.alert(self._bus, position.user_id, f"{position.symbol} is being closed at the market: {why}.")
+        answer = await self._close.close(position.user_id, position.id, None, reason)
+        if isinstance(answer, Refusal):
+            logger().error("it could not be closed yet; it is tried again", symbol=position.symbol, detail=answer.detail)
+
+    async def _cancel(self, user_id: UUID, account: Account, symbol: str, names: list[str]) -> None:
+        try:
+            reply = await self._engine.cancel(CancelRequest(account=account, symbol=symbol, client_order_ids=names))
+        except EngineRefused as refused:
+            logger().warning(
+                "orders that nobody owns were not cancelled", user_id=str(user_id), symbol=symbol, error=str(refused)
+            )
+        except EngineUnavailable as unavailable:
+            logger().warning(
+                "whether orders were cancelled is unknown", user_id=str(user_id), symbol=symbol, error=str(unavailable)
+            )
+        else:
+            logger().info("orders that nobody owns were cancelled", user_id=str(user_id), symbol=symbol, count=len(reply.gone))
+
+
+def _oversized(resting: Resting, quantity: Decimal) -> bool:
+    """Whether what rests is for more than there is, as after a part was closed at the exchange."""
+    return any(
+        order is not None and not order.close_position and order.quantity - order.filled_quantity > quantity
+        for order in (resting.stop, resting.target)
+    )
+
+
+def _as_it_rests(position: PositionRecord, resting: Resting, now: datetime) -> PositionRecord:
+    """The row with what rests; itself where it says so already, or where no stop rests."""
+    stop = resting.stop
+    if stop is None:
+        return position
+    after = msgspec.structs.replace(
+        position,
+        stop_order_id=stop.client_order_id,
+        target_order_id=_name(resting.target),
+        trailing_order_id=_name(resting.trailing),
+        stop_loss=stop.trigger_price or position.stop_loss,
+        take_profit=(resting.target.trigger_price if resting.target is not None else None) or position.take_profit,
+    )
+    if after == position:
+        return position
+    return msgspec.structs.replace(after, protected_at=now)
+
+
+def _name(order: VenueOrder | None) -> str | None:
+    return order.client_order_id if order is not None else None

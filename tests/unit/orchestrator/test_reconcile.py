@@ -1,0 +1,372 @@
+"""The rows of a real account follow the exchange: exits, fees, funding, what is nobody's, what is not ours, and what must be protected."""
+
+import pytest
+
+from orchestrator.core.ledger import EntryKind
+from orchestrator.core.order import OrderStatus
+from orchestrator.core.position import CloseReason, PositionStatus
+from orchestrator.ports import PositionRecord
+from shared.enums import Mode, OrderKind
+from shared.execution import OrderSide
+from shared.margin import ZERO
+from tests.builders import USER, d, signal
+from tests.fakes_real import RealWorld
+
+
+async def entered() -> RealWorld:
+    """LONG 10 SOLUSDT at 100, stop 98, target 104, protected at the exchange; the books are open."""
+    world = RealWorld()
+    await world.reconcile()
+    await world.enter(signal())
+    await world.reconcile()
+    return world
+
+
+def only(world: RealWorld) -> PositionRecord:
+    (position,) = world.rows.positions.values()
+    return position
+
+
+def assert_equal_to_the_exchange(world: RealWorld) -> None:
+    booked = sum((row.amount for row in world.rows.ledger if row.mode is Mode.REAL), ZERO)
+    assert booked == world.engine.book().wallet
+    assert world.rows.traders[USER].real_balance_cache == world.engine.book().wallet
+
+
+async def test_the_first_truth_opens_the_books_with_what_the_wallet_holds() -> None:
+    world = RealWorld()
+    await world.reconcile()
+    (opening,) = [row for row in world.rows.ledger if row.mode is Mode.REAL]
+    assert (opening.kind, opening.amount) == (EntryKind.DEPOSIT, d(1000))
+    await world.reconcile()
+    assert_equal_to_the_exchange(world)
+
+
+async def test_an_entry_is_booked_with_the_exchanges_fees_and_the_ids_of_what_rests() -> None:
+    world = await entered()
+    position = only(world)
+    entry = next(order for order in world.rows.orders.values())
+    name = entry.client_order_id[5:]
+    assert (position.stop_order_id, position.target_order_id) == (f"nt-s-{name}", f"nt-t-{name}")
+    assert position.protected_at is not None
+    assert position.fees == d("0.5")
+    assert_equal_to_the_exchange(world)
+
+
+@pytest.mark.parametrize(
+    ("price", "reason", "pnl"), [("97.9", CloseReason.STOP, "-21.9895"), ("104.1", CloseReason.TARGET, "39.9795")]
+)
+async def test_a_stop_or_target_that_filled_at_the_exchange_closes_the_position(
+    price: str, reason: CloseReason, pnl: str
+) -> None:
+    world = await entered()
+    world.engine.tick("SOLUSDT", price)
+    await world.reconcile()
+    position = only(world)
+    assert (position.close_reason, position.pnl) == (reason, d(pnl))
+    assert world.rows.claims == {}
+    assert world.engine.book().working() == []
+    assert_equal_to_the_exchange(world)
+
+
+async def test_the_same_truth_twice_books_nothing_twice() -> None:
+    world = await entered()
+    world.engine.tick("SOLUSDT", 97)
+    await world.reconcile()
+    before = (list(world.rows.ledger), dict(world.rows.fills), dict(world.rows.positions))
+    await world.start().reconcile.run()
+    assert before == (world.rows.ledger, world.rows.fills, world.rows.positions)
+
+
+async def test_a_truth_that_does_not_come_changes_nothing() -> None:
+    world = await entered()
+    world.engine.tick("SOLUSDT", 97)
+    rows = world.rows.copy()
+    world.engine.broken = {"truth"}
+    await world.reconcile()
+    assert vars(world.rows) == vars(rows)
+
+
+async def test_a_position_gone_without_its_trades_is_not_flat() -> None:
+    """The position is read at once, the trades come later: nothing is closed by a guess."""
+    world = await entered()
+    world.engine.lag("trades", "income")
+    world.engine.tick("SOLUSDT", 97)
+    await world.reconcile()
+    assert only(world).status is PositionStatus.OPEN
+    assert world.engine.sent("protect") == []
+    world.engine.lagging = set()
+    await world.reconcile()
+    assert only(world).close_reason is CloseReason.STOP
+    assert_equal_to_the_exchange(world)
+
+
+async def test_a_part_closed_by_hand_is_booked_and_what_rests_is_sized_anew() -> None:
+    world = await entered()
+    world.engine.hand("SOLUSDT", OrderSide.SELL, 4)
+    await world.reconcile()
+    position = only(world)
+    assert (position.status, position.size) == (PositionStatus.OPEN, d(6))
+    (stop,) = world.engine.book().stops("SOLUSDT")
+    assert stop.quantity == d(6)
+    assert position.stop_order_id == stop.client_order_id
+    world.engine.hand("SOLUSDT", OrderSide.SELL, 6, "web_9")
+    await world.reconcile()
+    assert only(world).close_reason is CloseReason.EXTERNAL
+    assert_equal_to_the_exchange(world)
+
+
+async def test_a_liquidation_is_booked_with_its_insurance_fee_and_told() -> None:
+    world = await entered()
+    world.engine.prices["SOLUSDT"] = d(91)
+    world.engine.liquidate("SOLUSDT", 5)
+    await world.reconcile()
+    position = only(world)
+    assert (position.close_reason, position.status) == (CloseReason.LIQUIDATION, PositionStatus.CLOSED_LOSS)
+    assert position.pnl == d("-95.955")
+    assert "liquidated by the exchange" in world.bus.events("notice")[0]["say"]
+    assert_equal_to_the_exchange(world)
+
+
+async def test_an_auto_deleveraging_is_told_by_its_name() -> None:
+    world = await entered()
+    world.engine.liquidate("SOLUSDT", 0, "adl_autoclose")
+    await world.reconcile()
+    assert only(world).close_reason is CloseReason.ADL
+
+
+async def test_funding_belongs_to_its_position_and_a_transfer_to_nobody() -> None:
+    world = await entered()
+    world.engine.pay("FUNDING_FEE", "-0.1", "SOLUSDT")
+    world.engine.pay("TRANSFER", 50)
+    await world.reconcile()
+    assert only(world).funding == d("-0.1")
+    assert [row.kind for row in world.rows.ledger[-2:]] == [EntryKind.FUNDING, EntryKind.TRANSFER]
+    assert_equal_to_the_exchange(world)
+
+
+async def test_funding_that_comes_after_the_close_changes_the_result() -> None:
+    world = await entered()
+    world.engine.pay("FUNDING_FEE", -45, "SOLUSDT")
+    world.engine.lag("income", "balance")
+    world.engine.book().income.pop()
+    late = world.engine.book()
+    world.engine.tick("SOLUSDT", 105)
+    world.engine.lagging = {"balance"}
+    await world.reconcile()
+    assert only(world).status is PositionStatus.CLOSED_WIN
+    late.wallet += d(45)
+    world.engine.lagging = set()
+    world.engine.pay("FUNDING_FEE", -60, "SOLUSDT")
+    await world.reconcile()
+    assert only(world).status is PositionStatus.CLOSED_LOSS
+    assert_equal_to_the_exchange(world)
+
+
+async def test_a_missing_stop_is_put_back_at_once() -> None:
+    world = await entered()
+    book = world.engine.book()
+    for order in book.stops("SOLUSDT"):
+        world.engine._end(book, order)
+    await world.reconcile()
+    (stop,) = book.stops("SOLUSDT")
+    assert (stop.quantity, stop.trigger_price) == (d(10), d(98))
+    assert only(world).stop_order_id == stop.client_order_id
+
+
+async def test_a_stop_that_cannot_be_put_back_means_the_position_is_closed() -> None:
+    world = await entered()
+    book = world.engine.book()
+    for order in book.stops("SOLUSDT"):
+        world.engine._end(book, order)
+    world.engine.no_stops = True
+    await world.reconcile()
+    assert len(world.engine.sent("protect")) == 2
+    assert only(world).close_reason is CloseReason.UNPROTECTED
+    assert book.quantity("SOLUSDT") == 0
+    await world.reconcile()
+    assert book.working() == []
+    assert_equal_to_the_exchange(world)
+
+
+async def test_an_entry_given_up_for_want_of_a_stop_is_a_closed_position_and_an_alert() -> None:
+    world = RealWorld()
+    await world.reconcile()
+    world.engine.no_stops = True
+    await world.enter(signal())
+    position = only(world)
+    assert (position.close_reason, position.status) == (CloseReason.UNPROTECTED, PositionStatus.CLOSED_LOSS)
+    assert world.rows.claims == {}
+    assert world.engine.book().quantity("SOLUSDT") == 0
+    assert len(world.bus.events("notice")) == 1
+    await world.reconcile()
+    assert_equal_to_the_exchange(world)
+
+
+async def test_orders_of_ours_that_nothing_owns_are_cancelled() -> None:
+    world = await entered()
+    world.engine.trouble["close"] = ["lost after"]
+    world.engine.tick("SOLUSDT", 98)
+    await world.reconcile()
+    assert world.engine.sent("cancel")[0].client_order_ids == [only(world).target_order_id]
+    assert world.engine.book().working() == []
+
+
+async def test_two_stops_after_an_amendment_that_died_become_the_newer_one() -> None:
+    world = await entered()
+    book = world.engine.book()
+    world.clock.pass_market(seconds=1)
+    world.engine._place(book, "nt-p-aaaaaaaaaaaaaaaaaaaaaaaaaa", "SOLUSDT", d(99), None)
+    await world.reconcile()
+    (stop,) = book.stops("SOLUSDT")
+    position = only(world)
+    assert (stop.trigger_price, position.stop_loss, position.stop_order_id) == (d(99), d(99), stop.client_order_id)
+    assert len([order for order in book.working() if order.kind is OrderKind.TARGET]) == 1
+
+
+async def test_something_foreign_is_shown_and_nothing_of_ours_enters_its_symbol() -> None:
+    world = RealWorld()
+    world.quote("SOLUSDT", 100)
+    world.quote("ETHUSDT", 100)
+    world.engine.hand("SOLUSDT", OrderSide.BUY, 3)
+    world.engine.rest("ETHUSDT", OrderSide.BUY, 1)
+    await world.reconcile()
+    assert [(one.symbol, one.name, one.quantity) for one in world.rows.foreign[USER]] == [
+        ("SOLUSDT", "position", d(3)),
+        ("ETHUSDT", "web_2", d(1)),
+    ]
+    await world.enter(signal(), signal("ETHUSDT"))
+    assert [row.reason.value for row in world.rows.refusals] == ["foreign_position", "foreign_position"]
+    assert world.engine.sent("enter") == []
+    assert len(world.bus.events("notice")) == 2
+    world.engine.hand("SOLUSDT", OrderSide.SELL, 3, "web_3")
+    await world.reconcile()
+    assert [one.symbol for one in world.rows.foreign[USER]] == ["ETHUSDT"]
+    assert_equal_to_the_exchange(world)
+
+
+async def test_trades_by_hand_in_other_symbols_are_external_and_the_ledger_still_equals_the_wallet() -> None:
+    world = await entered()
+    world.quote("ETHUSDT", 100)
+    world.engine.hand("ETHUSDT", OrderSide.BUY, 3)
+    world.engine.prices["ETHUSDT"] = d(110)
+    world.engine.hand("ETHUSDT", OrderSide.SELL, 3, "web_3")
+    await world.reconcile()
+    external = [row for row in world.rows.ledger if row.kind is EntryKind.EXTERNAL]
+    assert sum(row.amount for row in external) == d("29.685")
+    assert_equal_to_the_exchange(world)
+
+
+async def test_an_entry_whose_reply_was_lost_is_found_protected_and_booked() -> None:
+    world = RealWorld()
+    await world.reconcile()
+    world.engine.trouble["enter"] = ["unprotected"]
+    await world.enter(signal())
+    await world.reconcile()
+    assert world.rows.positions == {}
+    assert world.rows.foreign.get(USER, []) == []
+    await world.trading.settle.run()
+    assert only(world).stop_order_id is not None
+    assert [request.resume for request in world.engine.sent("enter")] == [False, True]
+    await world.reconcile()
+    assert_equal_to_the_exchange(world)
+
+
+async def test_an_entry_that_never_arrived_is_refused_after_its_time_and_its_claim_freed() -> None:
+    world = RealWorld()
+    world.engine.trouble["enter"] = ["lost before"]
+    await world.enter(signal())
+    await world.trading.settle.run()
+    (order,) = world.rows.orders.values()
+    assert order.status is OrderStatus.UNKNOWN
+    world.clock.pass_wall(seconds=30)
+    await world.trading.settle.run()
+    (order,) = world.rows.orders.values()
+    assert (order.status, world.rows.claims) == (OrderStatus.REFUSED, {})
+    assert [request.resume for request in world.engine.sent("enter")] == [False, True, True]
+
+
+async def test_an_entry_given_up_that_stands_at_the_exchange_is_ours_after_all() -> None:
+    world = RealWorld()
+    await world.reconcile()
+    world.engine.trouble["enter"] = ["lost before"]
+    await world.enter(signal())
+    world.clock.pass_wall(seconds=30)
+    await world.trading.settle.run()
+    (order,) = world.rows.orders.values()
+    world.engine.hand("SOLUSDT", OrderSide.BUY, 10, order.client_order_id)
+    await world.reconcile()
+    await world.reconcile()
+    position = only(world)
+    assert (position.size, position.status) == (d(10), PositionStatus.OPEN)
+    await world.reconcile()
+    assert len(world.engine.book().stops("SOLUSDT")) == 1
+    assert len(world.rows.claims) == 1
+    assert_equal_to_the_exchange(world)
+
+
+async def test_a_stop_that_was_triggered_and_does_not_fill_is_closed_at_the_market_within_seconds() -> None:
+    world = await entered()
+    world.engine.stuck.add("SOLUSDT")
+    world.engine.tick("SOLUSDT", 97)
+    first = await world.trading.reconcile.user(USER)
+    assert first.soon
+    assert only(world).status is PositionStatus.OPEN
+    world.clock.pass_wall(seconds=3)
+    await world.reconcile()
+    assert only(world).close_reason is CloseReason.STOP
+    await world.reconcile()
+    assert world.engine.book().working() == []
+    assert_equal_to_the_exchange(world)
+
+
+async def test_a_difference_that_lasts_is_told_once_with_both_figures() -> None:
+    world = await entered()
+    world.engine.book().wallet += d(7)
+    for _ in range(4):
+        await world.reconcile()
+        world.clock.pass_wall(seconds=60)
+    (notice,) = world.bus.events("notice")
+    assert "1006.50000000" in notice["say"]
+    assert "999.50000000" in notice["say"]
+
+
+async def test_a_close_under_way_is_left_to_whoever_carries_it() -> None:
+    world = await entered()
+    world.engine.trouble["close"] = ["lost after"]
+    await world.trading.desk.close(USER, only(world).id, None)
+    await world.reconcile()
+    assert only(world).status is PositionStatus.CLOSING
+    await world.trading.settle.run()
+    assert (only(world).status, only(world).close_reason) == (PositionStatus.CLOSED_LOSS, CloseReason.MANUAL)
+    await world.reconcile()
+    assert_equal_to_the_exchange(world)
+
+
+async def test_a_partial_close_keeps_the_ids_of_what_rests_for_the_rest() -> None:
+    world = await entered()
+    await world.trading.desk.close(USER, only(world).id, d(4))
+    position = only(world)
+    (stop,) = world.engine.book().stops("SOLUSDT")
+    assert (position.size, stop.quantity, position.stop_order_id) == (d(6), d(6), stop.client_order_id)
+    await world.reconcile()
+    assert_equal_to_the_exchange(world)
+
+
+async def test_stop_target_and_trailing_of_a_real_position_are_amended_at_the_exchange() -> None:
+    world = await entered()
+    await world.trading.desk.amend(USER, only(world).id, stop_loss=d(99), take_profit=None, trailing_ratio=d("0.005"))
+    position, kinds = only(world), {order.kind: order for order in world.engine.book().working("SOLUSDT")}
+    assert (position.stop_loss, position.stop_order_id) == (d(99), kinds[OrderKind.STOP].client_order_id)
+    assert position.trailing_order_id == kinds[OrderKind.TRAILING].client_order_id
+    (request,) = world.engine.sent("protect")
+    assert request.client_order_id.startswith("nt-p-")
+    assert request.trailing.activation_price * (1 - d("0.005")) >= d("100.1")
+    await world.trading.desk.amend(USER, position.id, stop_loss=None, take_profit=None, trailing_ratio=d(0))
+    assert OrderKind.TRAILING not in {order.kind for order in world.engine.book().working("SOLUSDT")}
+
+
+async def test_a_real_position_is_never_judged_by_our_own_bars() -> None:
+    world = await entered()
+    await world.trading.watch.run()
+    assert world.engine.sent("marks") == []
