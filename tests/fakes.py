@@ -17,12 +17,14 @@ from uuid import UUID
 
 from msgspec import structs
 
+from orchestrator.core.audit import AuditKind
 from orchestrator.core.ledger import NO_RESULT, EntryKind
 from orchestrator.core.order import LIVE as LIVE_ORDERS
 from orchestrator.core.order import UNDER_WAY, OrderPurpose, OrderStatus, may_become
 from orchestrator.core.position import LIVE, POSITION_TRANSITIONS, PositionStatus
 from orchestrator.errors import Conflict, EngineRefused, EngineUnavailable, LeaseLost
 from orchestrator.ports import (
+    Audit,
     ClaimRecord,
     Claims,
     FillRecord,
@@ -208,6 +210,7 @@ class Rows:
         self.receipts: dict[UUID, ReceiptRecord] = {}
         self.truths: dict[UUID, TruthRecord] = {}
         self.foreign: dict[UUID, list[ForeignRecord]] = {}
+        self.audit: list[tuple[AuditKind, UUID | None, str, dict[str, Any]]] = []
 
     def copy(self) -> "Rows":
         rows = Rows()
@@ -262,6 +265,7 @@ class FakeUnit:
     truths: Truths
     foreign: Foreign
     receipts: Receipts
+    audit: Audit
 
     def __init__(self, store: FakeStore) -> None:
         self._store = store
@@ -276,6 +280,7 @@ class FakeUnit:
         self.positions, self.fills, self.ledger = FakePositions(rows), FakeFills(rows), FakeLedger(rows)
         self.fundings, self.receipts = FakeFundings(rows), FakeReceipts(rows)
         self.truths, self.foreign = FakeTruths(rows), FakeForeign(rows)
+        self.audit = FakeAudit(rows)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -286,6 +291,16 @@ class FakeUnit:
         self._store.cuts.step("before commit")
         self._store.rows = self._rows.copy()
         self._store.cuts.step("after commit")
+
+
+class FakeAudit:
+    """Keeps what use cases note themselves; what the rows note is the real repositories' affair."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def note(self, kind: AuditKind, *, user_id: UUID | None, subject: object, **body: Any) -> None:
+        self._rows.audit.append((kind, user_id, str(subject), body))
 
 
 class FakeTraders:
@@ -303,7 +318,7 @@ class FakeTraders:
 
     async def set_real_balance(self, user_id: UUID, balance: Decimal, at: datetime) -> None:
         trader = self._rows.traders[user_id]
-        if trader.real_balance_at is None or trader.real_balance_at < at:
+        if trader.real_balance_at is None or trader.real_balance_at <= at:
             self._rows.traders[user_id] = structs.replace(trader, real_balance_cache=balance, real_balance_at=at)
 
     async def with_real(self) -> list[UUID]:

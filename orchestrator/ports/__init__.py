@@ -121,6 +121,9 @@ from orchestrator.ports.records import (
     TruthRecord as TruthRecord,
 )
 from orchestrator.ports.repositories import (
+    Audit as Audit,
+)
+from orchestrator.ports.repositories import (
     Claims as Claims,
 )
 from orchestrator.ports.repositories import (

@@ -73,6 +73,10 @@ class Logins(Protocol):
         """Begin a login."""
         ...
 
+    async def refused(self, user_id: UUID | None, address: str) -> None:
+        """Write down that somebody gave a wrong password, or (None) a name that nobody has."""
+        ...
+
     async def find(self, login_id: UUID, at: datetime) -> Session | None:
         """The login, if it still counts at that wall time."""
         ...

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 from uuid import UUID
 
+from orchestrator.core.audit import AuditKind
 from orchestrator.core.order import OrderStatus
 from orchestrator.ports.records import (
     ClaimRecord,
@@ -290,6 +291,14 @@ class Receipts(Protocol):
         ...
 
 
+class Audit(Protocol):
+    """The hash-chained record of who did what. Orders, claims, fills, refusals, settings and panics note themselves; the rest is noted here."""
+
+    def note(self, kind: AuditKind, *, user_id: UUID | None, subject: object, **body: Any) -> None:
+        """Remember what to write down in the user's chain (the system's for None) when this transaction commits; no secret."""
+        ...
+
+
 class UnitOfWork(Protocol):
     """One short transaction: `async with transactions() as unit: …; await unit.commit()`. Without commit it rolls back.
 
@@ -310,6 +319,7 @@ class UnitOfWork(Protocol):
     truths: Truths
     foreign: Foreign
     receipts: Receipts
+    audit: Audit
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(

@@ -11,6 +11,7 @@ import sqlalchemy.exc
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.errors import StoreUnavailable
+from orchestrator.store.audit import AuditTrail
 from orchestrator.store.database import Database
 
 _SILENCE: Final = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError)
@@ -36,6 +37,20 @@ async def changing(database: Database) -> AsyncIterator[AsyncSession]:
     """
     async with _named(), database.session() as session, session.begin():
         yield session
+
+
+@asynccontextmanager
+async def audited(database: Database) -> AsyncIterator[tuple[AsyncSession, AuditTrail]]:
+    """As `changing`, with the audit of it: what is noted is kept with the changes, or neither is.
+
+    Raises:
+        StoreUnavailable: As `changing`.
+    """
+    async with changing(database) as session:
+        trail = AuditTrail(await session.connection())
+        yield session, trail
+        await session.flush()
+        await trail.flush()
 
 
 async def by_key[T: msgspec.Struct](database: Database, table: type[Any], key: UUID, kind: type[T]) -> T | None:

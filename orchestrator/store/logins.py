@@ -9,8 +9,9 @@ import msgspec
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from orchestrator.core.audit import AuditKind
 from orchestrator.ports import Credentials, NewUser, Session, SettingsChanges, UserRow
-from orchestrator.store.asking import asking, changing
+from orchestrator.store.asking import asking, audited, changing
 from orchestrator.store.database import Database
 from orchestrator.store.reads import user_row
 from orchestrator.store.tables import LedgerEntry, Login, SettingsChange, User
@@ -32,13 +33,14 @@ class SqlLogins:
     async def add_user(self, user: NewUser) -> bool:
         """Book a person with their opening deposit; False when the name (in any spelling of case) is taken."""
         try:
-            async with changing(self._database) as session:
+            async with audited(self._database) as (session, audit):
                 await session.execute(select(func.pg_advisory_xact_lock(func.hashtext(user.username.lower()))))
                 taken = await session.scalar(select(User.id).where(func.lower(User.username) == user.username.lower()))
                 if taken is not None:
                     return False
                 await session.execute(insert(User).values(**msgspec.structs.asdict(user)))
                 await session.execute(insert(LedgerEntry).values(**_opening(user)))
+                audit.note(AuditKind.USER_REGISTERED, user_id=user.id, subject=user.id, username=user.username, role=user.role)
         except IntegrityError:
             return False
         return True
@@ -61,11 +63,20 @@ class SqlLogins:
 
     async def open(self, login_id: UUID, user_id: UUID, at: datetime, ends_at: datetime) -> None:
         """Begin a login, and drop what is left of this user's that ended KEPT_AFTER_END ago."""
-        async with changing(self._database) as session:
+        async with audited(self._database) as (session, audit):
             await session.execute(delete(Login).where(Login.user_id == user_id, Login.ends_at < at - KEPT_AFTER_END))
             await session.execute(
                 insert(Login).values(id=login_id, user_id=user_id, created_at=at, last_seen_at=at, ends_at=ends_at)
             )
+            audit.note(AuditKind.LOGIN_OPENED, user_id=user_id, subject=login_id, ends_at=ends_at)
+
+    async def refused(self, user_id: UUID | None, address: str) -> None:
+        """Write down that somebody gave a wrong password, or a name that nobody has.
+
+        The name itself is not kept: people type passwords into that field.
+        """
+        async with audited(self._database) as (_, audit):
+            audit.note(AuditKind.LOGIN_REFUSED, user_id=user_id, subject=user_id or "an unknown name", address=address)
 
     async def find(self, login_id: UUID, at: datetime) -> Session | None:
         """The login, if it still counts at that wall time."""
@@ -95,10 +106,13 @@ class SqlLogins:
     async def revoke(self, login_id: UUID, at: datetime) -> bool:
         """End a login; False when it had ended."""
         statement = (
-            update(Login).where(Login.id == login_id, Login.revoked_at.is_(None)).values(revoked_at=at).returning(Login.id)
+            update(Login).where(Login.id == login_id, Login.revoked_at.is_(None)).values(revoked_at=at).returning(Login.user_id)
         )
-        async with changing(self._database) as session:
-            return await session.scalar(statement) is not None
+        async with audited(self._database) as (session, audit):
+            user_id = await session.scalar(statement)
+            if user_id is not None:
+                audit.note(AuditKind.LOGIN_ENDED, user_id=user_id, subject=login_id)
+            return user_id is not None
 
 
 class SqlPreferences:
@@ -109,7 +123,7 @@ class SqlPreferences:
 
     async def change(self, user_id: UUID, changes: SettingsChanges, at: datetime, version: int | None) -> UserRow | None:
         """Apply changes under the lock of the user's row; None when `version` is given and the row has moved on since."""
-        async with changing(self._database) as session:
+        async with audited(self._database) as (session, audit):
             user = await session.scalar(select(User).where(User.id == user_id).with_for_update())
             if user is None or (version is not None and user.settings_version != version):
                 return None
@@ -117,6 +131,7 @@ class SqlPreferences:
             if changed:
                 user.settings_version += 1
                 session.add(SettingsChange(user_id=user_id, at=at, changes=changed, settings_version=user.settings_version))
+                audit.note(AuditKind.SETTINGS_CHANGED, user_id=user_id, subject=user.settings_version, changes=changed)
             return user_row(user)
 
 

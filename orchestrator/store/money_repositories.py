@@ -8,10 +8,11 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from orchestrator.core.audit import AuditKind
 from orchestrator.core.ledger import NO_RESULT
 from orchestrator.core.order import LIVE
-from orchestrator.ports import FundingRecord, LedgerRecord, ReceiptRecord, Trader
-from orchestrator.store.records import as_row, columns_of, insert, insert_once, select_all, select_one, stripped
+from orchestrator.ports import Audit, FundingRecord, LedgerRecord, ReceiptRecord, Trader
+from orchestrator.store.records import as_row, columns_of, insert, insert_once, select_all, select_one, stripped, told
 from orchestrator.store.tables import Base
 from shared.enums import Mode
 
@@ -41,8 +42,9 @@ _SUM = sa.func.coalesce(sa.func.sum(LEDGER.c.amount), Decimal(0))
 class TraderRepository:
     """Implements the port Traders."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, audit: Audit) -> None:
         self._connection = connection
+        self._audit = audit
 
     async def lock(self, user_id: UUID) -> Trader | None:
         """The row, locked until the transaction ends.
@@ -62,7 +64,7 @@ class TraderRepository:
 
     async def set_real_balance(self, user_id: UUID, balance: Decimal, at: datetime) -> None:
         """The wallet at the exchange; an older hearing than the one kept changes nothing."""
-        newer = sa.or_(USERS.c.real_balance_at.is_(None), USERS.c.real_balance_at < at)
+        newer = sa.or_(USERS.c.real_balance_at.is_(None), USERS.c.real_balance_at <= at)
         statement = sa.update(USERS).where(USERS.c.id == user_id, newer)
         await self._connection.execute(statement.values(real_balance_cache=balance, real_balance_at=at))
 
@@ -84,6 +86,7 @@ class TraderRepository:
         change = {"auto_trade_enabled": {"from": True, "to": False}}
         row = {"user_id": user_id, "at": at, "changes": change, "settings_version": version}
         await self._connection.execute(sa.insert(HISTORY), row)
+        self._audit.note(AuditKind.SETTINGS_CHANGED, user_id=user_id, subject=version, changes=change)
         return True
 
 
@@ -154,8 +157,9 @@ class FundingRepository:
 class ReceiptRepository:
     """Implements the port Receipts."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, audit: Audit) -> None:
         self._connection = connection
+        self._audit = audit
 
     async def get(self, receipt_id: UUID) -> ReceiptRecord | None:
         """One by primary key."""
@@ -174,8 +178,10 @@ class ReceiptRepository:
     async def add(self, receipt: ReceiptRecord) -> None:
         """Keep a new one."""
         await insert(self._connection, RECEIPTS, receipt)
+        self._audit.note(AuditKind.PANIC_BEGUN, user_id=receipt.user_id, subject=receipt.id, **told(receipt, without=("id",)))
 
     async def save(self, receipt: ReceiptRecord) -> None:
         """Write phase, results, counts and times of one."""
         values = {name: value for name, value in as_row(receipt).items() if name not in ("id", "user_id")}
         await self._connection.execute(sa.update(RECEIPTS).where(RECEIPTS.c.id == receipt.id).values(values))
+        self._audit.note(AuditKind.PANIC_MOVED, user_id=receipt.user_id, subject=receipt.id, **told(receipt, without=("id",)))

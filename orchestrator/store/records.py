@@ -3,7 +3,7 @@
 Decimals come back without the zeros that NUMERIC pads, so that a tick of 0.1 quantises to one decimal.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from decimal import Decimal
 from enum import Enum
 from typing import Any
@@ -29,6 +29,11 @@ def as_row(record: msgspec.Struct) -> dict[str, Any]:
 def as_values(fields: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """Single fields as column values."""
     return {name: _stored(value) for name, value in fields}
+
+
+def told(record: msgspec.Struct, *, without: Container[str] = ()) -> dict[str, Any]:
+    """What the audit writes down of a record: its fields without whose it is, which the audit says besides."""
+    return {name: value for name, value in as_row(record).items() if name != "user_id" and name not in without}
 
 
 def as_record[R: msgspec.Struct](row: sa.RowMapping, kind: type[R]) -> R:

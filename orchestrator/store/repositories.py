@@ -8,11 +8,12 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from orchestrator.core.audit import AuditKind
 from orchestrator.core.order import LIVE, UNDER_WAY, OrderStatus, may_become
 from orchestrator.core.position import PositionStatus
 from orchestrator.errors import Conflict
-from orchestrator.ports import ClaimRecord, FillRecord, OrderRecord, PositionRecord
-from orchestrator.store.records import columns_of, compare_and_set, insert, insert_once, select_all, select_one
+from orchestrator.ports import Audit, ClaimRecord, FillRecord, OrderRecord, PositionRecord
+from orchestrator.store.records import columns_of, compare_and_set, insert, insert_once, select_all, select_one, told
 from orchestrator.store.tables import Base
 from shared.enums import Mode
 
@@ -28,6 +29,9 @@ _FILL = columns_of(FILLS, FillRecord)
 _LIVE_ORDERS = sorted(status.value for status in LIVE)
 _ORDERS_UNDER_WAY = sorted(status.value for status in UNDER_WAY)
 _LIVE_POSITIONS = [PositionStatus.OPEN.value, PositionStatus.CLOSING.value]
+
+_UNSAID = frozenset({"id", "version", "request", "carried_until"})
+"""Of an order the audit leaves out what it says besides, what was sent (it may carry sealed keys), and who carries it."""
 
 _JUDGED = sa.text(
     """
@@ -49,12 +53,16 @@ _JUDGED = sa.text(
 class ClaimRepository:
     """Implements the port Claims."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, audit: Audit) -> None:
         self._connection = connection
+        self._audit = audit
 
     async def add(self, claim: ClaimRecord) -> bool:
         """Claim; False when user, symbol and mode are claimed."""
-        return await insert_once(self._connection, CLAIMS, claim)
+        added = await insert_once(self._connection, CLAIMS, claim)
+        if added:
+            self._audit.note(AuditKind.CLAIM_ADDED, user_id=claim.user_id, subject=claim.order_id, **told(claim))
+        return added
 
     async def of_user(self, user_id: UUID, mode: Mode) -> list[ClaimRecord]:
         """All of a user in a mode."""
@@ -63,20 +71,23 @@ class ClaimRepository:
 
     async def release(self, user_id: UUID, symbol: str, mode: Mode) -> None:
         """Free it; nothing when there is none."""
-        await self._connection.execute(
-            sa.delete(CLAIMS).where(CLAIMS.c.user_id == user_id, CLAIMS.c.symbol == symbol, CLAIMS.c.mode == mode.value)
-        )
+        claimed = sa.and_(CLAIMS.c.user_id == user_id, CLAIMS.c.symbol == symbol, CLAIMS.c.mode == mode.value)
+        order_id = (await self._connection.execute(sa.delete(CLAIMS).where(claimed).returning(CLAIMS.c.order_id))).scalar()
+        if order_id is not None:
+            self._audit.note(AuditKind.CLAIM_RELEASED, user_id=user_id, subject=order_id, symbol=symbol, mode=mode)
 
 
 class OrderRepository:
     """Implements the port Orders."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, audit: Audit) -> None:
         self._connection = connection
+        self._audit = audit
 
     async def add(self, order: OrderRecord) -> None:
         """Keep a new one."""
         await insert(self._connection, ORDERS, order)
+        self._audit.note(AuditKind.ORDER_ADDED, user_id=order.user_id, subject=order.id, **told(order, without=_UNSAID))
 
     async def get(self, order_id: UUID) -> OrderRecord | None:
         """One by primary key."""
@@ -90,7 +101,11 @@ class OrderRepository:
         """
         if not may_become(order.status, status):
             raise ValueError(f"an order never goes from {order.status} to {status}")
-        return await compare_and_set(self._connection, ORDERS, order, {"status": status, **changes}, OrderRecord)
+        moved = await compare_and_set(self._connection, ORDERS, order, {"status": status, **changes}, OrderRecord)
+        said = {name: value for name, value in changes.items() if name not in _UNSAID}
+        if moved is not None and (said or status is not order.status):
+            self._audit.note(AuditKind.ORDER_MOVED, user_id=order.user_id, subject=order.id, was=order.status, now=status, **said)
+        return moved
 
     async def under_way(self, carried_before: datetime, limit: int) -> list[OrderRecord]:
         """Whose carrier is presumed dead, oldest first."""
@@ -175,12 +190,16 @@ class PositionRepository:
 class FillRepository:
     """Implements the port Fills."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, audit: Audit) -> None:
         self._connection = connection
+        self._audit = audit
 
     async def add(self, fill: FillRecord) -> bool:
         """Keep one; False when its order and trade id are kept already."""
-        return await insert_once(self._connection, FILLS, fill)
+        added = await insert_once(self._connection, FILLS, fill)
+        if added:
+            self._audit.note(AuditKind.FILL_BOOKED, user_id=fill.user_id, subject=fill.order_id, **told(fill))
+        return added
 
     async def of_position(self, position_id: UUID) -> list[FillRecord]:
         """All of a position, oldest first."""

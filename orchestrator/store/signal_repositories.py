@@ -7,9 +7,10 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from orchestrator.core.audit import AuditKind
 from orchestrator.core.order import OrderPurpose
-from orchestrator.ports import RefusalRecord, ScanRecord, SignalRecord
-from orchestrator.store.records import columns_of, insert, insert_once, select_all, select_one
+from orchestrator.ports import Audit, RefusalRecord, ScanRecord, SignalRecord
+from orchestrator.store.records import columns_of, insert, insert_once, select_all, select_one, told
 from orchestrator.store.tables import Base
 
 SCANS = Base.metadata.tables["scans"]
@@ -97,9 +98,14 @@ class SignalRepository:
 class RefusalRepository:
     """Implements the port Refusals."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, audit: Audit) -> None:
         self._connection = connection
+        self._audit = audit
 
     async def add(self, refusal: RefusalRecord) -> bool:
         """Keep one; False when that user and signal have one."""
-        return await insert_once(self._connection, REFUSALS, refusal)
+        added = await insert_once(self._connection, REFUSALS, refusal)
+        if added:
+            subject, said = refusal.signal_id or refusal.symbol, told(refusal, without=("signal_id",))
+            self._audit.note(AuditKind.SIGNAL_REFUSED, user_id=refusal.user_id, subject=subject, **said)
+        return added

@@ -406,3 +406,31 @@ class PanicReceipt(Base):
     results: Mapped[list[Any]]
     open_positions: Mapped[int | None]
     open_orders: Mapped[int | None]
+
+
+class AuditRow(Base):
+    """One entry of a hash chain, one chain a user and one of the system. No foreign key: what happened outlives whom it happened to."""
+
+    __tablename__ = "audit_entries"
+    __table_args__ = (UniqueConstraint("chain", "number", name="audit_entries_place"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    chain: Mapped[str]
+    number: Mapped[int] = mapped_column(BigInteger)
+    at: Mapped[datetime]
+    user_id: Mapped[str | None]
+    kind: Mapped[str]
+    subject: Mapped[str]
+    body: Mapped[str]
+    previous_hash: Mapped[str]
+    hash: Mapped[str]
+
+
+class AuditHeadRow(Base):
+    """Where a chain ends. Its lock is the last that a transaction takes."""
+
+    __tablename__ = "audit_heads"
+
+    chain: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[str]

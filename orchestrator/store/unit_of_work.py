@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from orchestrator.errors import Conflict, OrchestratorError, StoreUnavailable
 from orchestrator.ports import (
+    Audit,
     Claims,
     Fills,
     Foreign,
@@ -28,6 +29,7 @@ from orchestrator.ports import (
     Traders,
     Truths,
 )
+from orchestrator.store.audit import AuditTrail
 from orchestrator.store.database import Database
 from orchestrator.store.money_repositories import FundingRepository, LedgerRepository, ReceiptRepository, TraderRepository
 from orchestrator.store.repositories import ClaimRepository, FillRepository, OrderRepository, PositionRepository
@@ -54,10 +56,12 @@ class SqlUnitOfWork:
     truths: Truths
     foreign: Foreign
     receipts: Receipts
+    audit: Audit
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._connection: AsyncConnection | None = None
+        self._trail: AuditTrail | None = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -65,19 +69,20 @@ class SqlUnitOfWork:
         except sqlalchemy.exc.SQLAlchemyError as error:
             raise _named(error) from error
         self._connection = connection
-        self.traders = TraderRepository(connection)
+        self.audit = trail = self._trail = AuditTrail(connection)
+        self.traders = TraderRepository(connection, trail)
         self.scans = ScanRepository(connection)
         self.signals = SignalRepository(connection)
-        self.refusals = RefusalRepository(connection)
-        self.claims = ClaimRepository(connection)
-        self.orders = OrderRepository(connection)
+        self.refusals = RefusalRepository(connection, trail)
+        self.claims = ClaimRepository(connection, trail)
+        self.orders = OrderRepository(connection, trail)
         self.positions = PositionRepository(connection)
-        self.fills = FillRepository(connection)
+        self.fills = FillRepository(connection, trail)
         self.ledger = LedgerRepository(connection)
         self.fundings = FundingRepository(connection)
         self.truths = TruthRepository(connection)
         self.foreign = ForeignRepository(connection)
-        self.receipts = ReceiptRepository(connection)
+        self.receipts = ReceiptRepository(connection, trail)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -90,13 +95,14 @@ class SqlUnitOfWork:
             raise _named(error) from error
 
     async def commit(self) -> None:
-        """Make it so.
+        """Make it so, and the audit of it with it.
 
         Raises:
             StoreUnavailable: PostgreSQL did not answer; whether it is so must be looked up.
         """
-        if self._connection is None:
+        if self._connection is None or self._trail is None:
             raise RuntimeError("the unit of work was not begun")
+        await self._trail.flush()
         await self._connection.commit()
 
     async def _close(self) -> None:

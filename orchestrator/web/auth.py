@@ -112,6 +112,7 @@ class Auth:
         fits = await self._passwords.verify(found.password_hash if found else None, password[: PASSWORD_LENGTH[1] + 1])
         if found is None or not fits:
             await self._throttle.failed(username, address)
+            await self._logins.refused(found.user_id if found else None, address)
             raise unauthorized("wrong_credentials", "Name or password is wrong.")
         await self._throttle.passed(username, address)
         if self._passwords.outdated(found.password_hash):

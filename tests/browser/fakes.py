@@ -262,6 +262,9 @@ class FakeWorld:
     async def touch(self, login_id: UUID, at: datetime) -> None:
         """Notes nothing."""
 
+    async def refused(self, user_id: UUID | None, address: str) -> None:
+        return None
+
     async def revoke(self, login_id: UUID, at: datetime) -> bool:
         return self.sessions.pop(login_id, None) is not None
 

@@ -89,6 +89,7 @@ class FakeStore:
         self.signal_rows: list[SignalRow] = []
         self.entries: list[tuple[UUID, str, LedgerRow]] = []
         self.finds = 0
+        self.refusals: list[tuple[UUID | None, str]] = []
 
     async def add_user(self, user: NewUser) -> bool:
         if any(row.username.lower() == user.username.lower() for row in self.users.values()):
@@ -132,6 +133,9 @@ class FakeStore:
 
     async def touch(self, login_id: UUID, at: datetime) -> None:
         return None
+
+    async def refused(self, user_id: UUID | None, address: str) -> None:
+        self.refusals.append((user_id, address))
 
     async def revoke(self, login_id: UUID, at: datetime) -> bool:
         self.revoked.add(login_id)
