@@ -6,7 +6,7 @@ order endpoint; `history` pages what is long, `stream` listens.
 Source: Binance USDⓈ-M "New Order", "New Algo Order" and the account pages (read 2026-11).
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -181,7 +181,7 @@ class BinanceExchange:
             return Permissions(can_trade=None, can_withdraw=None, ip_restricted=None)
         return Permissions(can_trade=said.enable_futures, can_withdraw=said.enable_withdrawals, ip_restricted=said.ip_restrict)
 
-    def events(self) -> AsyncIterator[AccountEvent]:
+    def events(self) -> AsyncGenerator[AccountEvent]:
         """The user data stream, reconnected for ever."""
         return self._stream.events()
 

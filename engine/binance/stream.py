@@ -8,7 +8,8 @@ Source: Binance USDⓈ-M "User Data Streams" (read 2026-11): a key lives 60 minu
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 from typing import Any, Final
 
 import aiohttp
@@ -17,13 +18,15 @@ import msgspec
 from engine.binance import calls
 from engine.binance.client import Client, No
 from engine.binance.rows import ListenKeyReply, moment
-from engine.errors import VenueError
+from engine.errors import VenueAway, VenueError
 from engine.log import logger
 from engine.ports import Clock, Urgency
 from shared.execution import AccountEvent
 
 PING_SECONDS: Final = 5.0
-KEEP_SECONDS: Final = 30 * 60.0
+KEEP_SECONDS: Final = 20 * 60.0
+"""A key lives for an hour: an extension may fail twice."""
+
 HEARTBEAT_SECONDS: Final = 20.0
 """We ask for a pong ourselves: a cut line is noticed in seconds, not at the exchange's ping of every three minutes."""
 
@@ -65,7 +68,7 @@ class _Event(msgspec.Struct):
 
 
 class _Wrapped(msgspec.Struct):
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = msgspec.Raw()
 
 
 class UserStream:
@@ -77,23 +80,37 @@ class UserStream:
         url: Of the streams, without a path.
         clock: Stamps what the exchange does not.
         delay: Seconds before attempt n to connect again, the first being 0.
+        ping_seconds: Of silence before a PING.
+        keep_seconds: Between extensions of the key.
     """
 
-    def __init__(self, client: Client, session: Any, url: str, clock: Clock, delay: Callable[[int], float] | None = None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        session: Any,
+        url: str,
+        clock: Clock,
+        delay: Callable[[int], float] | None = None,
+        ping_seconds: float = PING_SECONDS,
+        keep_seconds: float = KEEP_SECONDS,
+    ) -> None:
         self._client = client
         self._session = session
         self._url = url
         self._clock = clock
         self._delay = delay or back_off
+        self._ping_seconds = ping_seconds
+        self._keep_seconds = keep_seconds
 
-    async def events(self) -> AsyncIterator[AccountEvent]:
-        """CONNECTED after each connection, PING while nothing happens, and the exchange's events; for ever."""
+    async def events(self) -> AsyncGenerator[AccountEvent]:
+        """Yields CONNECTED after each connection, PING while nothing happens, and the exchange's events; for ever."""
         attempt = 0
         while True:
             began = asyncio.get_running_loop().time()
             try:
-                async for event in self._connection():
-                    yield event
+                async with aclosing(self._connection()) as connection:
+                    async for event in connection:
+                        yield event
                 reason = "closed"
             except (VenueError, aiohttp.ClientError, TimeoutError, OSError) as error:
                 reason = str(error) if isinstance(error, VenueError) else type(error).__name__
@@ -103,19 +120,19 @@ class UserStream:
             await asyncio.sleep(self._delay(attempt))
             attempt += 1
 
-    async def _connection(self) -> AsyncIterator[AccountEvent]:
+    async def _connection(self) -> AsyncGenerator[AccountEvent]:
         key = await self._listen_key()
         address = f"{self._url}/private/ws?listenKey={key}"
         async with self._session.ws_connect(address, heartbeat=HEARTBEAT_SECONDS) as socket:
             yield self._own(CONNECTED)
             extended = asyncio.get_running_loop().time()
             while True:
-                if asyncio.get_running_loop().time() - extended > KEEP_SECONDS:
+                if asyncio.get_running_loop().time() - extended > self._keep_seconds:
                     if not await self._extended():
                         return
                     extended = asyncio.get_running_loop().time()
                 try:
-                    message = await socket.receive(timeout=PING_SECONDS)
+                    message = await socket.receive(timeout=self._ping_seconds)
                 except TimeoutError:
                     yield self._own(PING)
                     continue
@@ -133,7 +150,10 @@ class UserStream:
         return said.listen_key
 
     async def _extended(self) -> bool:
-        return not isinstance(await self._client.ask(calls.KEEP_LISTEN_KEY, msgspec.Raw, Urgency.PROTECT), No)
+        try:
+            return not isinstance(await self._client.ask(calls.KEEP_LISTEN_KEY, msgspec.Raw, Urgency.PROTECT), No)
+        except VenueAway:
+            return True
 
     def _read(self, text: str) -> Iterator[AccountEvent]:
         event = _decoded(text)
@@ -156,7 +176,7 @@ def back_off(attempt: int) -> float:
 def _decoded(text: str) -> _Event | None:
     try:
         wrapped = msgspec.json.decode(text, type=_Wrapped)
-        return msgspec.json.decode(wrapped.data or text, type=_Event)
+        return msgspec.json.decode(bytes(wrapped.data) or text, type=_Event)
     except msgspec.MsgspecError:
         return None
 
