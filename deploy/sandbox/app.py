@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager, suppress
 from aiohttp import web
 
 from deploy.sandbox.control import Control
+from deploy.sandbox.control_symbols import SymbolControl
 from deploy.sandbox.control_trading import TradingControl
 from deploy.sandbox.exchange import Exchange
+from deploy.sandbox.faults_control import FaultControl
+from deploy.sandbox.faults_http import HttpDoor
 from deploy.sandbox.files import default_start
 from deploy.sandbox.options import SandboxOptions
-from deploy.sandbox.rest import Rest
 from deploy.sandbox.streams import Pace, Streams
 
 __all__ = ["SandboxOptions", "default_start", "running_sandbox", "serve"]
@@ -27,8 +29,10 @@ def build(exchange: Exchange, pace: Pace | None = None) -> web.Application:
     exchange.told, exchange.listeners = streams.users.speak, streams.users.listeners
     app.add_routes(Control(exchange).routes())
     app.add_routes(TradingControl(exchange).routes())
+    app.add_routes(SymbolControl(exchange).routes())
+    app.add_routes(FaultControl(exchange).routes())
     app.add_routes(streams.routes())
-    app.router.add_route("*", "/{path:.*}", Rest(exchange).handle)
+    app.router.add_route("*", "/{path:.*}", HttpDoor(exchange).handle)
 
     async def speaking(_: web.Application) -> AsyncIterator[None]:
         task = asyncio.create_task(streams.speak())

@@ -38,7 +38,7 @@ class Facts:
     def exchange_info(self, wall_ms: int, now: int) -> Reply:
         """GET /fapi/v1/exchangeInfo; serverTime is wall time."""
         rows = self._market.listed(now)
-        shown = tuple(rules.symbol + rules.status for rules in rows)
+        shown = (str(self._market.changes), *(rules.symbol + rules.status for rules in rows))
         if self._info is None or self._info[0] != shown:
             self._info = (shown, msgspec.json.encode([symbol_row(rules) for rules in rows]))
         return {
@@ -206,9 +206,9 @@ def symbol_row(rules: SymbolRules) -> dict[str, Any]:
 
 
 def _filters(rules: SymbolRules) -> list[dict[str, Any]]:
-    lot = {"minQty": rules.min_quantity, "stepSize": rules.step}
+    lot = {"minQty": rules.min_quantity, "stepSize": rules.step_size}
     return [
-        {"filterType": "PRICE_FILTER", "minPrice": rules.min_price, "maxPrice": rules.max_price, "tickSize": rules.tick},
+        {"filterType": "PRICE_FILTER", "minPrice": rules.min_price, "maxPrice": rules.max_price, "tickSize": rules.tick_size},
         {"filterType": "LOT_SIZE", "maxQty": rules.max_quantity, **lot},
         {"filterType": "MARKET_LOT_SIZE", "maxQty": rules.max_market_quantity, **lot},
         {"filterType": "MAX_NUM_ORDERS", "limit": 200},

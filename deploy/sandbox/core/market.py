@@ -56,6 +56,8 @@ class Market:
         self.tapes = {rules.symbol: Tape(n, key_of(seed, rules.symbol), whole, caches) for n, rules in names}
         self.settled = {name: rules for name, rules in RECORDED.items() if rules.status != "TRADING" and name not in self.tapes}
         self.recorded = recorded
+        self.changes = 0
+        """How often rules were changed by hand."""
         self.injected: list[Liquidation] = []
         self._forced: Cache[tuple[str, int], list[Liquidation]] = Cache(KEPT_FORCED)
 
@@ -93,6 +95,15 @@ class Market:
         if not tape.alive(now):
             raise not_trading()
         return tape
+
+    def rule(self, symbol: str, rules: SymbolRules) -> None:
+        """Let a symbol have other filters."""
+        self.tapes[symbol].rules = rules
+        self.changes += 1
+
+    def close(self, symbol: str, now: int) -> None:
+        """Let a symbol trade no more from a moment on."""
+        self.tapes[symbol].closed_ms = now
 
     def shock(self, symbol: str | None, factor: float, now: int) -> int:
         """Let a price, or every price, move by a factor within the next candle.

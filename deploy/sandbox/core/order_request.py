@@ -164,7 +164,7 @@ def check_quantity(rules: SymbolRules, quantity: Decimal, *, market: bool) -> No
         raise Rejected(-4004, "Quantity less than min quantity.")
     if quantity > Decimal(rules.max_market_quantity if market else rules.max_quantity):
         raise Rejected(-4005, "Quantity greater than max quantity.")
-    if quantity % Decimal(rules.step):
+    if quantity % Decimal(rules.step_size):
         raise Rejected(-4023, "Quantity not increased by step size.")
 
 
@@ -178,7 +178,7 @@ def check_price(rules: SymbolRules, price: Decimal) -> None:
         raise Rejected(-4002, "Price greater than max price.")
     if price < Decimal(rules.min_price):
         raise Rejected(-4013, "Price less than min price.")
-    if price % Decimal(rules.tick):
+    if price % Decimal(rules.tick_size):
         raise Rejected(-4014, "Price not increased by tick size.")
 
 

@@ -4,6 +4,7 @@ Values come from the recorded table; a recorded market's symbol outside it, or o
 step from the recording's own decimals.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal
 from functools import cache
 
@@ -36,6 +37,19 @@ class SymbolRules(msgspec.Struct, frozen=True, kw_only=True):
     market_take_bound: str
     trigger_protect: str
     delivery_ms: int = 4133404800000
+    tick_filter: str = ""
+    step_filter: str = ""
+    """Grids of orders where they were made coarser than the tape's own."""
+
+    @property
+    def tick_size(self) -> str:
+        """The grid that prices of orders must lie on."""
+        return self.tick_filter or self.tick
+
+    @property
+    def step_size(self) -> str:
+        """The grid that quantities of orders must lie on."""
+        return self.step_filter or self.step
 
     @property
     def price_decimals(self) -> int:
@@ -61,6 +75,30 @@ class SymbolRules(msgspec.Struct, frozen=True, kw_only=True):
     def base_asset(self) -> str:
         """The asset that quantities are in."""
         return self.pair.removesuffix(self.quote_asset)
+
+
+def changed_rules(rules: SymbolRules, given: Mapping[str, Decimal]) -> SymbolRules:
+    """Rules with other filters.
+
+    Args:
+        rules: As they are.
+        given: Some of tick, step, min_notional, min_quantity and max_market_quantity.
+
+    Raises:
+        ValueError: A number is not positive, or a grid is finer than the tape's or no power of ten.
+    """
+    if not all(value.is_finite() and value > 0 for value in given.values()):
+        raise ValueError("filters are positive numbers")
+    own = {"tick": Decimal(rules.tick), "step": Decimal(rules.step)}
+    for name, grid in own.items():
+        wanted = given.get(name, grid)
+        if wanted < grid or Decimal(wanted).normalize().as_tuple().digits != (1,):
+            raise ValueError(f"{name} must be a power of ten and not below {grid:f}")
+    names = {"tick": "tick_filter", "step": "step_filter"}
+    changed = {names.get(name, name): f"{value:f}" for name, value in given.items()}
+    if "step" in given and "min_quantity" not in given:
+        changed["min_quantity"] = f"{max(given['step'], Decimal(rules.min_quantity)):f}"
+    return msgspec.structs.replace(rules, **changed)
 
 
 @cache

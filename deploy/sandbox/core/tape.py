@@ -121,11 +121,14 @@ class Tape:
         self._source = source
         self._caches = caches
         self.first, self.end = source.span(number)
+        self.closed_ms: int | None = None
+        """When it was taken off by hand."""
         self.coarse: Coarse | None = source.coarse(number)
 
     def alive(self, now: int) -> bool:
         """Whether the symbol trades at a moment."""
-        return self.first * QUARTER_MS <= now and (self.end is None or now <= self.end * QUARTER_MS)
+        ended = self.end is not None and now > self.end * QUARTER_MS
+        return self.first * QUARTER_MS <= now and not ended and (self.closed_ms is None or now < self.closed_ms)
 
     def current(self, now: int) -> int:
         """The candle that a moment falls into; the last one at the tape's very end."""

@@ -256,7 +256,15 @@ def clipped(account: Account, request: OrderRequest) -> Decimal:
         return request.quantity
     if not held or request.side != closing or (request.position_side != "BOTH" and request.quantity > abs(held)):
         raise Rejected(-2022, "ReduceOnly Order is rejected.")
+    if request.reduce_only and request.kind == "LIMIT" and _reducing(account, request) >= abs(held):
+        raise Rejected(-4118, "ReduceOnly Order Failed. Please check your existing position and open orders.")
     return min(request.quantity, abs(held))
+
+
+def _reducing(account: Account, request: OrderRequest) -> Decimal:
+    """What resting reduce-only orders of the same way would already close."""
+    resting = (order for order in account.open_orders(request.symbol) if order.reduce_only and order.side == request.side)
+    return sum((order.remaining for order in resting if order.position_side == request.position_side), ZERO)
 
 
 def check_side(account: Account, position_side: str, *, reduce_only: bool) -> None:

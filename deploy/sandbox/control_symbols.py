@@ -1,0 +1,77 @@
+"""The control surface for symbols under /sandbox/symbols/: rules that change while one trades, and a symbol that is taken off."""
+
+from decimal import Decimal
+
+import msgspec
+from aiohttp import web
+
+from deploy.sandbox.core.errors import Rejected
+from deploy.sandbox.core.facts import symbol_row
+from deploy.sandbox.core.rules import changed_rules
+from deploy.sandbox.core.settlement import settle
+from deploy.sandbox.exchange import Exchange
+from deploy.sandbox.rest import reply
+
+
+class RuleChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Other filters from now on; what is absent stays. Grids may only become coarser: the tape keeps its own.
+
+    Args:
+        tick: Power of ten.
+        step: Power of ten.
+        min_notional: USDT.
+        min_quantity: Base asset.
+        max_market_quantity: Base asset.
+    """
+
+    tick: Decimal | None = None
+    step: Decimal | None = None
+    min_notional: Decimal | None = None
+    min_quantity: Decimal | None = None
+    max_market_quantity: Decimal | None = None
+
+
+class SymbolControl:
+    """The control door of symbols.
+
+    Args:
+        exchange: What it opens on.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def routes(self) -> list[web.RouteDef]:
+        """The control paths."""
+        return [
+            web.post("/sandbox/symbols/{symbol}/rules", self.change_rules),
+            web.post("/sandbox/symbols/{symbol}/settle", self.settle),
+        ]
+
+    async def change_rules(self, request: web.Request) -> web.Response:
+        """Change a symbol's filters; exchangeInfo and the checks follow at once."""
+        now = self._exchange.now()
+        try:
+            wanted = msgspec.json.decode(await request.read() or b"{}", type=RuleChange)
+            tape = self._exchange.market.trading(request.match_info["symbol"], now)
+            given = {name: value for name, value in msgspec.structs.asdict(wanted).items() if value is not None}
+            self._exchange.advance(now)
+            self._exchange.market.rule(tape.rules.symbol, changed_rules(tape.rules, given))
+        except (msgspec.DecodeError, ValueError) as error:
+            return reply({"code": -1100, "msg": str(error)}, 400)
+        except Rejected as refusal:
+            return reply({"code": refusal.code, "msg": refusal.message}, refusal.status)
+        return reply(symbol_row(tape.rules))
+
+    async def settle(self, request: web.Request) -> web.Response:
+        """Take a symbol off now: its orders expire, its positions are settled at the mark price, it trades no more."""
+        now, symbol = self._exchange.now(), request.match_info["symbol"]
+        try:
+            self._exchange.market.trading(symbol, now)
+        except Rejected as refusal:
+            return reply({"code": refusal.code, "msg": refusal.message}, refusal.status)
+        self._exchange.advance(now)
+        settled = settle(self._exchange.trading, self._exchange.conditional, symbol, now)
+        self._exchange.market.close(symbol, now)
+        self._exchange.told()
+        return reply({"symbol": symbol, "market_ms": now, "positions_settled": settled})
