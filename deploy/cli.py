@@ -18,6 +18,8 @@ app = typer.Typer(
 )
 user = typer.Typer(no_args_is_help=True, help="The people who may log in.")
 app.add_typer(user, name="user")
+audit = typer.Typer(no_args_is_help=True, help="The record of who did what.")
+app.add_typer(audit, name="audit")
 
 Seed = Annotated[int | None, typer.Option(help="Seed of the synthetic market and of paths inside recorded candles.")]
 Speed = Annotated[float | None, typer.Option(min=0.01, max=100_000, help="Market seconds a second; 450 is 15 minutes in 2 s.")]
@@ -96,6 +98,20 @@ def user_add(
     folder = data or local.PROJECT / ".neurotrade" / "up"
     people.add_from_terminal(name, password, role=people.ADMIN if admin else "USER", data=folder, dotenv=local.PROJECT / ".env")
     print(f"{name} may log in{' as an admin' if admin else ''}")
+
+
+@audit.command("verify")
+def audit_verify(
+    heads: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Keep the chains' heads here, and demand those it kept before.")
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Walk the audit's hash chains; exits 1 and names the first broken row of each when a byte or a row is not as it was written."""
+    from deploy import audit as auditing  # here, because the store behind it takes a second to load
+
+    folder = data or local.PROJECT / ".neurotrade" / "up"
+    raise typer.Exit(auditing.verify_from_terminal(folder, local.PROJECT / ".env", heads))
 
 
 @app.command()

@@ -62,13 +62,20 @@ def add_from_terminal(username: str, password: str, *, role: str, data: Path, do
     Raises:
         DeployError: No database is to be found, or the name is taken.
     """
-    with _database(data, dotenv) as (url, at):
+    with database_of(data, dotenv) as (url, at):
         if not asyncio.run(add_person(url, username, password, at=at, role=role)):
             raise DeployError(f"the name {username} is taken")
 
 
 @contextlib.contextmanager
-def _database(data: Path, dotenv: Path | None) -> Iterator[tuple[str, datetime]]:
+def database_of(data: Path, dotenv: Path | None) -> Iterator[tuple[str, datetime]]:
+    """The database that the settings name, else the embedded one of a data folder, started for as long as it is needed.
+
+    Yields its address and the market time there.
+
+    Raises:
+        DeployError: There is none.
+    """
     given = given_settings(os.environ, dotenv).get("DATABASE_URL")
     if given:
         yield given, datetime.now(UTC)

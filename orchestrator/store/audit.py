@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
+import sqlalchemy.exc
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator.core.audit import (
@@ -24,6 +25,7 @@ from orchestrator.core.audit import (
     chained,
     head_after,
 )
+from orchestrator.errors import StoreUnavailable
 from orchestrator.store.database import Database
 from orchestrator.store.tables import Base
 from shared.wire import to_builtins
@@ -116,12 +118,18 @@ async def verify(database: Database, *, kept: Sequence[AuditHead] = ()) -> Verdi
     Args:
         database: Where the audit is.
         kept: Heads of an earlier walk, kept where nobody who can write to the database can: their entries must still be there.
+
+    Raises:
+        StoreUnavailable: PostgreSQL does not answer, or has no audit.
     """
-    async with database.engine.connect() as connection:
-        await connection.execution_options(isolation_level="REPEATABLE READ")
-        await connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-        heads = {row.chain: AuditHead(chain=row.chain, number=row.number, hash=row.hash) for row in await _heads(connection)}
-        walks, named, hashes = await _walk(connection, kept)
+    try:
+        async with database.engine.connect() as connection:
+            await connection.execution_options(isolation_level="REPEATABLE READ")
+            await connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+            heads = {row.chain: AuditHead(chain=row.chain, number=row.number, hash=row.hash) for row in await _heads(connection)}
+            walks, named, hashes = await _walk(connection, kept)
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise StoreUnavailable(f"the audit cannot be read: {type(getattr(error, 'orig', None) or error).__name__}") from error
     for chain in {*heads, *named, SYSTEM} - set(walks):
         walks[chain] = ChainWalk(chain)
     for chain, walk in walks.items():

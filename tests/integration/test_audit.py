@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
 
+from deploy.audit import verify_from_terminal
+from deploy.errors import DeployError
 from orchestrator.core.audit import SYSTEM, AuditKind
 from orchestrator.core.order import OrderStatus
 from orchestrator.ports import NewUser, ReceiptRecord, SettingsChanges
@@ -217,3 +220,27 @@ async def test_an_audit_that_only_grew_still_has_the_heads_kept_elsewhere(databa
 
 async def test_an_empty_audit_is_sound(database: Database) -> None:
     assert await verify(database) == Verdict(chains=1, entries=0, broken=[], heads=[])
+
+
+async def test_the_command_names_the_row_of_a_flipped_byte_and_fails(
+    database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    user_id, heads = await register(database), tmp_path / "heads.json"
+    await trade(database, user_id)
+    assert await asyncio.to_thread(verify_from_terminal, tmp_path, None, heads) == 0
+    assert "sound: 11 entries in 2 chains" in capsys.readouterr().out
+    await change(database, TAMPERINGS["a flipped byte of a body"], c=str(user_id))
+    row_id = next(row.id for row in await entries(database, user_id) if row.number == 5)
+    assert await asyncio.to_thread(verify_from_terminal, tmp_path, None, heads) == 1
+    said = capsys.readouterr().out
+    assert f"chain {user_id}, entry 5 (audit_entries.id {row_id}): its content is not what was hashed" in said
+    assert "BROKEN: 1 of 2 chains" in said
+
+
+async def test_a_database_without_an_audit_is_no_sound_one(
+    empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty_database_url)
+    with pytest.raises(DeployError, match="cannot be read: UndefinedTable"):
+        await asyncio.to_thread(verify_from_terminal, tmp_path, None, None)
