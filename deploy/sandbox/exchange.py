@@ -11,6 +11,7 @@ from deploy.sandbox.core.conditional import Conditional
 from deploy.sandbox.core.countdown import Countdowns
 from deploy.sandbox.core.events import Events
 from deploy.sandbox.core.facts import Facts
+from deploy.sandbox.core.faults import Faults
 from deploy.sandbox.core.faults_past import Past
 from deploy.sandbox.core.limits import Ledger
 from deploy.sandbox.core.liquidation import Forced
@@ -46,6 +47,7 @@ class Exchange:
         self._counters: dict[str, OrderCounter] = {}
         self.average_in_replies = False
         """Whether replies to POST and DELETE of an order carry avgPrice, as before July 2026."""
+        self.faults = Faults()
         self.past = Past()
         self.listen_keys = ListenKeys()
         self.listeners: Callable[[str], int] = lambda key: 0  # noqa: ARG005

@@ -45,6 +45,8 @@ class Silence(NamedTuple):
     """No reply, and the connection stays open so long, wall seconds."""
 
     seconds: float
+    lost: bool = False
+    """Whether the request was not carried out, and never will be."""
 
 
 class Reset(NamedTuple):

@@ -200,6 +200,8 @@ class Firing(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     seconds: float
     wall_ms: int
+    outage_until_ms: int = 0
+    """Until when everything that the rule matches meets the same; 0 where that is not certain."""
     caller: int
     method: str
     path: str
@@ -227,6 +229,8 @@ class Faults:
         self._standing: list[_Standing] = []
         self._set = 0
         self._fired = 0
+        self.cleared = 0
+        """How often everything was cleared: faults that last end with their rules."""
         self.log: deque[Firing] = deque(maxlen=MOST_FIRINGS)
 
     @property
@@ -245,6 +249,7 @@ class Faults:
     def clear(self) -> None:
         """Let no rule stand and forget what happened."""
         self._standing, self._set, self._fired = [], 0, 0
+        self.cleared += 1
         self.log.clear()
 
     def stand(self, kinds: frozenset[Kind], wall_ms: int) -> bool:
@@ -281,6 +286,7 @@ class Faults:
             kind=standing.rule.kind,
             seconds=standing.rule.lasts,
             wall_ms=occasion.wall_ms,
+            outage_until_ms=_outage(standing),
             caller=occasion.caller,
             method=occasion.method,
             path=occasion.path,
@@ -337,6 +343,12 @@ def chance(seed: int, rule: int, caller: int, count: int) -> float:
 def _lives(standing: _Standing, wall_ms: int) -> bool:
     spent = standing.rule.times is not None and standing.fired >= standing.rule.times
     return not spent and (standing.until_ms is None or wall_ms < standing.until_ms)
+
+
+def _outage(standing: _Standing) -> int:
+    rule = standing.rule
+    certain = rule.probability >= 1 and rule.nth is None and rule.times is None
+    return standing.until_ms or 0 if certain else 0
 
 
 def _fires(standing: _Standing, caller: int) -> bool:
