@@ -18,23 +18,28 @@ from litestar import Litestar
 
 from engine import log
 from engine.analysis import MarketDesk, RulesAnalyst, ScanPlan, Sources, Widen
-from engine.binance import BinanceVenue, announce
+from engine.binance import Addresses, BinanceExchanges, announce
 from engine.budget import SharedBudget
 from engine.candles import BinanceData, Door, open_session
 from engine.clock import market_clock
 from engine.core.features import warm_up
 from engine.core.market import Candles
 from engine.core.screen import ScreenBounds
+from engine.errors import SealBroken
+from engine.execution.asking import Patience
 from engine.execution.desk import Desk
+from engine.execution.exchange_venue import ExchangeVenue
+from engine.execution.lasting_once import LastingOnce
 from engine.execution.once import Once
 from engine.execution.venues import Venues
 from engine.paper import DryRunVenue, PaperVenue
-from engine.ports import Analyst, Clock, MarketData
+from engine.ports import Analyst, Clock, Exchanges, KeyPair, MarketData
 from engine.reports import RedisReports
 from engine.routes import execution, market
 from engine.routes.http import EXCEPTION_HANDLERS, token_guard, trace_middleware
 from engine.settings import EngineSettings, read_settings
 from engine.snapshots import RedisSnapshots, connect
+from shared.execution import SealedCredentials
 
 SHUTDOWN_SECONDS = 4
 """A worker that has not ended by then is killed; callers retry, and nothing that may be lost lives here."""
@@ -90,6 +95,9 @@ async def _opened(settings: EngineSettings) -> AsyncIterator[tuple[MarketDesk, D
         stack.push_async_callback(redis.aclose)
         market_data = BinanceData(Door(session, settings.binance_rest_url, budget), clock)
         snapshots = RedisSnapshots(redis)
+        reports = RedisReports(redis)
+        exchanges = _exchanges(settings, budget, market_data, clock)
+        stack.push_async_callback(exchanges.close)
         yield (
             MarketDesk(
                 sources=Sources(market=market_data, snapshots=snapshots, clock=clock),
@@ -103,8 +111,9 @@ async def _opened(settings: EngineSettings) -> AsyncIterator[tuple[MarketDesk, D
             Desk(
                 market=market_data,
                 clock=clock,
-                once=Once(reports=RedisReports(redis)),
-                venues=_venues(market_data, clock, dry_run=settings.binance_dry_run),
+                once=Once(reports=reports),
+                lasting=LastingOnce(reports=reports),
+                venues=_venues(market_data, clock, exchanges, dry_run=settings.binance_dry_run),
             ),
         )
 
@@ -144,13 +153,27 @@ def _nothing_wider(_candles: Candles) -> dict[str, float]:
     return {}
 
 
-def _venues(market_data: MarketData, clock: Clock, *, dry_run: bool) -> Venues:
+def _venues(market_data: MarketData, clock: Clock, exchanges: Exchanges, *, dry_run: bool) -> Venues:
     return Venues(
         paper=lambda account: PaperVenue(market_data, clock, account.book),
         dry=lambda account: DryRunVenue(market_data, clock, account.dry_positions),
-        real=BinanceVenue,
+        real=lambda account: ExchangeVenue(account, exchanges, market_data, clock, Patience()),
+        exchanges=exchanges,
         dry_run=dry_run,
     )
+
+
+def _exchanges(settings: EngineSettings, budget: SharedBudget, market_data: BinanceData, clock: Clock) -> BinanceExchanges:
+    addresses = Addresses(rest=settings.binance_rest_url, streams=settings.binance_ws_url, spot=settings.binance_spot_url)
+    return BinanceExchanges(_NoSeal(), addresses, budget, market_data, clock)
+
+
+class _NoSeal:
+    """An engine without a private key opens nothing."""
+
+    def open(self, user_id: str, credentials: SealedCredentials) -> KeyPair:
+        del user_id, credentials
+        raise SealBroken("this engine has no private key")
 
 
 def main() -> None:

@@ -16,9 +16,20 @@ from engine.core.market import MINUTE_MS, ms_of
 from engine.core.order import MAX_PRICE_AGE_MS, EntryPlan, OrderRefusal, Wallet, no
 from engine.errors import ExchangeError, UnknownSymbol
 from engine.execution.protect import liquidation_of
-from engine.ports import Clock, Closing, Executed, Holdings, MarketData
-from shared.enums import Side, TriggerKind
-from shared.execution import PaperBook, PaperPosition, Protection, Trigger, VenueState
+from engine.ports import Clock, Closing, Entered, Executed, Guard, Holdings, MarketData, Terms, Unknown
+from shared.brackets import brackets_of
+from shared.enums import OrderLookup, Side, TriggerKind
+from shared.execution import (
+    CloseRequest,
+    EntryRequest,
+    FlattenReply,
+    OrderReply,
+    PaperBook,
+    PaperPosition,
+    Protection,
+    Trigger,
+    VenueState,
+)
 from shared.problem import Problem
 
 ZERO = Decimal(0)
@@ -36,11 +47,40 @@ class MarketFills:
         self._market = market
         self._clock = clock
 
-    async def enter(self, plan: EntryPlan) -> Executed | Problem:
-        """At the levels that the checks saw: what was judged is what is booked."""
-        return Executed(fills=fills.fills_of(plan.client_order_id, plan.expected.levels, plan.order_side, self._clock.now()))
+    async def terms(self, symbol: str) -> Terms | Problem:
+        """The brackets that were recorded."""
+        brackets, source = brackets_of(symbol)
+        return Terms(brackets=brackets, source=source)
 
-    async def close(self, closing: Closing) -> Executed | Problem:
+    async def enter(self, plan: EntryPlan) -> Entered | Problem | Unknown:
+        """At the levels that the checks saw: what was judged is what is booked, sides included."""
+        now = self._clock.now()
+        return Entered(
+            requested=plan.quantity,
+            fills=fills.fills_of(plan.client_order_id, plan.expected.levels, plan.order_side, now),
+            protection=Protection(stop_loss=plan.stop_loss, take_profit=plan.take_profit, confirmed_at=now),
+            unprotected_seconds=0.0,
+        )
+
+    async def resume_entry(self, request: EntryRequest) -> Entered | Problem | Unknown:
+        """No report was kept and no claim lives: nothing happened."""
+        return _never(request.client_order_id)
+
+    async def resume_close(self, request: CloseRequest) -> Executed | Problem | Unknown:
+        """No report was kept and no claim lives: nothing happened."""
+        return _never(request.client_order_id)
+
+    async def flatten(self, prefix: str) -> FlattenReply | Problem | None:
+        """What is open came with the request."""
+        del prefix
+        return None
+
+    async def look_up(self, client_order_id: str, symbol: str | None) -> OrderReply:
+        """No report was kept and no claim lives: nothing happened."""
+        del symbol
+        return OrderReply(client_order_id=client_order_id, state=OrderLookup.NOT_FOUND)
+
+    async def close(self, closing: Closing) -> Executed | Problem | Unknown:
         """At the book as it is now, whole; with a trigger, at its moment."""
         if closing.trigger is None:
             return await self._at_market(closing)
@@ -55,10 +95,9 @@ class MarketFills:
             return trigger
         return _at_trigger(closing, trigger, rules.tick_size, rules.liquidation_fee_ratio)
 
-    async def protect(self, symbol: str, side: Side, stop_loss: Decimal, take_profit: Decimal | None) -> Protection | Problem:
+    async def protect(self, guard: Guard) -> Protection | Problem | Unknown:
         """Nothing rests anywhere: the orchestrator keeps stop and target and judges them on the marks."""
-        del symbol, side
-        return Protection(stop_loss=stop_loss, take_profit=take_profit, confirmed_at=self._clock.now())
+        return Protection(stop_loss=guard.stop_loss, take_profit=guard.take_profit, confirmed_at=self._clock.now())
 
     async def _with_its_bar(self, symbol: str, trigger: Trigger) -> Trigger | Problem:
         """A caller who does not say where the trigger's bar opened gets that minute of the mark price; a target needs none."""
@@ -87,6 +126,10 @@ class MarketFills:
             fee_ratio = rules.liquidation_fee_ratio
             return _liquidation(closing, closing.position, taken.average_price, fee_ratio, self._clock.now())
         return Executed(fills=fills.fills_of(closing.client_order_id, taken.levels, order_side, self._clock.now()))
+
+
+def _never(client_order_id: str) -> Problem:
+    return no(OrderRefusal.NEVER_ARRIVED, f"{client_order_id} was never carried out")
 
 
 def _unavailable(symbol: str, error: ExchangeError) -> Problem:
@@ -123,6 +166,7 @@ class PaperVenue(MarketFills):
     name = "paper"
     executor = "PaperExecutor"
     dry_run = False
+    lasting = False
     unchecked: tuple[str, ...] = ()
 
     def __init__(self, market: MarketData, clock: Clock, book: PaperBook) -> None:
@@ -138,6 +182,10 @@ class PaperVenue(MarketFills):
         """The book's positions; a position of no quantity is none."""
         return _holding(self._book.positions)
 
+    async def held(self, symbol: str, side: Side) -> PaperPosition | Problem | None:
+        """From the book."""
+        return _held(_holding(self._book.positions), symbol, side)
+
 
 class DryRunVenue(MarketFills):
     """A REAL account whose orders are not sent: checks what public data allows and names what it could not."""
@@ -145,6 +193,7 @@ class DryRunVenue(MarketFills):
     name = "binance"
     executor = "BinanceExecutor DRY_RUN"
     dry_run = True
+    lasting = False
     unchecked: tuple[str, ...] = ("free_margin", "open_position", "account_brackets", "margin_type", "position_mode")
 
     def __init__(self, market: MarketData, clock: Clock, positions: Sequence[PaperPosition] | None = None) -> None:
@@ -158,6 +207,15 @@ class DryRunVenue(MarketFills):
     async def holdings(self) -> Holdings | Problem:
         """The dry-run positions that came with the request; where none were told, nothing is known."""
         return Holdings(state=VenueState.UNKNOWN) if self._positions is None else _holding(self._positions)
+
+    async def held(self, symbol: str, side: Side) -> PaperPosition | Problem | None:
+        """From the positions that were told; None where none were."""
+        return None if self._positions is None else _held(_holding(self._positions), symbol, side)
+
+
+def _held(holdings: Holdings, symbol: str, side: Side) -> PaperPosition | Problem:
+    found = next((held for held in holdings.positions if held.symbol == symbol and held.side is side), None)
+    return found or no(OrderRefusal.NO_POSITION, f"there is no {side} position in {symbol} to reduce")
 
 
 def _holding(positions: Sequence[PaperPosition]) -> Holdings:

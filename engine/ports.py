@@ -12,17 +12,22 @@ from engine.core.instrument import InstrumentRules
 from engine.core.market import Book, Candles, ForcedOrder, Funding, Mark, MarkBar, Positioning, Ticker, Timeframe, Trade
 from engine.core.order import EntryPlan, Wallet
 from engine.core.verdict import AnalystFailure, Case, Verdict
-from shared.enums import AnalystKind, OrderKind, PositionMode, Side
+from shared.enums import AnalystKind, BracketsSource, OrderKind, PositionMode, Side
 from shared.execution import (
     AccountEvent,
+    CloseRequest,
+    EntryRequest,
     ExecutionReport,
     Fill,
+    FlattenReply,
     Income,
+    OrderReply,
     OrderSide,
     PaperPosition,
     Protection,
     RealAccount,
     SealedCredentials,
+    Trailing,
     Trigger,
     VenueOrder,
     VenuePosition,
@@ -167,14 +172,18 @@ class Analyst(Protocol):
 
 
 class Holdings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a venue says is open. With state UNKNOWN the list proves nothing: unknown is not flat."""
+    """What a venue says is open. With state UNKNOWN the list proves nothing: unknown is not flat.
+
+    `told` are the same positions in an exchange's own words and figures, where one was asked.
+    """
 
     state: VenueState
     positions: tuple[PaperPosition, ...] = ()
+    told: tuple[VenuePosition, ...] | None = None
 
 
 class Closing(msgspec.Struct, frozen=True, kw_only=True):
-    """A reduce-only order that passed. `position` is None where the venue cannot see it (dry run)."""
+    """A reduce-only order that passed. `position` is None where the venue cannot see it (dry run), `sent_at` as in CloseRequest."""
 
     client_order_id: str
     symbol: str
@@ -182,21 +191,70 @@ class Closing(msgspec.Struct, frozen=True, kw_only=True):
     quantity: Decimal
     position: PaperPosition | None
     trigger: Trigger | None
+    sent_at: datetime | None = None
 
 
 class Executed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a venue did: its trades, oldest first, and what a liquidation cost besides (USDT)."""
+    """What a venue did: its trades, oldest first, and what a liquidation cost besides (USDT).
+
+    `protection` is what rests now for what is left of a position after a part was closed, where anything rests at the venue.
+    """
 
     fills: list[Fill]
     liquidation_fee: Decimal = Decimal(0)
+    protection: Protection | None = None
+
+
+class Unknown(msgspec.Struct, frozen=True, kw_only=True):
+    """It may or may not have been carried out, wholly or in part: the id is to be looked up, never sent again."""
+
+    detail: str
+
+
+class Entered(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry that was filled, and its protection; or its reason for having none, and then the trades that closed it at once.
+
+    `unprotected_seconds` is wall time from the fill to the confirmed stop, or to flat; None where nobody can say.
+    """
+
+    requested: Decimal
+    fills: list[Fill]
+    protection: Protection | None
+    refusal: Problem | None = None
+    unprotected_seconds: float | None = None
+    closing_order_id: str = ""
+    closing_fills: list[Fill] = []
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """On which leverage brackets a venue trades a symbol for an account."""
+
+    brackets: Sequence[Bracket]
+    source: BracketsSource
+
+
+class Guard(msgspec.Struct, frozen=True, kw_only=True):
+    """Stop, target and trailing stop that shall rest for a position; `client_order_id` is the request's, theirs follow from it."""
+
+    client_order_id: str
+    symbol: str
+    side: Side
+    stop_loss: Decimal
+    take_profit: Decimal | None
+    trailing: Trailing | None = None
+    end_trailing: bool = False
 
 
 class Venue(Protocol):
-    """Where orders go for one account. A venue's "no" is a Problem, and then nothing happened."""
+    """Where orders go for one account. A venue's "no" is a Problem, and then nothing happened; nothing it does raises a VenueError.
+
+    `lasting` says that what it does can be read there again; else the reply alone holds it.
+    """
 
     name: str
     executor: str
     dry_run: bool
+    lasting: bool
     unchecked: tuple[str, ...]
 
     async def wallet(self) -> Wallet | Problem | None:
@@ -207,16 +265,40 @@ class Venue(Protocol):
         """The account's open positions."""
         ...
 
-    async def enter(self, plan: EntryPlan) -> Executed | Problem:
-        """Opens a position by a market order."""
+    async def terms(self, symbol: str) -> Terms | Problem:
+        """What the account may trade a symbol on; a Problem where its settings forbid it."""
         ...
 
-    async def close(self, closing: Closing) -> Executed | Problem:
+    async def held(self, symbol: str, side: Side) -> PaperPosition | Problem | None:
+        """One position with the stop and target that guard it; None where the venue cannot see (dry run)."""
+        ...
+
+    async def enter(self, plan: EntryPlan) -> Entered | Problem | Unknown:
+        """Opens a position by a market order and protects it, or closes it again."""
+        ...
+
+    async def resume_entry(self, request: EntryRequest) -> Entered | Problem | Unknown:
+        """Finishes what is found of an entry; a Problem where it provably never arrived."""
+        ...
+
+    async def close(self, closing: Closing) -> Executed | Problem | Unknown:
         """Reduces a position by a market order, never more than it holds."""
         ...
 
-    async def protect(self, symbol: str, side: Side, stop_loss: Decimal, take_profit: Decimal | None) -> Protection | Problem:
-        """Lets stop and target rest, in place of those that do."""
+    async def resume_close(self, request: CloseRequest) -> Executed | Problem | Unknown:
+        """Finishes what is found of a close; a Problem where it provably never arrived."""
+        ...
+
+    async def protect(self, guard: Guard) -> Protection | Problem | Unknown:
+        """Lets stop and target rest, in place of those that do, never without a stop in between."""
+        ...
+
+    async def flatten(self, prefix: str) -> FlattenReply | Problem | None:
+        """Closes everything of the account; None where the venue has no view of its own and positions are closed one by one."""
+        ...
+
+    async def look_up(self, client_order_id: str, symbol: str | None) -> OrderReply:
+        """What became of an id of which no report is kept."""
         ...
 
 
@@ -407,8 +489,13 @@ class Reports(Protocol):
     whose claim is gone.
     """
 
-    async def claim(self, client_order_id: str, digest: str) -> Claimed | InFlight | ExecutionReport:
-        """Takes the id, or says who has it, or what became of it; raises ClientOrderIdReused where the digest differs."""
+    async def claim(
+        self, client_order_id: str, digest: str, seconds: float | None = None
+    ) -> Claimed | InFlight | ExecutionReport:
+        """Takes the id, for its usual time or so many seconds, or says who has it, or what became of it.
+
+        Raises ClientOrderIdReused where the digest differs.
+        """
         ...
 
     async def keep(self, client_order_id: str, digest: str, claim: Claimed, report: ExecutionReport) -> bool:

@@ -60,11 +60,14 @@ class RedisReports:
         self._claim_ms = round(claim_seconds * 1000)
         self._report_ms = round(report_seconds * 1000)
 
-    async def claim(self, client_order_id: str, digest: str) -> Claimed | InFlight | ExecutionReport:
+    async def claim(
+        self, client_order_id: str, digest: str, seconds: float | None = None
+    ) -> Claimed | InFlight | ExecutionReport:
         """Takes the id, or says what stands under it."""
+        lives_ms = self._claim_ms if seconds is None else round(seconds * 1000)
         token = secrets.token_hex(16)
         mine = _written(Record(digest=digest, claim=token))
-        taken = await _asked(self._redis.set(_key(client_order_id), mine, px=self._claim_ms, nx=True))
+        taken = await _asked(self._redis.set(_key(client_order_id), mine, px=lives_ms, nx=True))
         if taken:
             return Claimed(token=token)
         record = await self._record(client_order_id)

@@ -5,7 +5,8 @@ is the notional (margin x leverage, made by the orchestrator); the quantity is r
 """
 
 from collections.abc import Callable, Sequence
-from decimal import ROUND_HALF_EVEN, Decimal
+from datetime import datetime
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 from enum import StrEnum
 
 import msgspec
@@ -14,7 +15,7 @@ from engine.core.fills import MONEY, Walk, levels_for, order_side_of, walk
 from engine.core.instrument import InstrumentRules
 from engine.core.market import Book, Mark
 from shared.enums import BracketsSource, Side
-from shared.execution import EntryRequest, OrderSide
+from shared.execution import EntryRequest, OrderSide, Trailing
 from shared.margin import (
     TAKER_FEE_RATIO,
     Bracket,
@@ -63,6 +64,9 @@ class OrderRefusal(StrEnum):
     STOP_BEYOND_LIQUIDATION = "stop_beyond_liquidation"
     TRIGGER_IN_FUTURE = "trigger_in_future"
     STOP_MISSING = "stop_missing"
+    TARGET_MISSING = "target_missing"
+    TRAILING_BELOW_BREAK_EVEN = "trailing_below_break_even"
+    TRAILING_RATIO = "trailing_ratio"
     NOT_ENOUGH_MARGIN = "not_enough_margin"
     POSITION_OPEN = "position_open"
     NO_POSITION = "no_position"
@@ -115,7 +119,7 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EntryPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """An entry that passed: what to send, and what the book would give for it now."""
+    """An entry that passed: what to send, and what the book would give for it now. `sent_at` as in EntryRequest."""
 
     client_order_id: str
     symbol: str
@@ -125,6 +129,7 @@ class EntryPlan(msgspec.Struct, frozen=True, kw_only=True):
     take_profit: Decimal
     expected: Walk
     bracket: Bracket
+    sent_at: datetime | None = None
 
     @property
     def order_side(self) -> OrderSide:
@@ -181,6 +186,7 @@ def plan_entry(request: EntryRequest, quote: Quote, wallet: Wallet | None) -> En
         take_profit=round_to_tick(request.take_profit, tick),
         expected=expected,
         bracket=bracket_for(quote.brackets, expected.notional),
+        sent_at=request.sent_at,
     )
     judged = (check(plan, request, quote) for check in _CHECKS)
     return next((found for found in judged if found is not None), None) or affordable(plan, wallet) or plan
@@ -320,3 +326,43 @@ def affordable(plan: EntryPlan, wallet: Wallet | None) -> Problem | None:
         return None
     free = wallet.free.normalize()
     return no(OrderRefusal.NOT_ENOUGH_MARGIN, f"{needed.quantize(MONEY).normalize():f} USDT needed, {free:f} free")
+
+
+CALLBACK_STEP = Decimal("0.001")
+MIN_CALLBACK_RATIO = Decimal("0.001")
+MAX_CALLBACK_RATIO = Decimal("0.1")
+"""Source: USDⓈ-M "New Algo Order" (2026-05): callbackRate from 0.1 to 10 percent, one decimal."""
+
+
+def break_even(side: Side, entry_price: Decimal) -> Decimal:
+    """The exit price at which both taker fees are just earned."""
+    cost = side.sign * TAKER_FEE_RATIO
+    return entry_price * (1 + cost) / (1 - cost)
+
+
+def trailing_fits(side: Side, entry_price: Decimal, mark: Decimal, trailing: Trailing, tick: Decimal) -> Trailing | Problem:
+    """A trailing stop in the exchange's steps, which once armed never gives back more than the gain.
+
+    Args:
+        side: Of the position.
+        entry_price: Its average price.
+        mark: Now; a trailing stop is armed only by a better price.
+        trailing: As asked for.
+        tick: The symbol's price step.
+    """
+    ratio = trailing.ratio.quantize(CALLBACK_STEP, rounding=ROUND_DOWN)
+    if not MIN_CALLBACK_RATIO <= ratio <= MAX_CALLBACK_RATIO:
+        return no(
+            OrderRefusal.TRAILING_RATIO,
+            f"a trailing stop keeps {MIN_CALLBACK_RATIO} to {MAX_CALLBACK_RATIO}, not {trailing.ratio}",
+        )
+    activation = round_to_tick(trailing.activation_price, tick)
+    if (activation - mark) * side.sign <= 0:
+        return no(OrderRefusal.WOULD_TRIGGER, f"the market at {mark.normalize():f} is beyond the activation price {activation}")
+    worst, least = activation * (1 - side.sign * ratio), break_even(side, entry_price)
+    if (worst - least) * side.sign < 0:
+        detail = (
+            f"armed at {activation} it could close at {worst.normalize():f}, worse than the break-even of {least.quantize(MONEY)}"
+        )
+        return no(OrderRefusal.TRAILING_BELOW_BREAK_EVEN, detail)
+    return Trailing(ratio=ratio, activation_price=activation)

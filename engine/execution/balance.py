@@ -31,6 +31,8 @@ async def positions(desk: Desk, account: Account) -> PositionsReply:
     holdings = await desk.venues.of(account).holdings()
     if isinstance(holdings, Problem):
         return PositionsReply(state=VenueState.UNKNOWN, positions=[], as_of=desk.clock.now())
+    if holdings.told is not None:
+        return PositionsReply(state=holdings.state, positions=list(holdings.told), as_of=desk.clock.now())
     told = await asyncio.gather(*(_told(desk, position) for position in holdings.positions))
     return PositionsReply(state=holdings.state, positions=list(told), as_of=desk.clock.now())
 

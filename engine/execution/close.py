@@ -9,9 +9,9 @@ from engine.core.fills import average_price, order_side_of
 from engine.core.order import OrderRefusal, no
 from engine.errors import ExchangeError
 from engine.execution.desk import Desk, tell
-from engine.ports import Closing, Executed, Holdings, Venue
-from shared.enums import ExecutionStatus, Side
-from shared.execution import CloseRequest, ExecutionReport, PaperPosition, VenueState
+from engine.ports import Closing, Executed, Unknown, Venue
+from shared.enums import ExecutionStatus
+from shared.execution import CloseRequest, ExecutionReport, PaperPosition
 from shared.margin import floor_to_step
 from shared.problem import Problem
 
@@ -20,7 +20,7 @@ CLOCKS_APART = timedelta(minutes=1)
 
 
 async def close(desk: Desk, request: CloseRequest) -> ExecutionReport:
-    """Closes all of a position, or a part, once. A refused close may come again under the same id.
+    """Closes all of a position, or a part, once; with `resume`, finishes what was begun. A refused close may come again under its id.
 
     Returns:
         FILLED with fills, REFUSED with the reason and nothing done, or UNKNOWN: look the id up.
@@ -36,26 +36,28 @@ async def close(desk: Desk, request: CloseRequest) -> ExecutionReport:
     async def work() -> ExecutionReport:
         return tell(venue, await _close(desk, venue, request))
 
-    return await desk.once.run(request, work, blank, keep_refusals=False)
+    return await desk.keeper(venue).run(request, work, blank, keep_refusals=False)
 
 
 async def _close(desk: Desk, venue: Venue, request: CloseRequest) -> ExecutionReport:
-    closing = await _plan(desk, venue, request)
+    closing = None if request.resume else await _plan(desk, venue, request)
     if isinstance(closing, Problem):
         return _without_fills(desk, venue, request, ExecutionStatus.REFUSED, closing)
-    done = await venue.close(closing)
+    done = await (venue.resume_close(request) if closing is None else venue.close(closing))
+    if isinstance(done, Unknown):
+        return _without_fills(desk, venue, request, ExecutionStatus.UNKNOWN, no(OrderRefusal.OUTCOME_UNKNOWN, done.detail))
     if isinstance(done, Problem):
         return _without_fills(desk, venue, request, ExecutionStatus.REFUSED, done)
     return _filled(venue, request, closing, done)
 
 
 async def _plan(desk: Desk, venue: Venue, request: CloseRequest) -> Closing | Problem:
-    holdings = await venue.holdings()
-    if isinstance(holdings, Problem):
-        return holdings
+    started = desk.clock.wall()
+    position = await venue.held(request.symbol, request.side)
+    if isinstance(position, Problem) and position.code != OrderRefusal.NO_POSITION:
+        return position
     if request.trigger is not None and request.trigger.at > desk.clock.now() + CLOCKS_APART:
         return no(OrderRefusal.TRIGGER_IN_FUTURE, f"nothing was triggered at {request.trigger.at.isoformat()} yet")
-    position = position_in(holdings, request.symbol, request.side)
     if isinstance(position, Problem):
         return position
     quantity = await _quantity(desk, request, position)
@@ -68,15 +70,8 @@ async def _plan(desk: Desk, venue: Venue, request: CloseRequest) -> Closing | Pr
         quantity=quantity,
         position=position,
         trigger=request.trigger,
+        sent_at=request.sent_at or started,
     )
-
-
-def position_in(holdings: Holdings, symbol: str, side: Side) -> PaperPosition | Problem | None:
-    """The position that an order would reduce: a Problem where there is none of that side, None where the venue cannot see."""
-    if holdings.state is VenueState.UNKNOWN:
-        return None
-    found = next((held for held in holdings.positions if held.symbol == symbol and held.side is side), None)
-    return found or no(OrderRefusal.NO_POSITION, f"there is no {side} position in {symbol} to reduce")
 
 
 async def _quantity(desk: Desk, request: CloseRequest, position: PaperPosition | None) -> Decimal | Problem:
@@ -95,15 +90,17 @@ async def _quantity(desk: Desk, request: CloseRequest, position: PaperPosition |
     return quantity
 
 
-def _filled(venue: Venue, request: CloseRequest, closing: Closing, done: Executed) -> ExecutionReport:
+def _filled(venue: Venue, request: CloseRequest, closing: Closing | None, done: Executed) -> ExecutionReport:
+    filled = sum((fill.quantity for fill in done.fills), Decimal(0))
     return msgspec.structs.replace(
         _report(venue, request, ExecutionStatus.FILLED, as_of=done.fills[-1].at),
-        leverage=closing.position.leverage if closing.position else None,
-        requested_quantity=closing.quantity,
-        filled_quantity=sum((fill.quantity for fill in done.fills), Decimal(0)),
+        leverage=closing.position.leverage if closing and closing.position else None,
+        requested_quantity=closing.quantity if closing else request.quantity or filled,
+        filled_quantity=filled,
         average_price=average_price(done.fills),
         fills=done.fills,
         liquidation_fee=done.liquidation_fee,
+        protection=done.protection,
     )
 
 

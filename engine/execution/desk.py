@@ -6,10 +6,12 @@ import msgspec
 
 from engine.core.order import OrderRefusal, Quote, fresh, no
 from engine.errors import ExchangeError, UnknownSymbol
+from engine.execution.asking import Patience
+from engine.execution.lasting_once import LastingOnce
 from engine.execution.once import Once
 from engine.execution.venues import Venues
 from engine.log import logger
-from engine.ports import Clock, MarketData, Venue
+from engine.ports import Clock, MarketData, Terms, Venue
 from shared.brackets import brackets_of
 from shared.execution import ExecutionReport
 from shared.problem import Problem
@@ -22,11 +24,17 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     market: MarketData
     clock: Clock
     once: Once
+    lasting: LastingOnce
     venues: Venues
+    patience: Patience = Patience()
+
+    def keeper(self, venue: Venue) -> Once | LastingOnce:
+        """What lets a venue's orders happen once."""
+        return self.lasting if venue.lasting else self.once
 
 
-async def quote(desk: Desk, symbol: str) -> Quote | Problem:
-    """Rules, brackets, book and mark of a symbol, asked at once; a Problem where the exchange did not say."""
+async def quote(desk: Desk, symbol: str, terms: Terms) -> Quote | Problem:
+    """Rules, book and mark of a symbol, asked at once, on its terms; a Problem where the exchange did not say."""
     try:
         rules = await desk.market.instrument(symbol)
         book, mark = await asyncio.gather(desk.market.book(symbol), desk.market.mark(symbol))
@@ -34,13 +42,15 @@ async def quote(desk: Desk, symbol: str) -> Quote | Problem:
         return no(OrderRefusal.UNKNOWN_SYMBOL, f"the exchange lists no {symbol}")
     except ExchangeError as error:
         return no(OrderRefusal.MARKET_DATA_UNAVAILABLE, f"the exchange did not answer for {symbol}: {error}")
-    brackets, source = brackets_of(symbol)
-    return Quote(rules=rules, brackets=brackets, brackets_source=source, book=book, mark=mark, wall_ms=desk.clock.wall_ms())
+    return Quote(
+        rules=rules, brackets=terms.brackets, brackets_source=terms.source, book=book, mark=mark, wall_ms=desk.clock.wall_ms()
+    )
 
 
 async def fresh_quote(desk: Desk, symbol: str) -> Quote | Problem:
     """As `quote`, refused where it is too old to decide on."""
-    found = await quote(desk, symbol)
+    brackets, source = brackets_of(symbol)
+    found = await quote(desk, symbol, Terms(brackets=brackets, source=source))
     return found if isinstance(found, Problem) else (fresh(found) or found)
 
 

@@ -1,27 +1,32 @@
 """POST /execute/entry: check, send, protect. One path for PAPER, dry run and REAL; the venue is the only difference."""
 
+import asyncio
 from decimal import Decimal
 
+import msgspec
+
 from engine.core.fills import MONEY, average_price, order_side_of
-from engine.core.order import EntryPlan, OrderRefusal, Quote, margin_of, no, plan_entry, sides_fit
+from engine.core.order import EntryPlan, OrderRefusal, margin_of, no, plan_entry
 from engine.execution.desk import Desk, quote, tell
-from engine.ports import Executed, Holdings, Venue
+from engine.ports import Entered, Holdings, Terms, Unknown, Venue
+from shared.brackets import brackets_of
 from shared.enums import ExecutionStatus
-from shared.execution import EntryRequest, ExecutionReport, Protection, VenueState
+from shared.execution import EntryRequest, ExecutionReport, VenueState
 from shared.margin import bracket_for, liquidation_price
 from shared.problem import Problem
 
 
 async def enter(desk: Desk, request: EntryRequest) -> ExecutionReport:
-    """Opens the position that a request asks for, once.
+    """Opens the position that a request asks for, once; with `resume`, finishes what was begun.
 
     Returns:
-        FILLED with fills and protection, REFUSED with the reason and nothing done, or UNKNOWN: look the id up.
+        FILLED with fills and protection (or with the fills that closed it at once), REFUSED with the reason and nothing done, or
+        UNKNOWN: to be resumed.
 
     Raises:
         ClientOrderIdReused: The id stands for another order.
     """
-    venue = desk.venues.for_entry(request.account)
+    venue = desk.venues.for_resumed_entry(request.account) if request.resume else desk.venues.for_entry(request.account)
 
     def blank(status: ExecutionStatus, refusal: Problem) -> ExecutionReport:
         return _without_fills(desk, venue, request, status, refusal)
@@ -29,29 +34,41 @@ async def enter(desk: Desk, request: EntryRequest) -> ExecutionReport:
     async def work() -> ExecutionReport:
         return tell(venue, await _enter(desk, venue, request))
 
-    return await desk.once.run(request, work, blank, keep_refusals=True)
+    return await desk.keeper(venue).run(request, work, blank, keep_refusals=True)
 
 
 async def _enter(desk: Desk, venue: Venue, request: EntryRequest) -> ExecutionReport:
-    def refuse(refusal: Problem) -> ExecutionReport:
-        return _without_fills(desk, venue, request, ExecutionStatus.REFUSED, refusal)
-
-    wallet = await venue.wallet()
-    if isinstance(wallet, Problem):
-        return refuse(wallet)
-    held = await _held(venue, request.symbol)
-    if held is not None:
-        return refuse(held)
-    seen = await quote(desk, request.symbol)
-    if isinstance(seen, Problem):
-        return refuse(seen)
-    plan = plan_entry(request, seen, wallet)
-    if isinstance(plan, Problem):
-        return refuse(plan)
-    done = await venue.enter(plan)
+    terms = _recorded(request.symbol) if request.resume else await venue.terms(request.symbol)
+    if isinstance(terms, Problem):
+        return _without_fills(desk, venue, request, ExecutionStatus.REFUSED, terms)
+    done = await (venue.resume_entry(request) if request.resume else _opened(desk, venue, request, terms))
+    if isinstance(done, Unknown):
+        return _without_fills(desk, venue, request, ExecutionStatus.UNKNOWN, no(OrderRefusal.OUTCOME_UNKNOWN, done.detail))
     if isinstance(done, Problem):
-        return refuse(done)
-    return await _protected(desk, venue, plan, seen, done)
+        return _without_fills(desk, venue, request, ExecutionStatus.REFUSED, done)
+    return _filled(desk, venue, request, terms, done)
+
+
+def _recorded(symbol: str) -> Terms:
+    brackets, source = brackets_of(symbol)
+    return Terms(brackets=brackets, source=source)
+
+
+async def _opened(desk: Desk, venue: Venue, request: EntryRequest, terms: Terms) -> Entered | Problem | Unknown:
+    started = desk.clock.wall()
+    plan = await _plan(desk, venue, request, terms)
+    if isinstance(plan, Problem):
+        return plan
+    return await venue.enter(msgspec.structs.replace(plan, sent_at=request.sent_at or started))
+
+
+async def _plan(desk: Desk, venue: Venue, request: EntryRequest, terms: Terms) -> EntryPlan | Problem:
+    wallet, held, seen = await asyncio.gather(venue.wallet(), _held(venue, request.symbol), quote(desk, request.symbol, terms))
+    if isinstance(wallet, Problem):
+        return wallet
+    if held is not None:
+        return held
+    return seen if isinstance(seen, Problem) else plan_entry(request, seen, wallet)
 
 
 async def _held(venue: Venue, symbol: str) -> Problem | None:
@@ -68,58 +85,36 @@ def _position_open(holdings: Holdings, symbol: str) -> Problem | None:
     return None
 
 
-async def _protected(desk: Desk, venue: Venue, plan: EntryPlan, seen: Quote, done: Executed) -> ExecutionReport:
-    """The sides are judged again against the fill itself (invariant 7), then stop and target rest."""
-    price = average_price(done.fills) or Decimal(0)
-    refusal = sides_fit(plan.side, price, plan.stop_loss, plan.take_profit)
-    protection = refusal or await venue.protect(plan.symbol, plan.side, plan.stop_loss, plan.take_profit)
-    if isinstance(protection, Problem):
-        return _filled(desk, venue, plan, seen, done, None, protection)
-    return _filled(desk, venue, plan, seen, done, protection, None)
-
-
-def _filled(
-    desk: Desk,
-    venue: Venue,
-    plan: EntryPlan,
-    seen: Quote,
-    done: Executed,
-    protection: Protection | None,
-    refusal: Problem | None,
-) -> ExecutionReport:
+def _filled(desk: Desk, venue: Venue, request: EntryRequest, terms: Terms, done: Entered) -> ExecutionReport:
     quantity = sum((fill.quantity for fill in done.fills), Decimal(0))
     notional = sum((fill.quantity * fill.price for fill in done.fills), Decimal(0))
-    margin = margin_of(notional, plan.leverage)
-    bracket = bracket_for(seen.brackets, notional)
-    liquidation = liquidation_price(plan.side, quantity, notional / quantity, margin, bracket)
-    return ExecutionReport(
-        client_order_id=plan.client_order_id,
-        venue=venue.name,
-        dry_run=venue.dry_run,
-        status=ExecutionStatus.FILLED,
-        symbol=plan.symbol,
-        side=plan.side,
-        order_side=plan.order_side,
-        reduce_only=False,
-        leverage=plan.leverage,
-        requested_quantity=plan.quantity,
+    margin = margin_of(notional, request.leverage)
+    bracket = bracket_for(terms.brackets, notional)
+    liquidation = liquidation_price(request.side, quantity, notional / quantity, margin, bracket)
+    return msgspec.structs.replace(
+        _report(desk, venue, request, ExecutionStatus.FILLED),
+        requested_quantity=done.requested,
         filled_quantity=quantity,
         average_price=average_price(done.fills),
         fills=done.fills,
-        protection=protection,
+        protection=done.protection,
         margin=margin,
         liquidation_price=liquidation.quantize(MONEY),
         maintenance_ratio=bracket.maintenance_ratio,
         maintenance_amount=bracket.cum,
-        brackets_source=seen.brackets_source,
-        unprotected_seconds=0.0 if protection else None,
-        refusal=refusal,
-        unchecked=list(venue.unchecked),
-        as_of=desk.clock.now(),
+        brackets_source=terms.source,
+        unprotected_seconds=done.unprotected_seconds,
+        closing_order_id=done.closing_order_id,
+        closing_fills=done.closing_fills,
+        refusal=done.refusal,
     )
 
 
 def _without_fills(desk: Desk, venue: Venue, request: EntryRequest, status: ExecutionStatus, refusal: Problem) -> ExecutionReport:
+    return msgspec.structs.replace(_report(desk, venue, request, status), refusal=refusal)
+
+
+def _report(desk: Desk, venue: Venue, request: EntryRequest, status: ExecutionStatus) -> ExecutionReport:
     return ExecutionReport(
         client_order_id=request.client_order_id,
         venue=venue.name,
@@ -132,7 +127,6 @@ def _without_fills(desk: Desk, venue: Venue, request: EntryRequest, status: Exec
         leverage=request.leverage,
         requested_quantity=Decimal(0),
         filled_quantity=Decimal(0),
-        refusal=refusal,
         unchecked=list(venue.unchecked),
         as_of=desk.clock.now(),
     )

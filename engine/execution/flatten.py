@@ -6,6 +6,7 @@ from engine.core.order import OrderRefusal, no
 from engine.errors import ClientOrderIdReused
 from engine.execution.close import close, refused
 from engine.execution.desk import Desk
+from engine.execution.lasting_once import kept_going
 from shared.enums import ExecutionStatus
 from shared.execution import CloseRequest, ExecutionReport, FlattenReply, FlattenRequest, PaperPosition, VenueState
 from shared.problem import Problem
@@ -14,9 +15,14 @@ from shared.problem import Problem
 async def flatten(desk: Desk, request: FlattenRequest) -> FlattenReply | Problem:
     """A report per position, in the venue's order; flat only where each of them was filled whole.
 
-    One position's refusal never stops another's close. A new attempt over a changed book needs a new prefix.
+    One position's refusal never stops another's close. A new attempt over a changed paper book needs a new prefix; an exchange, which
+    is asked what is open, may be asked again under the same one.
     """
-    holdings = await desk.venues.of(request.account).holdings()
+    venue = desk.venues.of(request.account)
+    own = await kept_going(venue.flatten(request.client_order_prefix))
+    if own is not None:
+        return own
+    holdings = await venue.holdings()
     if isinstance(holdings, Problem):
         return holdings
     if holdings.state is VenueState.UNKNOWN:

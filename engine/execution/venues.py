@@ -7,8 +7,12 @@ from collections.abc import Callable
 
 import msgspec
 
-from engine.ports import Venue
+from engine.core.order import OrderRefusal, no
+from engine.errors import SealBroken, VenueError
+from engine.execution.asking import refusal_of
+from engine.ports import Exchange, Exchanges, Urgency, Venue
 from shared.execution import Account, PaperAccount, RealAccount
+from shared.problem import Problem
 
 
 class Venues(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,17 +20,33 @@ class Venues(msgspec.Struct, frozen=True, kw_only=True):
 
     paper: Callable[[PaperAccount], Venue]
     dry: Callable[[RealAccount], Venue]
-    real: Callable[[], Venue]
+    real: Callable[[RealAccount], Venue]
+    exchanges: Exchanges
     dry_run: bool
 
     def of(self, account: Account) -> Venue:
         """The venue of an account; for a close, the account says what its position is."""
         if isinstance(account, PaperAccount):
             return self.paper(account)
-        return self.dry(account) if account.dry_run else self.real()
+        return self.dry(account) if account.dry_run else self.real(account)
 
     def for_entry(self, account: Account) -> Venue:
         """The venue of a new position: dry also where the engine's setting says so."""
         if isinstance(account, PaperAccount):
             return self.paper(account)
-        return self.dry(account) if account.dry_run or self.dry_run else self.real()
+        return self.dry(account) if account.dry_run or self.dry_run else self.real(account)
+
+    def for_resumed_entry(self, account: Account) -> Venue:
+        """The venue of an entry that was sent before: a setting that changed since does not undo it."""
+        return self.of(account)
+
+    def exchange(self, account: Account) -> Exchange | Problem:
+        """A REAL account itself, for what only an exchange can say; refused where it has no key."""
+        if isinstance(account, PaperAccount):
+            return no(OrderRefusal.REAL_NOT_AVAILABLE, "a paper account is at no exchange")
+        if account.credentials is None:
+            return no(OrderRefusal.NO_CREDENTIALS, "the account has no exchange key")
+        try:
+            return self.exchanges.of(account, Urgency.PROTECT)
+        except (SealBroken, VenueError) as error:
+            return refusal_of(error)

@@ -9,27 +9,34 @@ from litestar import Request, Response, post
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
+from litestar.response import Stream
 from prometheus_client import Counter, Histogram
 
 from engine.core.order import OrderRefusal
 from engine.errors import ClientOrderIdReused
 from engine.execution.balance import balance, positions
+from engine.execution.canary import canary
+from engine.execution.cancel import cancel
 from engine.execution.close import close
 from engine.execution.desk import Desk
 from engine.execution.entry import enter
+from engine.execution.events import listen
 from engine.execution.flatten import flatten
 from engine.execution.lookup import look_up
 from engine.execution.protect import protect
+from engine.execution.truth import truth
 from engine.routes.http import ProblemError, read_body, reply
 from shared.execution import (
     CLIENT_ORDER_ID,
     AccountRequest,
+    CancelRequest,
     CloseRequest,
     EntryRequest,
     ExecutionReport,
     FlattenReply,
     FlattenRequest,
     ProtectRequest,
+    TruthRequest,
 )
 from shared.problem import Problem
 
@@ -40,6 +47,12 @@ LATENCY = Histogram(
     "Wall time from request to report.",
     ["kind"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+
+UNPROTECTED = Histogram(
+    "neurotrade_engine_unprotected_seconds",
+    "Wall time from an entry's fill to its confirmed stop, or to flat; real positions only.",
+    buckets=(0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0),
 )
 
 
@@ -94,7 +107,36 @@ async def execute_order(request: Request[Any, Any, State], client_order_id: From
     if not re.match(CLIENT_ORDER_ID, client_order_id):
         raise ProblemError(400, "bad_request", "no client order id has this form")
     wanted = read_body(await request.body(), AccountRequest)
-    return reply(await look_up(_desk(request), wanted.account, client_order_id))
+    return reply(await look_up(_desk(request), wanted.account, client_order_id, wanted.symbol))
+
+
+@post("/execute/truth", status_code=200)
+async def execute_truth(request: Request[Any, Any, State]) -> Response[bytes]:
+    """An account as the exchange tells it."""
+    wanted = read_body(await request.body(), TruthRequest)
+    return reply(_or_unavailable(await truth(_desk(request), wanted)))
+
+
+@post("/execute/cancel", status_code=200)
+async def execute_cancel(request: Request[Any, Any, State]) -> Response[bytes]:
+    """Cancels orders of ours."""
+    wanted = read_body(await request.body(), CancelRequest)
+    return reply(_or_unavailable(await cancel(_desk(request), wanted)))
+
+
+@post("/execute/canary", status_code=200)
+async def execute_canary(request: Request[Any, Any, State]) -> Response[bytes]:
+    """Places and cancels one protective order."""
+    wanted = read_body(await request.body(), AccountRequest)
+    return reply(_or_unavailable(await canary(_desk(request), wanted.account)))
+
+
+@post("/execute/events", status_code=200)
+async def execute_events(request: Request[Any, Any, State]) -> Stream:
+    """The user data stream, a JSON line an event."""
+    wanted = read_body(await request.body(), AccountRequest)
+    lines = _or_unavailable(await listen(_desk(request), wanted.account))
+    return Stream(lines, media_type="application/x-ndjson")
 
 
 HANDLERS: list[HTTPRouteHandler] = [
@@ -105,6 +147,10 @@ HANDLERS: list[HTTPRouteHandler] = [
     execute_balance,
     execute_positions,
     execute_order,
+    execute_truth,
+    execute_cancel,
+    execute_canary,
+    execute_events,
 ]
 
 
@@ -126,11 +172,23 @@ async def _measured(kind: str, work: Awaitable[ExecutionReport]) -> ExecutionRep
 
 def _count(kind: str, report: ExecutionReport) -> None:
     ORDERS.labels(kind, report.venue, report.status).inc()
+    if report.unprotected_seconds is not None and not report.dry_run and report.venue != "paper":
+        UNPROTECTED.observe(report.unprotected_seconds)
     if report.refusal is not None:
         REFUSALS.labels(kind, report.refusal.code).inc()
 
 
 def _or_unavailable[T](done: T | Problem) -> T:
     if isinstance(done, Problem):
-        raise ProblemError(501, done.code, done.detail)
+        raise ProblemError(_STATUS.get(done.code, 501), done.code, done.detail)
     return done
+
+
+_STATUS: dict[str, int] = {
+    OrderRefusal.NO_CREDENTIALS: 403,
+    OrderRefusal.SEAL_BROKEN: 403,
+    OrderRefusal.VENUE_HALTED: 403,
+    OrderRefusal.VENUE_RULE: 400,
+    OrderRefusal.VENUE_AWAY: 503,
+}
+"""A 4xx tells the caller that nothing was done and that asking again alone does not help."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from engine.binance import BinanceVenue
 from engine.core.instrument import InstrumentRules
 from engine.core.market import MINUTE_MS, Book, Candles, Funding, Mark, MarkBar, Positioning, Ticker, Timeframe, Trade
 from engine.errors import (
@@ -17,11 +16,14 @@ from engine.errors import (
     ReportStoreUnavailable,
     UnknownSymbol,
 )
+from engine.execution.asking import Patience
 from engine.execution.desk import Desk
+from engine.execution.exchange_venue import ExchangeVenue
+from engine.execution.lasting_once import LastingOnce
 from engine.execution.once import Once
 from engine.execution.venues import Venues
 from engine.paper import DryRunVenue, PaperVenue
-from engine.ports import Claimed, InFlight
+from engine.ports import Claimed, Exchange, Exchanges, InFlight, Urgency
 from shared.enums import Side
 from shared.execution import (
     Account,
@@ -32,6 +34,7 @@ from shared.execution import (
     PaperBook,
     PaperPosition,
     RealAccount,
+    SealedCredentials,
 )
 
 NOW = datetime(2026, 1, 7, 12, 0, tzinfo=UTC)
@@ -177,7 +180,10 @@ class DictReports:
     def expire_claims(self) -> None:
         self.claims.clear()
 
-    async def claim(self, client_order_id: str, digest: str) -> Claimed | InFlight | ExecutionReport:
+    async def claim(
+        self, client_order_id: str, digest: str, seconds: float | None = None
+    ) -> Claimed | InFlight | ExecutionReport:
+        del seconds
         self._answer()
         known = self.kept.get(client_order_id) or self.claims.get(client_order_id)
         if known is None:
@@ -210,6 +216,18 @@ class DictReports:
         return InFlight() if client_order_id in self.claims else None
 
 
+SOON = Patience(poll=0.002, read=0.1, outcome=0.05, protect=0.06, fills=0.05, drain=0.4, clear=0.1, flatten=1.0, apart=0.01)
+"""Bounds of the exchange in hundredths of a second; those of the wall clock as they are."""
+
+
+class NoExchanges:
+    """No account is ever opened."""
+
+    def of(self, account: RealAccount, urgency: Urgency) -> Exchange:
+        del account, urgency
+        raise AssertionError("an account at the exchange was opened")
+
+
 class World:
     """A desk and everything that a test may turn about it."""
 
@@ -220,26 +238,30 @@ class World:
         dry_run: bool = True,
         work_seconds: float = 1.0,
         wait_seconds: float = 0.2,
+        exchanges: Exchanges | None = None,
     ) -> None:
         self.market = market or StandingMarket()
         self.clock = StandingClock()
         self.reports = DictReports()
         self.real_venues = 0
+        self.exchanges = exchanges or NoExchanges()
         self.desk = Desk(
             market=self.market,
             clock=self.clock,
             once=Once(reports=self.reports, work_seconds=work_seconds, wait_seconds=wait_seconds),
+            lasting=LastingOnce(reports=self.reports, answer_seconds=5.0),
             venues=Venues(
                 paper=lambda account: PaperVenue(self.market, self.clock, account.book),
                 dry=lambda account: DryRunVenue(self.market, self.clock, account.dry_positions),
                 real=self._real,
+                exchanges=self.exchanges,
                 dry_run=dry_run,
             ),
         )
 
-    def _real(self) -> BinanceVenue:
+    def _real(self, account: RealAccount) -> ExchangeVenue:
         self.real_venues += 1
-        return BinanceVenue()
+        return ExchangeVenue(account, self.exchanges, self.market, self.clock, SOON)
 
     def set_rules(self, **changes: Any) -> None:
         self.market.rules = msgspec.structs.replace(self.market.rules, **changes)
@@ -256,6 +278,11 @@ def paper(*positions: PaperPosition, balance: str = "10000") -> PaperAccount:
 def real(*positions: PaperPosition, dry_run: bool) -> RealAccount:
     """An account at the exchange, with its dry-run positions if any are told."""
     return RealAccount(user_id="7", dry_run=dry_run, dry_positions=list(positions) or None)
+
+
+def armed() -> RealAccount:
+    """An account at the exchange with its key."""
+    return RealAccount(user_id="7", dry_run=False, credentials=SealedCredentials(key_id="k", sealed="c2VhbGVk"))
 
 
 def held(side: Side = Side.LONG, quantity: str = "0.01", entry_price: str = "60000", **changes: Any) -> PaperPosition:

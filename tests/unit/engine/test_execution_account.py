@@ -34,7 +34,7 @@ async def test_the_balance_of_a_real_account_is_not_invented(dry_run: bool) -> N
     told = await balance(World().desk, real(dry_run=dry_run))
 
     assert isinstance(told, Problem)
-    assert told.code == "real_not_available"
+    assert told.code == ("real_not_available" if dry_run else "no_credentials")
 
 
 async def test_positions_are_told_at_the_live_mark() -> None:
@@ -113,7 +113,7 @@ async def test_a_new_target_rests_beside_the_old_stop() -> None:
         (amendment(paper(), stop_loss=Decimal(59_700)), "no_position"),
         (amendment(paper(held(Side.SHORT)), stop_loss=Decimal(59_700)), "no_position"),
         (amendment(paper(held(stop_loss=None)), take_profit=Decimal(61_000)), "stop_missing"),
-        (amendment(real(dry_run=False), stop_loss=Decimal(59_700)), "real_not_available"),
+        (amendment(real(dry_run=False), stop_loss=Decimal(59_700)), "no_credentials"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -175,7 +175,7 @@ async def test_flatten_of_an_account_that_cannot_be_seen_is_refused(dry_run: boo
     done = await flatten(World().desk, FlattenRequest(account=real(dry_run=dry_run), client_order_prefix="p"))
 
     assert isinstance(done, Problem)
-    assert done.code == "real_not_available"
+    assert done.code == ("real_not_available" if dry_run else "no_credentials")
 
 
 async def test_flatten_of_a_dry_run_closes_the_positions_that_came_with_it() -> None:

@@ -311,4 +311,4 @@ async def test_a_dry_run_cannot_guess_a_quantity() -> None:
 
 async def test_a_real_close_is_refused_even_while_the_engine_is_dry() -> None:
     # A position that was opened with real money is never closed by a simulation.
-    assert await refused(closing(real(dry_run=False), quantity=Decimal(1)), World(dry_run=True)) == "real_not_available"
+    assert await refused(closing(real(dry_run=False), quantity=Decimal(1)), World(dry_run=True)) == "no_credentials"

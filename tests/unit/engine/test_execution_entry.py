@@ -272,7 +272,7 @@ async def test_an_entry_is_dry_where_only_the_request_says_so() -> None:
 async def test_real_money_is_refused_clearly_until_it_can_be_traded() -> None:
     world = World(dry_run=False)
 
-    assert await refused(entry(real(dry_run=False)), world) == "real_not_available"
+    assert await refused(entry(real(dry_run=False)), world) == "no_credentials"
     assert world.market.asked == 0
 
 

@@ -186,12 +186,14 @@ def test_protect_and_flatten_answer_over_http(client: TestClient[Litestar]) -> N
     assert ask(client, "/execute/flatten", {"account": HOLDING, "client_order_prefix": "x"})["flat"] is True
 
 
-@pytest.mark.parametrize("dry_run", [True, False])
-def test_what_needs_a_signed_call_says_so_until_it_exists(client: TestClient[Litestar], dry_run: bool) -> None:
+@pytest.mark.parametrize(("dry_run", "status", "code"), [(True, 501, "real_not_available"), (False, 403, "no_credentials")])
+def test_what_needs_a_signed_call_says_so_without_a_key(
+    client: TestClient[Litestar], dry_run: bool, status: int, code: str
+) -> None:
     account = {"mode": "REAL", "user_id": "7", "dry_run": dry_run}
 
-    assert ask(client, "/execute/balance", {"account": account}, 501)["code"] == "real_not_available"
-    assert ask(client, "/execute/flatten", {"account": account, "client_order_prefix": "x"}, 501)["code"] == "real_not_available"
+    assert ask(client, "/execute/balance", {"account": account}, status)["code"] == code
+    assert ask(client, "/execute/flatten", {"account": account, "client_order_prefix": "x"}, status)["code"] == code
 
 
 def test_orders_and_refusals_are_counted(client: TestClient[Litestar]) -> None:

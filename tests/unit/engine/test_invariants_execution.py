@@ -18,7 +18,7 @@ from engine.execution.venues import Venues
 from engine.paper import DryRunVenue, PaperVenue
 from engine.ports import Venue
 from shared.enums import ExecutionStatus, Side
-from shared.execution import CloseRequest, EntryRequest, ExecutionReport, PaperAccount
+from shared.execution import CloseRequest, EntryRequest, ExecutionReport, PaperAccount, RealAccount
 from shared.wire import decode_strict, encode
 from tests.unit.engine.execution_desk import StandingMarket, World, closing, entry, held, paper, real, refusal_of
 
@@ -29,7 +29,8 @@ class CountingExchange:
     def __init__(self) -> None:
         self.constructed = 0
 
-    def construct(self) -> Venue:
+    def construct(self, account: RealAccount) -> Venue:
+        del account
         self.constructed += 1
         raise AssertionError("an exchange client was constructed")
 
@@ -41,6 +42,7 @@ def world_with_exchange(*, dry_run: bool) -> tuple[World, CountingExchange]:
         paper=lambda account: PaperVenue(world.market, world.clock, account.book),
         dry=lambda account: DryRunVenue(world.market, world.clock, account.dry_positions),
         real=exchange.construct,
+        exchanges=world.exchanges,
         dry_run=dry_run,
     )
     world.desk = msgspec.structs.replace(world.desk, venues=venues)
@@ -86,7 +88,7 @@ async def test_invariant_2_a_close_uses_the_positions_own_mode_not_the_engines_p
     real_position = await close(dry_now.desk, closing(real(dry_run=False), quantity=Decimal("0.01")))
     dry_position = await close(live_now.desk, closing(real(dry_run=True), quantity=Decimal("0.01")))
 
-    assert refusal_of(real_position) == "real_not_available"
+    assert refusal_of(real_position) == "no_credentials"
     assert (dry_position.status, dry_position.dry_run) == (ExecutionStatus.FILLED, True)
     assert live_now.real_venues == 0
 

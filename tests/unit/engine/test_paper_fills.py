@@ -137,4 +137,4 @@ async def test_the_log_names_the_executor_of_each_order() -> None:
         "BinanceExecutor DRY_RUN ENTRY FILLED",
         "BinanceExecutor LIVE ENTRY REFUSED",
     ]
-    assert records[2]["reason"] == "real_not_available"
+    assert records[2]["reason"] == "no_credentials"

@@ -1,0 +1,118 @@
+"""A close at the exchange with its aftercare: a flat position leaves no order behind, a smaller one is guarded for its size."""
+
+from decimal import Decimal
+
+from engine.core.fills import order_side_of
+from engine.core.order import OrderRefusal, no
+from engine.execution.amend import Amendment
+from engine.execution.asking import Bound, Patience, until
+from engine.execution.conditions import clear
+from engine.execution.drain import free_of_children, held_quantity
+from engine.execution.market_orders import ZERO, TooLate, carry_out, fills_of, in_time
+from engine.log import logger
+from engine.ports import Closing, Exchange, Executed, MarketOrder, Unknown
+from shared.enums import Side
+from shared.execution import Protection, VenueOrder
+from shared.problem import Problem
+
+
+class CloseUnit:
+    """One close.
+
+    Args:
+        exchange: The account, with the budget's reserve.
+        amendment: Re-sizes what guards the rest.
+        patience: Bounds.
+        too_late: Whether the order may not be sent any more.
+    """
+
+    def __init__(self, exchange: Exchange, amendment: Amendment, patience: Patience, too_late: TooLate = in_time) -> None:
+        self._exchange, self._amendment, self._patience = exchange, amendment, patience
+        self._too_late = too_late
+
+    async def run(self, closing: Closing) -> Executed | Problem | Unknown:
+        """Sent once; where a triggered stop that does not fill binds the position, that goes first."""
+        order = MarketOrder(
+            client_order_id=closing.client_order_id,
+            symbol=closing.symbol,
+            order_side=order_side_of(closing.side, reduce_only=True),
+            quantity=closing.quantity,
+            reduce_only=True,
+        )
+        done = await carry_out(self._exchange, order, self._patience, self._too_late)
+        if isinstance(done, Problem) and done.code == OrderRefusal.REDUCE_ONLY:
+            done = await self._unbound(order, closing, done)
+        if not isinstance(done, VenueOrder):
+            return done
+        before = closing.position.quantity if closing.position else None
+        left = None if before is None else max(before - done.filled_quantity, ZERO)
+        return await self.finish(done, closing.client_order_id, closing.side, left)
+
+    async def _unbound(self, order: MarketOrder, closing: Closing, refusal: Problem) -> VenueOrder | Problem | Unknown:
+        """The exchange has nothing to reduce, or holds it back for an order that works: then that is cancelled."""
+        if await self._is_flat(closing.symbol, closing.side):
+            return no(OrderRefusal.NO_POSITION, f"the exchange shows no {closing.side} position in {closing.symbol} any more")
+        await free_of_children(self._exchange, closing.symbol, self._patience)
+        again = await carry_out(self._exchange, order, self._patience, self._too_late)
+        return refusal if isinstance(again, Problem) else again
+
+    async def _is_flat(self, symbol: str, side: Side) -> bool:
+        held = await self._held(symbol, side)
+        if held is None or held > 0:
+            return False
+        await Bound(self._patience.apart * 2).pause(self._patience.apart)
+        return await self._held(symbol, side) == 0
+
+    async def finish(
+        self, order: VenueOrder, request_id: str, side: Side, left: Decimal | None = None
+    ) -> Executed | Problem | Unknown:
+        """Trades and aftercare of a final order.
+
+        Args:
+            order: The close.
+            request_id: What the ids of new orders follow from.
+            side: Of the position.
+            left: What should be left of the position; None where nobody knows.
+        """
+        fills = await fills_of(self._exchange, order, self._patience)
+        if order.filled_quantity <= 0:
+            return no(OrderRefusal.THIN_BOOK, "the exchange ended the order without a fill")
+        protection = await self._aftercare(order.symbol, request_id, side, left)
+        if fills is None:
+            return Unknown(detail=f"{request_id} was filled, its trades are not shown yet")
+        return Executed(fills=fills, protection=protection)
+
+    async def _aftercare(self, symbol: str, request_id: str, side: Side, left: Decimal | None) -> Protection | None:
+        held = await self._held_as_expected(symbol, side, left)
+        if held is None:
+            logger().warning("what a close left open is not known", symbol=symbol, client_order_id=request_id)
+            return None
+        if held > 0:
+            fitted = await self._amendment.refit(request_id, symbol, side)
+            if isinstance(fitted, Protection):
+                return fitted
+            logger().warning(
+                "what is left is guarded for the old size", symbol=symbol, client_order_id=request_id, reason=fitted.detail
+            )
+            return None
+        if not await clear(self._exchange, symbol, guards_a_position, self._patience):
+            logger().warning("orders of a closed position may be left", symbol=symbol, client_order_id=request_id)
+        return None
+
+    async def _held(self, symbol: str, side: Side) -> Decimal | None:
+        return await until(lambda: held_quantity(self._exchange, symbol, side), Bound(self._patience.read), self._patience.poll)
+
+    async def _held_as_expected(self, symbol: str, side: Side, left: Decimal | None) -> Decimal | None:
+        """What a reading shows, given a moment to show what the close must have left."""
+
+        async def as_expected() -> Decimal | None:
+            held = await held_quantity(self._exchange, symbol, side)
+            return held if left is None or held == left else None
+
+        seen = await until(as_expected, Bound(self._patience.apart), self._patience.poll)
+        return seen if seen is not None else await self._held(symbol, side)
+
+
+def guards_a_position(order: VenueOrder) -> bool:
+    """Whether an order has no meaning without its position."""
+    return order.reduce_only or order.close_position

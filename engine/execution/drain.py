@@ -1,0 +1,160 @@
+"""Reduces a position at market until the exchange shows none: what stands behind an unprotected entry and a panic.
+
+Each try is a reduce-only order under its own id, so a doubled or a late one can never open anything; that is why here, and only here,
+an order without an answer is followed by another.
+"""
+
+from decimal import Decimal
+
+import msgspec
+
+from engine.core.fills import order_side_of
+from engine.core.order import OrderRefusal
+from engine.errors import VenueError
+from engine.execution.asking import Bound, Patience, until
+from engine.execution.ids import numbered
+from engine.execution.market_orders import ZERO, carry_out, fills_of
+from engine.ports import Exchange, MarketOrder
+from shared.enums import Side
+from shared.execution import Fill, VenueOrder, VenuePosition
+from shared.problem import Problem
+
+MOST_TRIES = 9
+"""An id has room for one digit more."""
+
+
+class Drained(msgspec.Struct, frozen=True, kw_only=True):
+    """What closing a position at market came to. `flat` is what a reading said, `problem` why the last try failed."""
+
+    fills: list[Fill]
+    flat: bool
+    problem: Problem | None = None
+
+
+class Drain:
+    """One position on its way to flat.
+
+    Args:
+        exchange: The account, with the budget's reserve.
+        symbol: Its symbol.
+        side: Of the position.
+        base_id: The first try's id.
+        patience: Bounds.
+        known: Base asset that is certainly held though readings may not show it yet.
+        most: The largest market order that the symbol takes.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        symbol: str,
+        side: Side,
+        base_id: str,
+        patience: Patience,
+        *,
+        known: Decimal = ZERO,
+        most: Decimal | None = None,
+    ) -> None:
+        self._exchange, self._symbol, self._side, self._base_id = exchange, symbol, side, base_id
+        self._patience = patience
+        self._brief = msgspec.structs.replace(patience, outcome=patience.apart)
+        self._known, self._most = known, most
+        self._orders: list[VenueOrder] = []
+        self._unseen: list[str] = []
+        self._attempt = 1
+        self._problem: Problem | None = None
+
+    async def run(self, seconds: float) -> Drained:
+        """Tries until a reading shows flat, or the time is up."""
+        bound, flat = Bound(seconds), False
+        while not flat and self._attempt <= MOST_TRIES:
+            held = self._known if self._known > 0 else await self._held(bound)
+            if held is None:
+                break
+            if held > 0:
+                await self._try(held)
+            flat = await self._shows_flat()
+            if not flat and not await bound.pause(self._patience.poll):
+                break
+        return Drained(fills=await self._fills(), flat=flat, problem=None if flat else self._problem)
+
+    async def _held(self, bound: Bound) -> Decimal | None:
+        return await until(lambda: held_quantity(self._exchange, self._symbol, self._side), bound, self._patience.poll)
+
+    async def _try(self, quantity: Decimal) -> None:
+        order_id = numbered(self._base_id, self._attempt)
+        order = MarketOrder(
+            client_order_id=order_id,
+            symbol=self._symbol,
+            order_side=order_side_of(self._side, reduce_only=True),
+            quantity=min(quantity, self._most) if self._most else quantity,
+            reduce_only=True,
+        )
+        done = await carry_out(self._exchange, order, self._brief)
+        if isinstance(done, Problem):
+            await self._refused(done)
+            return
+        self._attempt += 1
+        if isinstance(done, VenueOrder):
+            self._orders.append(done)
+            self._known = max(self._known - done.filled_quantity, ZERO)
+        else:
+            self._unseen.append(order_id)
+
+    async def _refused(self, problem: Problem) -> None:
+        """Nothing to reduce, or a triggered stop's own order stands in the way: it goes, the position is closed here."""
+        self._problem = problem
+        if problem.code == OrderRefusal.REDUCE_ONLY:
+            self._known = ZERO
+            await free_of_children(self._exchange, self._symbol, self._patience)
+
+    async def _shows_flat(self) -> bool:
+        """Right after an order a reading may be behind: it is given a moment."""
+
+        async def flat() -> bool | None:
+            return True if await held_quantity(self._exchange, self._symbol, self._side) == 0 else None
+
+        if self._known > 0:
+            return False
+        seen = await until(flat, Bound(self._patience.apart), self._patience.poll)
+        if not seen or self._orders:
+            return bool(seen)
+        await Bound(self._patience.apart * 2).pause(self._patience.apart)
+        return bool(await until(flat, Bound(self._patience.read), self._patience.poll))
+
+    async def _fills(self) -> list[Fill]:
+        fills: list[Fill] = []
+        for order_id in self._unseen:
+            late = await carry_on(self._exchange, self._symbol, order_id, self._patience)
+            self._orders += [late] if late else []
+        for order in self._orders:
+            fills += await fills_of(self._exchange, order, self._patience) or []
+        return fills
+
+
+async def carry_on(exchange: Exchange, symbol: str, order_id: str, patience: Patience) -> VenueOrder | None:
+    """An order that had no answer, as it stands now."""
+    return await until(lambda: exchange.find(symbol, order_id, conditional=False), Bound(patience.apart), patience.poll)
+
+
+async def held_quantity(exchange: Exchange, symbol: str, side: Side) -> Decimal:
+    """Base asset that a reading shows on one side of a symbol."""
+    position = await position_of(exchange, symbol, side)
+    return ZERO if position is None else position.quantity
+
+
+async def position_of(exchange: Exchange, symbol: str, side: Side) -> VenuePosition | None:
+    """A position as a reading shows it."""
+    held = [position for position in await exchange.positions() if position.symbol == symbol and position.side is side]
+    return next((position for position in held if position.quantity > 0), None)
+
+
+async def free_of_children(exchange: Exchange, symbol: str, patience: Patience) -> None:
+    """Cancels the reduce-only orders that a triggered condition left working: they bind the position that is to be closed."""
+    try:
+        bound = Bound(patience.read)
+        for order in await bound.call(exchange.working(symbol)):
+            if order.reduce_only and not order.conditional:
+                await bound.call(exchange.cancel(order))
+    except VenueError:
+        return  # The next try tells.

@@ -1,0 +1,215 @@
+"""From a filled entry order to a protected position, or to none: the part of an entry that must not be left half done.
+
+Stop and target are placed at once, for exactly what was filled, while the trades are still being read. No confirmed stop in time,
+or a fill on the wrong side of its stop or target: the position is closed, reduce-only.
+"""
+
+import asyncio
+from decimal import Decimal
+
+import msgspec
+
+from engine.core.fills import average_price, order_side_of
+from engine.core.order import OrderRefusal, no, sides_fit
+from engine.execution.asking import Bound, Patience, until
+from engine.execution.conditions import clear, rest
+from engine.execution.drain import Drain, Drained, position_of
+from engine.execution.ids import emergency_id, stop_id, target_id
+from engine.execution.market_orders import fills_of
+from engine.log import logger
+from engine.ports import Clock, Condition, Entered, Exchange, Unknown
+from shared.enums import OrderKind, OrderState, Side
+from shared.execution import Fill, Protection, VenueOrder
+from shared.problem import Problem
+
+
+class Opened(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry order that was filled, wholly or in part, and what shall guard it. `fresh`: nobody worked on its id before."""
+
+    order: VenueOrder
+    client_order_id: str
+    side: Side
+    stop_loss: Decimal
+    take_profit: Decimal
+    fresh: bool
+    most: Decimal | None = None
+
+    @property
+    def symbol(self) -> str:
+        """Of the position."""
+        return self.order.symbol
+
+    def condition(self, kind: OrderKind) -> Condition:
+        """The stop or the target, for exactly what was filled."""
+        stop = kind is OrderKind.STOP
+        return Condition(
+            client_order_id=stop_id(self.client_order_id) if stop else target_id(self.client_order_id),
+            symbol=self.symbol,
+            kind=kind,
+            order_side=order_side_of(self.side, reduce_only=True),
+            quantity=self.order.filled_quantity,
+            trigger_price=self.stop_loss if stop else self.take_profit,
+        )
+
+
+class EntryUnit:
+    """Finishes one filled entry.
+
+    Args:
+        exchange: The account, with the budget's reserve.
+        clock: Both times.
+        patience: Bounds.
+    """
+
+    def __init__(self, exchange: Exchange, clock: Clock, patience: Patience) -> None:
+        self._exchange, self._clock, self._patience = exchange, clock, patience
+
+    async def finish(self, opened: Opened) -> Entered | Unknown:
+        """Protects it or closes it; Unknown where its trades could not be read, and then it is protected or closed all the same."""
+        began = asyncio.get_running_loop().time()
+        guarding = asyncio.ensure_future(self._guard(opened))
+        fills = await fills_of(self._exchange, opened.order, self._patience)
+        protection, target_refusal, seconds = await guarding
+        price = average_price(fills) if fills else None
+        if isinstance(protection, Protection) and price is not None:
+            protection = sides_fit(opened.side, price, opened.stop_loss, opened.take_profit) or protection
+        if isinstance(protection, Problem):
+            return await self._abandon(opened, began, fills or [], protection)
+        if not fills:
+            return Unknown(detail=f"{opened.client_order_id} is protected, its trades are not shown yet")
+        return Entered(
+            requested=opened.order.quantity,
+            fills=fills,
+            protection=protection,
+            refusal=target_refusal,
+            unprotected_seconds=seconds if opened.fresh else None,
+        )
+
+    async def _guard(self, opened: Opened) -> tuple[Protection | Problem, Problem | None, float]:
+        """What rests, why the target may not, and how long the stop took."""
+        began = asyncio.get_running_loop().time()
+        bound = Bound(self._patience.protect)
+        aiming = asyncio.ensure_future(self._rest(opened, OrderKind.TARGET, bound))
+        stop = await self._rest(opened, OrderKind.STOP, bound)
+        seconds = asyncio.get_running_loop().time() - began
+        target = await aiming
+        if not isinstance(stop, VenueOrder):
+            late = no(OrderRefusal.NOT_PROTECTED, f"the stop was not confirmed within {self._patience.protect:g} s")
+            return stop or late, None, seconds
+        return self._protection(opened, target), _target_refusal(target), seconds
+
+    async def _rest(self, opened: Opened, kind: OrderKind, bound: Bound) -> VenueOrder | Problem | None:
+        return await rest(self._exchange, opened.condition(kind), bound, self._patience, fresh=opened.fresh)
+
+    def _protection(self, opened: Opened, target: VenueOrder | Problem | None) -> Protection:
+        """A target whose fate is unknown keeps its id, so that it is not taken for an orphan."""
+        refused = isinstance(target, Problem)
+        return Protection(
+            stop_loss=opened.stop_loss,
+            take_profit=None if refused else opened.take_profit,
+            stop_order_id=stop_id(opened.client_order_id),
+            target_order_id="" if refused else target_id(opened.client_order_id),
+            confirmed_at=self._clock.now(),
+        )
+
+    async def _abandon(self, opened: Opened, began: float, fills: list[Fill], reason: Problem) -> Entered | Unknown:
+        logger().error(
+            "an entry is closed at once",
+            symbol=opened.symbol,
+            client_order_id=opened.client_order_id,
+            reason=reason.code,
+        )
+        order_id = emergency_id(opened.client_order_id)
+        known = opened.order.filled_quantity if opened.fresh else Decimal(0)
+        drain = Drain(self._exchange, opened.symbol, opened.side, order_id, self._patience, known=known, most=opened.most)
+        drained = await drain.run(self._patience.drain)
+        seconds = asyncio.get_running_loop().time() - began
+        if drained.flat:
+            await self._clear(opened)
+        fills = fills or await fills_of(self._exchange, opened.order, self._patience) or []
+        if not fills:
+            return Unknown(detail=f"{opened.client_order_id} was closed at once, its trades are not shown yet")
+        return Entered(
+            requested=opened.order.quantity,
+            fills=fills,
+            protection=None,
+            refusal=_told(reason, drained),
+            unprotected_seconds=seconds,
+            closing_order_id=order_id if drained.fills else "",
+            closing_fills=drained.fills,
+        )
+
+    async def _clear(self, opened: Opened) -> None:
+        ours = {stop_id(opened.client_order_id), target_id(opened.client_order_id)}
+        if not await clear(self._exchange, opened.symbol, lambda order: order.client_order_id in ours, self._patience):
+            logger().warning("orders of a closed entry may be left", symbol=opened.symbol, client_order_id=opened.client_order_id)
+
+    async def resume(self, opened: Opened) -> Entered | Unknown:
+        """Finishes an entry whose worker may have ended anywhere: what is gone already is only told, what is open is guarded.
+
+        A stop that has done its work, an emergency close that was sent, a hand at the exchange: each of them may have closed it.
+        """
+        held = await until(lambda: self._is_held(opened), Bound(self._patience.read), self._patience.poll)
+        if held is None:
+            return Unknown(detail="the exchange does not say whether the position is open")
+        if held and not await self._being_closed(opened):
+            return await self.finish(opened)
+        if held:
+            reason = no(OrderRefusal.NOT_PROTECTED, "the stop was not confirmed in time")
+            return await self._abandon(opened, asyncio.get_running_loop().time(), [], reason)
+        return await self._gone(opened)
+
+    async def _is_held(self, opened: Opened) -> bool:
+        """Asked twice where it seems gone: a reading may be behind the fill."""
+        for last in (False, True):
+            if await position_of(self._exchange, opened.symbol, opened.side) is not None:
+                return True
+            if not last:
+                await asyncio.sleep(self._patience.apart / 2)
+        return False
+
+    async def _being_closed(self, opened: Opened) -> bool:
+        return await self._find_closing(opened) is not None
+
+    async def _find_closing(self, opened: Opened) -> VenueOrder | None:
+        order_id = emergency_id(opened.client_order_id)
+        found = await until(lambda: self._look(opened.symbol, order_id), Bound(self._patience.read), self._patience.poll)
+        return found if isinstance(found, VenueOrder) else None
+
+    async def _look(self, symbol: str, order_id: str) -> VenueOrder | bool:
+        return await self._exchange.find(symbol, order_id, conditional=False) or False
+
+    async def _gone(self, opened: Opened) -> Entered | Unknown:
+        fills = await fills_of(self._exchange, opened.order, self._patience)
+        closing = await self._find_closing(opened)
+        closing_fills = await fills_of(self._exchange, closing, self._patience) if closing else []
+        if not fills or closing_fills is None:
+            return Unknown(detail=f"the trades of {opened.client_order_id} are not shown yet")
+        await self._clear(opened)
+        return Entered(
+            requested=opened.order.quantity,
+            fills=fills,
+            protection=None,
+            refusal=no(OrderRefusal.NOT_PROTECTED, "the position is not open any more"),
+            closing_order_id=closing.client_order_id if closing and closing_fills else "",
+            closing_fills=closing_fills,
+        )
+
+
+def _target_refusal(target: VenueOrder | Problem | None) -> Problem | None:
+    if isinstance(target, VenueOrder):
+        return None
+    detail = target.detail if target else "it was not confirmed in time"
+    return no(OrderRefusal.TARGET_MISSING, f"the stop rests, the target may not: {detail}")
+
+
+def _told(reason: Problem, drained: Drained) -> Problem:
+    if drained.flat:
+        return reason
+    why = f": {drained.problem.detail}" if drained.problem else ""
+    return no(OrderRefusal.NOT_PROTECTED, f"{reason.detail}; and the exchange does not show it closed yet{why}")
+
+
+def is_filled(order: VenueOrder) -> bool:
+    """Whether a final order opened anything."""
+    return order.state is not OrderState.WORKING and order.filled_quantity > 0

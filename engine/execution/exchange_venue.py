@@ -1,0 +1,285 @@
+"""The venue of a REAL account that is not dry: orders at the exchange, written against the Exchange port alone.
+
+Reads before an entry may be refused their budget; whatever protects or closes uses its reserve. Nothing here raises a VenueError:
+what an order came to is Executed, Entered, a Problem (certainly nothing happened) or Unknown.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+
+from engine.core.order import EntryPlan, OrderRefusal, Wallet, no
+from engine.errors import ExchangeError, SealBroken, VenueError
+from engine.execution.amend import Amendment, resting
+from engine.execution.asking import Patience, answered, refusal_of
+from engine.execution.close_unit import CloseUnit
+from engine.execution.entry_unit import EntryUnit, Opened, is_filled
+from engine.execution.exchange_flatten import Flattening
+from engine.execution.exchange_lookup import look_up
+from engine.execution.market_orders import carry_out, missing
+from engine.ports import (
+    Clock,
+    Closing,
+    Entered,
+    Exchange,
+    Exchanges,
+    Executed,
+    Guard,
+    Holdings,
+    MarketData,
+    MarketOrder,
+    Terms,
+    Unknown,
+    Urgency,
+)
+from shared.enums import BracketsSource, PositionMode, Side
+from shared.execution import (
+    CloseRequest,
+    EntryRequest,
+    FlattenReply,
+    OrderReply,
+    PaperPosition,
+    Protection,
+    RealAccount,
+    VenueOrder,
+    VenuePosition,
+    VenueState,
+)
+from shared.margin import Bracket, round_to_tick
+from shared.problem import Problem
+
+HEDGE_MODE = (
+    "the account is in hedge mode, in which a symbol can be long and short at once; switch it to one-way mode at the exchange "
+    "(Futures, Preferences, Position Mode) to trade it here"
+)
+
+SETTING_TRIES = 3
+"""Margin type and leverage may be set again: the second time changes nothing."""
+
+
+class ExchangeVenue:
+    """See `engine.ports.Venue`.
+
+    Args:
+        account: Whose; its credentials are opened by `exchanges`.
+        exchanges: Opens it.
+        market: Rules of the symbols.
+        clock: Both times.
+        patience: Bounds.
+    """
+
+    name = "binance"
+    executor = "BinanceExecutor LIVE"
+    dry_run = False
+    lasting = True
+    unchecked: tuple[str, ...] = ()
+
+    def __init__(self, account: RealAccount, exchanges: Exchanges, market: MarketData, clock: Clock, patience: Patience) -> None:
+        self._account, self._exchanges, self._market = account, exchanges, market
+        self._clock, self._patience = clock, patience
+
+    async def wallet(self) -> Wallet | Problem | None:
+        """As the exchange tells it."""
+        return await self._read(Urgency.ENTER, lambda exchange: exchange.wallet())
+
+    async def holdings(self) -> Holdings | Problem:
+        """As the exchange tells it; what did not come is a Problem, never flat."""
+        told = await self._read(Urgency.ENTER, lambda exchange: exchange.positions())
+        if isinstance(told, Problem):
+            return told
+        open_now = [position for position in told if position.quantity > 0]
+        return Holdings(
+            state=VenueState.OPEN if open_now else VenueState.FLAT,
+            positions=tuple(_position(position) for position in open_now),
+            told=tuple(open_now),
+        )
+
+    async def terms(self, symbol: str) -> Terms | Problem:
+        """The account's own brackets; refused in hedge mode."""
+
+        async def both(exchange: Exchange) -> tuple[PositionMode, Sequence[Bracket]]:
+            return await asyncio.gather(exchange.position_mode(), exchange.brackets(symbol))
+
+        told = await self._read(Urgency.ENTER, both)
+        if isinstance(told, Problem):
+            return told
+        mode, brackets = told
+        if mode is PositionMode.HEDGE:
+            return no(OrderRefusal.HEDGE_MODE, HEDGE_MODE)
+        return Terms(brackets=brackets, source=BracketsSource.EXCHANGE)
+
+    async def held(self, symbol: str, side: Side) -> PaperPosition | Problem | None:
+        """A position, with the nearest stop and target of those that rest."""
+
+        async def both(exchange: Exchange) -> tuple[list[VenuePosition], list[VenueOrder]]:
+            return await asyncio.gather(exchange.positions(), exchange.working(symbol))
+
+        told = await self._read(Urgency.PROTECT, both)
+        if isinstance(told, Problem):
+            return told
+        positions, orders = told
+        found = next((one for one in positions if one.symbol == symbol and one.side is side and one.quantity > 0), None)
+        if found is None:
+            return no(OrderRefusal.NO_POSITION, f"the exchange shows no {side} position in {symbol}")
+        now = resting(orders, side)
+        return msgspec.structs.replace(
+            _position(found),
+            stop_loss=now.stops[0].trigger_price if now.stops else None,
+            take_profit=now.targets[0].trigger_price if now.targets else None,
+        )
+
+    async def enter(self, plan: EntryPlan) -> Entered | Problem | Unknown:
+        """Isolated margin and leverage first: where they cannot be set nothing is sent."""
+        entering, protecting = self._open(Urgency.ENTER), self._open(Urgency.PROTECT)
+        if isinstance(entering, Problem):
+            return entering
+        if isinstance(protecting, Problem):
+            return protecting
+        refusal = await self._prepared(entering, plan)
+        if refusal is not None:
+            return refusal
+        order = MarketOrder(
+            client_order_id=plan.client_order_id,
+            symbol=plan.symbol,
+            order_side=plan.order_side,
+            quantity=plan.quantity,
+            reduce_only=False,
+        )
+        done = await carry_out(entering, order, self._patience, self._too_late(plan.sent_at))
+        if not isinstance(done, VenueOrder):
+            return done
+        if not is_filled(done):
+            return no(OrderRefusal.THIN_BOOK, "the exchange ended the order without a fill")
+        return await EntryUnit(protecting, self._clock, self._patience).finish(
+            Opened(
+                order=done,
+                client_order_id=plan.client_order_id,
+                side=plan.side,
+                stop_loss=plan.stop_loss,
+                take_profit=plan.take_profit,
+                fresh=True,
+                most=await self._most(plan.symbol),
+            )
+        )
+
+    async def resume_entry(self, request: EntryRequest) -> Entered | Problem | Unknown:
+        """Finishes what the exchange shows of it."""
+        exchange = self._open(Urgency.PROTECT)
+        if isinstance(exchange, Problem):
+            return Unknown(detail=exchange.detail)
+        found = await self._missing(exchange, request)
+        if not isinstance(found, VenueOrder):
+            return found
+        if not is_filled(found):
+            return no(OrderRefusal.THIN_BOOK, "the exchange ended the order without a fill")
+        return await EntryUnit(exchange, self._clock, self._patience).resume(
+            Opened(
+                order=found,
+                client_order_id=request.client_order_id,
+                side=request.side,
+                stop_loss=await self._ticked(request.symbol, request.stop_loss),
+                take_profit=await self._ticked(request.symbol, request.take_profit),
+                fresh=False,
+                most=await self._most(request.symbol),
+            )
+        )
+
+    async def close(self, closing: Closing) -> Executed | Problem | Unknown:
+        """Reduce-only, and then what guarded the position goes, or is made to fit what is left."""
+        exchange = self._open(Urgency.PROTECT)
+        return exchange if isinstance(exchange, Problem) else await self._closing(exchange, closing.sent_at).run(closing)
+
+    async def resume_close(self, request: CloseRequest) -> Executed | Problem | Unknown:
+        """Finishes what the exchange shows of it."""
+        exchange = self._open(Urgency.PROTECT)
+        if isinstance(exchange, Problem):
+            return Unknown(detail=exchange.detail)
+        found = await self._missing(exchange, request)
+        if not isinstance(found, VenueOrder):
+            return found
+        return await self._closing(exchange).finish(found, request.client_order_id, request.side)
+
+    async def protect(self, guard: Guard) -> Protection | Problem | Unknown:
+        """New ones first, confirmed; then the old ones go."""
+        exchange = self._open(Urgency.PROTECT)
+        return exchange if isinstance(exchange, Problem) else await self._amendment(exchange).run(guard)
+
+    async def flatten(self, prefix: str) -> FlattenReply | Problem | None:
+        """By the exchange's own view, until it shows nothing."""
+        exchange = self._open(Urgency.PROTECT)
+        if isinstance(exchange, Problem):
+            return exchange
+        return await Flattening(exchange, self._market, self._clock, self._patience, self.name).run(prefix)
+
+    async def look_up(self, client_order_id: str, symbol: str | None) -> OrderReply:
+        """As the exchange shows it now."""
+        exchange = self._open(Urgency.PROTECT)
+        return await look_up(exchange, client_order_id, symbol, self._patience)
+
+    def _closing(self, exchange: Exchange, sent_at: datetime | None = None) -> CloseUnit:
+        return CloseUnit(exchange, self._amendment(exchange), self._patience, self._too_late(sent_at))
+
+    def _too_late(self, sent_at: datetime | None) -> Callable[[], bool]:
+        """Judged right before an order leaves: what a resume counts on."""
+        latest = (sent_at or self._clock.wall()) + timedelta(seconds=self._patience.send_within)
+        return lambda: self._clock.wall() > latest
+
+    def _amendment(self, exchange: Exchange) -> Amendment:
+        return Amendment(exchange, self._clock, self._patience)
+
+    def _open(self, urgency: Urgency) -> Exchange | Problem:
+        if self._account.credentials is None:
+            return no(OrderRefusal.NO_CREDENTIALS, "the account has no exchange key; nothing was sent")
+        try:
+            return self._exchanges.of(self._account, urgency)
+        except (SealBroken, VenueError) as error:
+            return refusal_of(error)
+
+    async def _read[T](self, urgency: Urgency, question: Callable[[Exchange], Awaitable[T]]) -> T | Problem:
+        exchange = self._open(urgency)
+        return exchange if isinstance(exchange, Problem) else await answered(question(exchange), self._patience.read)
+
+    async def _missing(self, exchange: Exchange, request: EntryRequest | CloseRequest) -> VenueOrder | Problem | Unknown:
+        return await missing(exchange, request.symbol, request.client_order_id, request.sent_at, self._clock, self._patience)
+
+    async def _prepared(self, exchange: Exchange, plan: EntryPlan) -> Problem | None:
+        refusals = await asyncio.gather(
+            self._set(lambda: exchange.set_isolated(plan.symbol)),
+            self._set(lambda: exchange.set_leverage(plan.symbol, int(plan.leverage))),
+        )
+        return next((refusal for refusal in refusals if refusal is not None), None)
+
+    async def _set(self, setting: Callable[[], Awaitable[Problem | None]]) -> Problem | None:
+        refusal: Problem | None = None
+        for _ in range(SETTING_TRIES):
+            refusal = await answered(setting(), self._patience.read)
+            if refusal is None or refusal.code != OrderRefusal.VENUE_AWAY:
+                return refusal
+        return refusal
+
+    async def _ticked(self, symbol: str, price: Decimal) -> Decimal:
+        """A price in the symbol's ticks; as it came where the rules do not, which the exchange then judges."""
+        try:
+            return round_to_tick(price, (await self._market.instrument(symbol)).tick_size)
+        except ExchangeError:
+            return price
+
+    async def _most(self, symbol: str) -> Decimal | None:
+        try:
+            return (await self._market.instrument(symbol)).market_max_quantity
+        except ExchangeError:
+            return None
+
+
+def _position(told: VenuePosition) -> PaperPosition:
+    return PaperPosition(
+        symbol=told.symbol,
+        side=told.side,
+        quantity=told.quantity,
+        entry_price=told.entry_price,
+        leverage=told.leverage,
+        margin=told.margin,
+    )

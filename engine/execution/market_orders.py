@@ -1,0 +1,135 @@
+"""One market order at the exchange: looked up, sent once, followed until it is final, its trades read.
+
+Nothing is sent before its id was looked up, and an order without an answer is looked up, never sent again.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from engine.core.order import OrderRefusal, no
+from engine.errors import VenueAway, VenueError, VenueHalted, VenueUnsure
+from engine.execution.asking import Bound, Patience, refusal_of, until
+from engine.ports import Clock, Exchange, MarketOrder, Unknown
+from shared.enums import OrderState
+from shared.execution import Fill, VenueOrder
+from shared.problem import Problem
+
+ZERO = Decimal(0)
+
+TRADES_BEFORE = timedelta(hours=1)
+"""How far the exchange's clock, which stamps trades, may run before or behind the caller's."""
+
+
+type TooLate = Callable[[], bool]
+
+
+def in_time() -> bool:
+    """For orders that may be sent at any time."""
+    return False
+
+
+async def carry_out(
+    exchange: Exchange, order: MarketOrder, patience: Patience, too_late: TooLate = in_time
+) -> VenueOrder | Problem | Unknown:
+    """A market order in its final state, sent at most once, and not at all where it is too late for it.
+
+    Returns:
+        The order, filled or not; a Problem where it certainly was not taken; Unknown where it may have been.
+    """
+    try:
+        found = await Bound(patience.read).call(exchange.find(order.symbol, order.client_order_id, conditional=False))
+    except VenueError as error:
+        return refusal_of(error)
+    if found is not None:
+        return await settled(exchange, found, patience)
+    if too_late():
+        return no(OrderRefusal.VENUE_AWAY, "it took too long to get so far; nothing was sent")
+    return await send_once(exchange, order, patience)
+
+
+async def send_once(exchange: Exchange, order: MarketOrder, patience: Patience) -> VenueOrder | Problem | Unknown:
+    """Sends an order whose id the exchange was seen not to know."""
+    try:
+        answer = await Bound(patience.outcome).call(exchange.send(order))
+    except VenueUnsure:
+        return await awaited(exchange, order.symbol, order.client_order_id, patience)
+    except (VenueAway, VenueHalted) as error:
+        return refusal_of(error)
+    return answer if isinstance(answer, Problem) else await settled(exchange, answer, patience)
+
+
+async def awaited(exchange: Exchange, symbol: str, client_order_id: str, patience: Patience) -> VenueOrder | Unknown:
+    """An order without an answer, once the exchange shows it."""
+    found = await until(lambda: exchange.find(symbol, client_order_id, conditional=False), Bound(patience.outcome), patience.poll)
+    if found is None:
+        return Unknown(detail=f"the exchange does not show {client_order_id}, which may still come")
+    return await settled(exchange, found, patience)
+
+
+async def settled(exchange: Exchange, order: VenueOrder, patience: Patience) -> VenueOrder | Unknown:
+    """An order in its final state; one that is told as working is asked for again."""
+    if order.state is not OrderState.WORKING:
+        return order
+
+    async def final() -> VenueOrder | None:
+        seen = await exchange.find(order.symbol, order.client_order_id, conditional=order.conditional)
+        return None if seen is None or seen.state is OrderState.WORKING else seen
+
+    found = await until(final, Bound(patience.outcome), patience.poll)
+    return found or Unknown(detail=f"{order.client_order_id} is still being matched")
+
+
+async def fills_of(exchange: Exchange, order: VenueOrder, patience: Patience) -> list[Fill] | None:
+    """The trades of a final order, all of them; None where the exchange did not show them in time."""
+    if order.filled_quantity <= 0:
+        return []
+
+    async def all_of_them() -> list[Fill] | None:
+        fills = await exchange.trades(order.symbol, order)
+        return fills if quantity_of(fills) >= order.filled_quantity else None
+
+    return await until(all_of_them, Bound(patience.fills), patience.poll)
+
+
+def quantity_of(fills: list[Fill]) -> Decimal:
+    """Base asset."""
+    return sum((fill.quantity for fill in fills), ZERO)
+
+
+async def missing(
+    exchange: Exchange, symbol: str, client_order_id: str, sent_at: datetime | None, clock: Clock, patience: Patience
+) -> VenueOrder | Problem | Unknown:
+    """An order of which its sender heard nothing: found, or proven never to have arrived, or unknown.
+
+    Proven means: no signed request can be under way any more, and two readings some seconds apart show it neither under its id nor
+    among what works nor in the trades.
+    """
+    for last in (False, True):
+        try:
+            found = await _seen(exchange, symbol, client_order_id, sent_at, clock, patience)
+        except VenueError as error:
+            return Unknown(detail=f"the exchange did not answer: {error}")
+        if found is not None:
+            return await settled(exchange, found, patience)
+        if sent_at is None or (clock.wall() - sent_at).total_seconds() < patience.arrives_within:
+            return Unknown(detail=f"the exchange does not show {client_order_id}, which may still come")
+        if not last:
+            await Bound(patience.apart * 2).pause(patience.apart)
+    return no(OrderRefusal.NEVER_ARRIVED, f"the exchange never got {client_order_id}, and it can come no more")
+
+
+async def _seen(
+    exchange: Exchange, symbol: str, client_order_id: str, sent_at: datetime | None, clock: Clock, patience: Patience
+) -> VenueOrder | None:
+    bound = Bound(patience.read * 2)
+    found = await bound.call(exchange.find(symbol, client_order_id, conditional=False))
+    if found is not None or sent_at is None:
+        return found
+    for order in await bound.call(exchange.working(symbol)):
+        if order.client_order_id == client_order_id:
+            return order
+    since = clock.now() - (clock.wall() - sent_at) - TRADES_BEFORE
+    if any(trade.client_order_id == client_order_id for trade in await bound.call(exchange.account_trades(symbol, since))):
+        raise VenueUnsure("its trades are there, it is not yet")
+    return None
