@@ -173,6 +173,7 @@ def loops_of(orchestrator: Orchestrator, heart: Heart) -> list[Loop]:
     return [
         Loop(name="watch", every_seconds=WATCH_SECONDS, run=alone("watch", watch)),
         Loop(name="settle", every_seconds=SETTLE_SECONDS, run=alone("settle", trading.settle.run)),
+        Loop(name="follow", every_seconds=SETTLE_SECONDS, run=trading.follow.run),
         Loop(name="panics", every_seconds=SETTLE_SECONDS, run=alone("panics", trading.panic.resume)),
         Loop(name="approvals", every_seconds=SETTLE_SECONDS, run=alone("approvals", trading.approve.expire)),
         Loop(name="leftovers", every_seconds=SETTLE_SECONDS, run=trading.scan.finish),
@@ -245,6 +246,7 @@ async def work(settings: OrchestratorSettings, stop: asyncio.Event) -> None:
             try:
                 await _trade(orchestrator, heart, scans, stop)
             finally:
+                await orchestrator.trading.follow.end()
                 await orchestrator.trading.watch.end()
 
 

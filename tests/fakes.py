@@ -673,7 +673,7 @@ class FakeEngine:
         return OrderReply(client_order_id=client_order_id, state=state, report=report)
 
     async def balance(self, account: Account) -> BalanceReply:
-        raise NotImplementedError
+        raise EngineRefused("no_credentials", "there is no key", 409)
 
     async def positions(self, account: Account) -> PositionsReply:
         raise NotImplementedError

@@ -98,6 +98,10 @@ class Desk(Protocol):
         """Auto-trading off, approvals cancelled, everything flat, proven."""
         ...
 
+    def sync_balance(self, user_id: UUID) -> None:
+        """Begin to hear what the real wallet holds; nobody waits for it."""
+        ...
+
     async def request_scan(self) -> str:
         """Queue a scan now; the job's id."""
         ...

@@ -46,6 +46,7 @@ class Approve:
         if waiting.expires_at is not None and waiting.expires_at <= self._clock.wall():
             return await self._expire(waiting)
         marks = await fresh_marks(self._engine, {waiting.symbol, *(position.symbol for position in held)}, self._clock.now())
+        await self._enter.freshen(user_id)
         async with self._transactions() as unit:
             trader = await unit.traders.lock(user_id)
             order = await self._claim(unit, trader, approval_id, marks) if trader else None

@@ -7,9 +7,11 @@ import msgspec
 
 from orchestrator.ports import Balances, Bus, Clock, Engine, Ids, Jobs, Mutex, Transactions
 from orchestrator.trading.approve import Approve
+from orchestrator.trading.balance_sync import BalanceSync
 from orchestrator.trading.close import Close
 from orchestrator.trading.desk import TradingDesk
 from orchestrator.trading.enter import Enter, EntryRules
+from orchestrator.trading.follow import Follow, Rhythm
 from orchestrator.trading.panic import Panic
 from orchestrator.trading.protect import Protect
 from orchestrator.trading.reconcile import Reconcile
@@ -37,8 +39,8 @@ class Trading(msgspec.Struct, frozen=True, kw_only=True):
     """The use cases. The desk serves the web process, the others the worker.
 
     The worker calls `scan.run(candle_close)` on each close, `watch.run()` each wall second, `settle.run()` at start and every two wall
-    seconds, as are `panic.resume()`, `approve.expire()` and `scan.finish()`, and `review.run()` each few minutes of market time. Each is safe to run
-    twice and on several workers at once. A day's loss limit needs no reset: it is a sum since 00:00 UTC of market time.
+    seconds, as are `panic.resume()`, `approve.expire()`, `scan.finish()` and `follow.run()`, and `review.run()` each few minutes of market
+    time. Each is safe to run twice and on several workers at once. A day's loss limit needs no reset: it is a sum since 00:00 UTC of market time.
     """
 
     desk: TradingDesk
@@ -52,6 +54,8 @@ class Trading(msgspec.Struct, frozen=True, kw_only=True):
     stop: Stop
     protect: Protect
     reconcile: Reconcile
+    follow: Follow
+    balances: BalanceSync
     review: Review
 
 
@@ -60,6 +64,7 @@ def compose(
     entry_rules: EntryRules,
     scan_rules: ScanRules,
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    rhythm: Rhythm | None = None,
 ) -> Trading:
     """The use cases on these ports.
 
@@ -68,9 +73,11 @@ def compose(
         entry_rules: What the operator decided of entries.
         scan_rules: What the operator decided of scans.
         pause: How a panic waits between two rounds.
+        rhythm: How often real accounts are heard.
     """
     begin, engine, bus, clock, ids = ports.transactions, ports.engine, ports.bus, ports.clock, ports.ids
-    enter = Enter(begin, engine, ports.balances, bus, clock, ids, entry_rules)
+    balances = BalanceSync(begin, engine, ports.balances, clock)
+    enter = Enter(begin, engine, ports.balances, balances, bus, clock, ids, entry_rules)
     close = Close(begin, engine, ports.balances, bus, clock, ids)
     settle = Settle(begin, engine, enter, close, clock)
     approve = Approve(begin, engine, enter, bus, clock)
@@ -78,8 +85,9 @@ def compose(
     stop = Stop(begin, watch, close, bus, clock)
     panic = Panic(begin, watch, close, settle, bus, clock, ids, pause)
     protect = Protect(begin, engine, watch, ports.balances, bus, ids)
+    reconcile = Reconcile(begin, engine, close, bus, clock, ids)
     return Trading(
-        desk=TradingDesk(watch, close, protect, approve, stop, panic, ports.jobs),
+        desk=TradingDesk(watch, close, protect, approve, stop, panic, balances, ports.jobs),
         scan=Scan(begin, engine, enter, ports.mutex, bus, clock, ids, scan_rules),
         enter=enter,
         close=close,
@@ -89,6 +97,8 @@ def compose(
         panic=panic,
         stop=stop,
         protect=protect,
-        reconcile=Reconcile(begin, engine, close, bus, clock, ids),
+        reconcile=reconcile,
+        follow=Follow(begin, engine, reconcile, rhythm),
+        balances=balances,
         review=Review(begin, engine, clock),
     )

@@ -6,6 +6,7 @@ from uuid import UUID
 from orchestrator.core.order import Refusal
 from orchestrator.ports import Amended, Closed, Entered, Jobs, PanicReceipt, Stopped
 from orchestrator.trading.approve import Approve
+from orchestrator.trading.balance_sync import BalanceSync
 from orchestrator.trading.close import Close
 from orchestrator.trading.panic import Panic
 from orchestrator.trading.protect import Protect
@@ -17,7 +18,15 @@ class TradingDesk:
     """Implements the port Desk."""
 
     def __init__(
-        self, watch: Watch, close: Close, protect: Protect, approve: Approve, stop: Stop, panic: Panic, jobs: Jobs
+        self,
+        watch: Watch,
+        close: Close,
+        protect: Protect,
+        approve: Approve,
+        stop: Stop,
+        panic: Panic,
+        balances: BalanceSync,
+        jobs: Jobs,
     ) -> None:
         self._watch = watch
         self._close = close
@@ -25,6 +34,7 @@ class TradingDesk:
         self._approve = approve
         self._stop = stop
         self._panic = panic
+        self._balances = balances
         self._jobs = jobs
 
     async def close(self, user_id: UUID, position_id: UUID, quantity: Decimal | None) -> Closed | Refusal:
@@ -61,6 +71,10 @@ class TradingDesk:
     async def panic(self, user_id: UUID) -> PanicReceipt:
         """Auto-trading off, approvals cancelled, everything flat, proven."""
         return await self._panic.run(user_id)
+
+    def sync_balance(self, user_id: UUID) -> None:
+        """Begin to hear what the real wallet holds."""
+        self._balances.begin(user_id)
 
     async def request_scan(self) -> str:
         """Queue a scan now; the job's id."""

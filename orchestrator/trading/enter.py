@@ -33,6 +33,7 @@ from orchestrator.ports import (
 )
 from orchestrator.trading import announce
 from orchestrator.trading.accounts import Marks, Standing, standing_of
+from orchestrator.trading.balance_sync import BalanceSync
 from orchestrator.trading.booking import book_entry
 from orchestrator.trading.claims import (
     CARRY,
@@ -72,11 +73,20 @@ class Enter:
     """Decides and carries entries."""
 
     def __init__(
-        self, transactions: Transactions, engine: Engine, balances: Balances, bus: Bus, clock: Clock, ids: Ids, rules: EntryRules
+        self,
+        transactions: Transactions,
+        engine: Engine,
+        balances: Balances,
+        sync: BalanceSync,
+        bus: Bus,
+        clock: Clock,
+        ids: Ids,
+        rules: EntryRules,
     ) -> None:
         self._transactions = transactions
         self._engine = engine
         self._balances = balances
+        self._sync = sync
         self._bus = bus
         self._clock = clock
         self._ids = ids
@@ -93,6 +103,7 @@ class Enter:
             marks: Fresh mark prices of what users hold.
             received_at: Wall time at which the signal came from the engine, for `signal_to_fill_ms`.
         """
+        await self.freshen(user_id)
         order = await self._claim(user_id, signal, marks)
         if isinstance(order, Refusal):
             if order.reason is RefusalReason.DUPLICATE_SIGNAL:
@@ -106,6 +117,10 @@ class Enter:
         refusal = done if isinstance(done, Refusal) else None
         await announce.signalled(self._bus, signal, user_id, "refused" if refusal else "traded", refusal)
         return done
+
+    async def freshen(self, user_id: UUID) -> None:
+        """Has the real balance heard where a decision would find it too old."""
+        await self._sync.freshen(user_id)
 
     async def carry(self, order: OrderRecord, received_at: datetime | None = None) -> Entered | Refusal:
         """Sends a CLAIMED entry: SENT is committed, then the one call. Somebody else's order is left alone.

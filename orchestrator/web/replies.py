@@ -3,7 +3,7 @@
 No struct here has a field for a secret, and rows are turned into them field by field.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -160,7 +160,20 @@ class PanicReply(Reply, frozen=True, kw_only=True):
     open_orders: int
 
 
-def me_of(row: UserRow) -> Me:
+REAL_BALANCE_FRESH = timedelta(seconds=30)
+"""Wall time; the trading's own bound for a decision."""
+
+
+def real_balance_status(row: UserRow, wall: datetime) -> str:
+    """How good the real balance is: none, syncing, fresh or stale. Whoever asks in mode REAL begins a sync with it."""
+    if row.real_balance_at is not None and wall - row.real_balance_at <= REAL_BALANCE_FRESH:
+        return "fresh"
+    if row.mode == "REAL":
+        return "syncing"
+    return "none" if row.real_balance_at is None else "stale"
+
+
+def me_of(row: UserRow, wall: datetime) -> Me:
     """A user's own view."""
     return Me(
         id=row.id,
@@ -169,7 +182,7 @@ def me_of(row: UserRow) -> Me:
         mode=row.mode,
         paper_balance=amount(row.paper_balance),
         real_balance=maybe(row.real_balance_cache),
-        real_balance_status="none" if row.real_balance_at is None else "stale",
+        real_balance_status=real_balance_status(row, wall),
         real_balance_at=row.real_balance_at,
         fixed_order_size=amount(row.fixed_order_size),
         leverage=amount(row.leverage),

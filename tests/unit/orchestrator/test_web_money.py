@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import msgspec
 import pytest
 
 from orchestrator.ports import Mark, Stats
@@ -295,3 +296,16 @@ def test_what_the_day_may_still_lose_is_counted_as_the_daily_loss_stop_counts_it
     )  # fmt: skip
     worth = Wealth(balance=Decimal(9_900), margin_used=zero, free=zero, unrealized=Decimal(unrealized), equity=zero)
     assert loss_left(gain(worth, stats, []), Decimal(500)) == Decimal(left)
+
+
+async def test_asking_who_i_am_in_real_begins_to_hear_the_balance_and_answers_at_once(desk: Desk) -> None:
+    row = desk.world.store.users[desk.user_id]
+    assert (await desk.get("/api/user/me")).json()["real_balance_status"] == "none"
+    assert ("balance", desk.user_id) not in desk.world.desk.asked
+    desk.world.store.users[desk.user_id] = msgspec.structs.replace(row, mode="REAL")
+    assert (await desk.get("/api/user/me")).json()["real_balance_status"] == "syncing"
+    assert ("balance", desk.user_id) in desk.world.desk.asked
+    heard = msgspec.structs.replace(row, mode="REAL", real_balance_cache=Decimal(7), real_balance_at=NOW)
+    desk.world.store.users[desk.user_id] = heard
+    me = (await desk.get("/api/user/me")).json()
+    assert (me["real_balance"], me["real_balance_status"]) == ("7", "fresh")

@@ -254,6 +254,9 @@ class FakeDesk:
         self.asked: list[tuple[Any, ...]] = []
         self.flat = True
 
+    def sync_balance(self, user_id: UUID) -> None:
+        self.asked.append(("balance", user_id))
+
     async def close(self, user_id: UUID, position_id: UUID, quantity: Decimal | None) -> Closed | Refusal:
         row = await self._store.position(user_id, position_id)
         if row is None:

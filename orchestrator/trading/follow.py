@@ -1,0 +1,143 @@
+"""Follows every real account: a listener to its stream of nudges and a keeper that reconciles after each nudge, and each minute anyway.
+
+Nothing protective waits in a queue. A nudge says only that something changed; the truth is asked for. Each worker follows everybody:
+booking is idempotent, so that two of them only hear the same twice.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from orchestrator.errors import EngineRefused, OrchestratorError
+from orchestrator.log import logger
+from orchestrator.ports import Engine, Transactions
+from orchestrator.trading.accounts import account_of
+from orchestrator.trading.reconcile import Reconcile, Reconciled
+from shared.enums import Mode
+
+EVERY_SECONDS: Final = 60.0
+"""Wall time between two truths of an account that says nothing."""
+
+SOON_SECONDS: Final = 3.0
+"""Until the next look at what was triggered and did not fill, or could not be explained."""
+
+DEBOUNCE_SECONDS: Final = 0.05
+"""One fill nudges several times within a few milliseconds."""
+
+APART_SECONDS: Final = 1.0
+"""Between two truths of one account, however often it nudges: each costs the shared weight of the exchange."""
+
+AGAIN_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Pauses before a stream is opened again; the last one for ever."""
+
+REFUSED_SECONDS: Final = 30.0
+"""Before an account that the engine refuses (no credentials, a halted key) is asked for a stream again."""
+
+PING: Final = "PING"
+
+
+class Rhythm(msgspec.Struct, frozen=True, kw_only=True):
+    """How often; tests use their own."""
+
+    every: float = EVERY_SECONDS
+    soon: float = SOON_SECONDS
+    debounce: float = DEBOUNCE_SECONDS
+    apart: float = APART_SECONDS
+    again: tuple[float, ...] = AGAIN_SECONDS
+    refused: float = REFUSED_SECONDS
+
+
+class Follow:
+    """Keeps one follower for each user with something real."""
+
+    def __init__(self, transactions: Transactions, engine: Engine, reconcile: Reconcile, rhythm: Rhythm | None = None) -> None:
+        self._transactions = transactions
+        self._engine = engine
+        self._reconcile = reconcile
+        self._rhythm = rhythm or Rhythm()
+        self._followers: dict[UUID, asyncio.Task[None]] = {}
+
+    async def run(self) -> int:
+        """Begins to follow who is new and lets go of who has nothing real any more; how many are followed."""
+        async with self._transactions() as unit:
+            users = set(await unit.traders.with_real())
+        for user_id in [known for known, task in self._followers.items() if known not in users or task.done()]:
+            await _end(self._followers.pop(user_id))
+        for user_id in users - set(self._followers):
+            self._followers[user_id] = asyncio.create_task(self._follow(user_id))
+        return len(self._followers)
+
+    async def end(self) -> None:
+        """Lets go of everybody; whatever was committed is gone on with at the next start."""
+        followers, self._followers = list(self._followers.values()), {}
+        await _end(*followers)
+
+    async def _follow(self, user_id: UUID) -> None:
+        nudged = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._guarded("following a real account", user_id, lambda: self._keep(user_id, nudged)))
+            group.create_task(self._guarded("listening to a real account", user_id, lambda: self._listen(user_id, nudged)))
+
+    async def _keep(self, user_id: UUID, nudged: asyncio.Event) -> None:
+        while True:
+            nudged.clear()
+            done = await self._once(user_id)
+            await asyncio.sleep(self._rhythm.apart)
+            await _set_within(nudged, self._rhythm.soon if done.soon else self._rhythm.every)
+            await asyncio.sleep(self._rhythm.debounce)
+
+    async def _once(self, user_id: UUID) -> Reconciled:
+        try:
+            return await self._reconcile.user(user_id)
+        except OrchestratorError as error:
+            logger().warning("a real account waits", user_id=str(user_id), error=f"{type(error).__name__}: {error}")
+            return Reconciled(heard=False, soon=True)
+        except Exception:  # noqa: BLE001 - the edge of a follower: a truth that cannot be booked must not end the ones after it
+            logger().exception("reconciling a real account failed", user_id=str(user_id))
+            return Reconciled(heard=False, soon=True)
+
+    async def _listen(self, user_id: UUID, nudged: asyncio.Event) -> None:
+        failures = 0
+        while True:
+            try:
+                async with self._transactions() as unit:
+                    trader = await unit.traders.lock(user_id)
+                if trader is None:
+                    return
+                async for event in self._engine.events(account_of(trader, Mode.REAL, [], None, dry_run=False)):
+                    failures = 0
+                    if event.kind != PING:
+                        nudged.set()
+            except EngineRefused as refused:
+                logger().info("an account has no stream", user_id=str(user_id), error=str(refused))
+                await asyncio.sleep(self._rhythm.refused)
+                continue
+            except OrchestratorError as error:
+                logger().info("a stream of an account ended", user_id=str(user_id), error=f"{type(error).__name__}: {error}")
+            pauses = self._rhythm.again
+            await asyncio.sleep(pauses[min(failures, len(pauses) - 1)])
+            failures += 1
+
+    async def _guarded(self, what: str, user_id: UUID, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except Exception:
+            logger().exception(f"{what} failed", user_id=str(user_id))
+            raise
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({waiting}, timeout=seconds)
+    finally:
+        waiting.cancel()
+
+
+async def _end(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

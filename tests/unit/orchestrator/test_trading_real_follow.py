@@ -1,0 +1,110 @@
+"""Real accounts are followed by nudges and by the clock, and their balance is heard before anything is decided on it."""
+
+import asyncio
+
+from msgspec import structs
+
+from orchestrator.core.position import CloseReason
+from orchestrator.trading.follow import Follow, Rhythm
+from shared.enums import Mode
+from tests.builders import USER, d, signal, trader
+from tests.fakes_real import RealWorld, real_trader
+from tests.polling import eventually
+
+QUICK = Rhythm(every=60, soon=0.02, debounce=0.0, apart=0.0, again=(0.01,), refused=0.01)
+
+
+def follow_of(world: RealWorld, rhythm: Rhythm = QUICK) -> Follow:
+    return Follow(world.store.begin, world.engine, world.trading.reconcile, rhythm)
+
+
+async def test_a_nudge_brings_the_truth_at_once() -> None:
+    world = RealWorld()
+    await world.reconcile()
+    await world.enter(signal())
+    follow = follow_of(world)
+    assert await follow.run() == 1
+
+    async def heard() -> bool:
+        return len(world.engine.sent("truth")) == 2
+
+    await eventually(heard, seconds=2, what="the truth at the start")
+    world.engine.tick("SOLUSDT", 97)
+    world.engine.nudge(USER)
+
+    async def closed() -> bool:
+        return [row.close_reason for row in world.rows.positions.values()] == [CloseReason.STOP]
+
+    await eventually(closed, seconds=2, what="the exit to be booked")
+    await follow.end()
+
+
+async def test_a_stream_that_ends_is_opened_again_and_the_truth_asked_for() -> None:
+    world = RealWorld()
+    follow = follow_of(world)
+    await follow.run()
+
+    async def listening() -> bool:
+        return len(world.engine.sent("events")) == 1
+
+    await eventually(listening, seconds=2, what="the first stream")
+    world.engine.nudges[str(USER)].put_nowait(None)
+
+    async def again() -> bool:
+        return len(world.engine.sent("events")) == 2
+
+    await eventually(again, seconds=2, what="the second stream")
+    await follow.end()
+
+
+async def test_what_could_not_be_heard_is_asked_for_again_within_seconds() -> None:
+    world = RealWorld()
+    await world.reconcile()
+    await world.enter(signal())
+    world.engine.tick("SOLUSDT", 97)
+    world.engine.trouble["truth"] = ["lost before", "lost after"]
+    follow = follow_of(world)
+    await follow.run()
+
+    async def closed() -> bool:
+        return [row.close_reason for row in world.rows.positions.values()] == [CloseReason.STOP]
+
+    await eventually(closed, seconds=2, what="the exit to be booked")
+    await follow.end()
+
+
+async def test_only_accounts_with_something_real_are_followed() -> None:
+    world = RealWorld(real_trader(1), trader(2))
+    follow = follow_of(world)
+    assert await follow.run() == 1
+    world.rows.traders[USER] = structs.replace(world.rows.traders[USER], mode=Mode.PAPER)
+    assert await follow.run() == 0
+    await follow.end()
+
+
+async def test_a_stale_balance_is_heard_before_an_entry_is_decided() -> None:
+    world = RealWorld(real_trader(real_balance_cache=None, real_balance_at=None))
+    await world.enter(signal())
+    assert world.rows.traders[USER].real_balance_cache == d(1000)
+    assert len(world.rows.positions) == 1
+
+
+async def test_a_balance_that_cannot_be_heard_means_no_order() -> None:
+    world = RealWorld(real_trader(real_balance_cache=None, real_balance_at=None))
+    world.engine.broken = {"balance"}
+    await world.enter(signal())
+    assert [row.reason.value for row in world.rows.refusals] == ["balance_unknown"]
+
+
+async def test_asking_twice_at_once_is_one_question() -> None:
+    world = RealWorld()
+    world.trading.desk.sync_balance(USER)
+    world.trading.desk.sync_balance(USER)
+
+    async def heard() -> bool:
+        await asyncio.sleep(0)
+        return len(world.engine.sent("balance")) == 1
+
+    await eventually(heard, seconds=2, what="the balance")
+    await world.trading.balances.end()
+    assert len(world.engine.sent("balance")) == 1
