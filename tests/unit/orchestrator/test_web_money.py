@@ -305,7 +305,7 @@ async def test_asking_who_i_am_in_real_begins_to_hear_the_balance_and_answers_at
     desk.world.store.users[desk.user_id] = msgspec.structs.replace(row, mode="REAL")
     assert (await desk.get("/api/user/me")).json()["real_balance_status"] == "syncing"
     assert ("balance", desk.user_id) in desk.world.desk.asked
-    heard = msgspec.structs.replace(row, mode="REAL", real_balance_cache=Decimal(7), real_balance_at=NOW)
+    heard = msgspec.structs.replace(row, mode="REAL", real_balance_cache=Decimal(7), real_balance_at=desk.world.clock.wall())
     desk.world.store.users[desk.user_id] = heard
     me = (await desk.get("/api/user/me")).json()
     assert (me["real_balance"], me["real_balance_status"]) == ("7", "fresh")
