@@ -23,6 +23,7 @@ def parsed(arguments: list[str] | None = None) -> SandboxOptions:
     parser.add_argument("--start", dest="start_ms", type=milliseconds, help="where market time begins, ISO 8601")
     parser.add_argument("--base-market-ms", type=int)
     parser.add_argument("--base-wall-ms", type=int)
+    parser.add_argument("--journal", type=Path, help="what was done is kept here, and done again after a restart")
     parser.add_argument("--weight-limit", type=int, default=DEFAULT_WEIGHT)
     return SandboxOptions(**vars(parser.parse_args(arguments)))
 

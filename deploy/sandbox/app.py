@@ -14,7 +14,9 @@ from deploy.sandbox.exchange import Exchange
 from deploy.sandbox.faults_control import FaultControl
 from deploy.sandbox.faults_http import HttpDoor
 from deploy.sandbox.files import default_start
+from deploy.sandbox.journal import Doers, Journal
 from deploy.sandbox.options import SandboxOptions
+from deploy.sandbox.signed import Signed
 from deploy.sandbox.streams import Pace, Streams
 
 __all__ = ["SandboxOptions", "default_start", "running_sandbox", "serve"]
@@ -57,6 +59,20 @@ def build(exchange: Exchange, pace: Pace | None = None) -> web.Application:
     return app
 
 
+def doers(exchange: Exchange) -> Doers:
+    """What carries out each kind of deed that a journal keeps."""
+    accounts, symbols = TradingControl(exchange), SymbolControl(exchange)
+    return {
+        "open": accounts.opened,
+        "revoke": accounts.revoked,
+        "behave": accounts.apply,
+        "rule": symbols.ruled,
+        "settle": symbols.settled,
+        "shock": Control(exchange).shocked,
+        "call": Signed(exchange).again,
+    }
+
+
 async def pass_time(exchange: Exchange) -> None:
     """Keep the trading floor near market time, so that who asks seldom does not wait for days of it."""
     while True:
@@ -81,6 +97,8 @@ async def running_sandbox(options: SandboxOptions) -> AsyncIterator[str]:
 @asynccontextmanager
 async def running_exchange(exchange: Exchange, pace: Pace | None = None) -> AsyncIterator[str]:
     """Serve an exchange while the context lasts; yields its base URL."""
+    if exchange.options.journal is not None:
+        Journal(exchange.options.journal).replay(exchange, doers(exchange))
     runner = web.AppRunner(build(exchange, pace), access_log=None, shutdown_timeout=2.0)
     await runner.setup()
     try:

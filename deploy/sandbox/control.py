@@ -89,17 +89,23 @@ class Control:
         return reply(item.order, 201)
 
     async def shock(self, request: web.Request) -> web.Response:
-        """Bend the tape from its next candle on; forgotten by a restart."""
+        """Bend the tape from its next candle on; forgotten by a restart without a journal."""
         try:
             wanted = msgspec.json.decode(await request.read(), type=Shock)
             if not LEAST_SHOCK <= wanted.percent <= MOST_SHOCK:
                 raise out_of_range("percent")
-            opens = self._exchange.market.shock(wanted.symbol, 1 + wanted.percent / 100, self._exchange.now())
+            now = self._exchange.now()
+            opens = self.shocked(msgspec.to_builtins(wanted), now)
+            self._exchange.record("shock", now, msgspec.to_builtins(wanted))
         except msgspec.DecodeError as error:
             return reply({"code": -1100, "msg": str(error)}, 400)
         except Rejected as refusal:
             return reply({"code": refusal.code, "msg": refusal.message}, refusal.status)
         return reply({"symbol": wanted.symbol, "percent": wanted.percent, "from_ms": opens}, 201)
+
+    def shocked(self, given: dict[str, Any], now: int) -> int:
+        """Bend the tape as a deed says; returns from when."""
+        return self._exchange.market.shock(given["symbol"], 1 + given["percent"] / 100, now)
 
     def _forced(self, wanted: Injection) -> Liquidation:
         # One millisecond ahead: the stream tells what lies after its last look.

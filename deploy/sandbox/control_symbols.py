@@ -1,6 +1,7 @@
 """The control surface for symbols under /sandbox/symbols/: rules that change while one trades, and a symbol that is taken off."""
 
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -54,9 +55,10 @@ class SymbolControl:
         try:
             wanted = msgspec.json.decode(await request.read() or b"{}", type=RuleChange)
             tape = self._exchange.market.trading(request.match_info["symbol"], now)
-            given = {name: value for name, value in msgspec.structs.asdict(wanted).items() if value is not None}
+            given = {"symbol": tape.rules.symbol, "filters": msgspec.to_builtins(wanted)}
             self._exchange.advance(now)
-            self._exchange.market.rule(tape.rules.symbol, changed_rules(tape.rules, given))
+            self.ruled(given, now)
+            self._exchange.record("rule", now, given)
         except (msgspec.DecodeError, ValueError) as error:
             return reply({"code": -1100, "msg": str(error)}, 400)
         except Rejected as refusal:
@@ -71,7 +73,24 @@ class SymbolControl:
         except Rejected as refusal:
             return reply({"code": refusal.code, "msg": refusal.message}, refusal.status)
         self._exchange.advance(now)
-        settled = settle(self._exchange.trading, self._exchange.conditional, symbol, now)
-        self._exchange.market.close(symbol, now)
+        self._exchange.record("settle", now, {"symbol": symbol})
+        settled = self.settled({"symbol": symbol}, now)
         self._exchange.told()
         return reply({"symbol": symbol, "market_ms": now, "positions_settled": settled})
+
+    def ruled(self, given: dict[str, Any], now: int) -> None:  # noqa: ARG002 - a deed's shape
+        """Change rules as a deed says.
+
+        Raises:
+            ValueError: A filter does not fit the tape.
+        """
+        wanted = msgspec.structs.asdict(msgspec.convert(given["filters"], RuleChange))
+        rules = self._exchange.market.tapes[given["symbol"]].rules
+        filters = {name: value for name, value in wanted.items() if value is not None}
+        self._exchange.market.rule(given["symbol"], changed_rules(rules, filters))
+
+    def settled(self, given: dict[str, Any], now: int) -> int:
+        """Take a symbol off as a deed says; returns how many positions were settled."""
+        count = settle(self._exchange.trading, self._exchange.conditional, given["symbol"], now)
+        self._exchange.market.close(given["symbol"], now)
+        return count

@@ -2,6 +2,7 @@
 
 import secrets
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -78,7 +79,11 @@ class TradingControl:
         if not (wanted.wallet.is_finite() and 0 <= wanted.wallet <= LARGEST_WALLET):
             return reply({"code": -1130, "msg": "wallet must be between 0 and 1000000000"}, 400)
         key, secret = secrets.token_hex(32), secrets.token_hex(32)
-        account = self._opened(key, secret, wanted)
+        given = {"key": key, "secret": secret, "wanted": msgspec.to_builtins(wanted)}
+        now = self._exchange.now()
+        self._exchange.advance(now)
+        self._exchange.record("open", now, given)
+        account = self.opened(given, now)
         return reply({"api_key": key, "api_secret": secret, "wallet": money(account.wallet)}, 201)
 
     async def account(self, request: web.Request) -> web.Response:
@@ -116,12 +121,15 @@ class TradingControl:
         )
         if not all(given is None or 0 <= given <= most for given, most in bounds):
             return reply({"code": -1130, "msg": "a number is out of range"}, 400)
-        now = msgspec.convert(self._behaviour() | _given(wanted), Behaviour)
-        self._apply(now)
+        given, now = self._behaviour() | _given(wanted), self._exchange.now()
+        self._exchange.advance(now)
+        self._exchange.record("behave", now, given)
+        self.apply(given, now)
         return reply(self._behaviour())
 
-    def _apply(self, wanted: Behaviour) -> None:
-        exchange = self._exchange
+    def apply(self, given: dict[str, Any], now: int) -> None:  # noqa: ARG002 - a deed's shape
+        """Behave as a deed says."""
+        exchange, wanted = self._exchange, msgspec.convert(given, Behaviour)
         exchange.average_in_replies = bool(wanted.average_in_replies)
         exchange.conditional.latency_ms = wanted.trigger_latency_ms or 0
         exchange.order_limits = OrderLimits(wanted.orders_per_10s or 0, wanted.orders_per_minute or 0)
@@ -141,16 +149,22 @@ class TradingControl:
         account = self._named(request)
         if account is None:
             return _unknown()
-        account.revoked = revoked
+        given = {"key": account.key, "revoked": revoked}
+        self._exchange.record("revoke", self._exchange.now(), given)
+        self.revoked(given, self._exchange.now())
         return reply({"api_key": account.key, "revoked": revoked})
+
+    def revoked(self, given: dict[str, Any], now: int) -> None:  # noqa: ARG002 - a deed's shape
+        """Refuse or accept a key as a deed says."""
+        self._exchange.trading.accounts[given["key"]].revoked = given["revoked"]
 
     def _named(self, request: web.Request) -> Account | None:
         return self._exchange.trading.accounts.get(request.match_info["key"])
 
-    def _opened(self, key: str, secret: str, wanted: NewAccount) -> Account:
-        now = self._exchange.now()
-        self._exchange.advance(now)
-        account = self._exchange.trading.open_account(key, secret, rounded(wanted.wallet), now)
+    def opened(self, given: dict[str, Any], now: int) -> Account:
+        """Open an account as a deed says."""
+        wanted = msgspec.convert(given["wanted"], NewAccount)
+        account = self._exchange.trading.open_account(given["key"], given["secret"], rounded(wanted.wallet), now)
         account.may_trade, account.may_withdraw = wanted.trading, wanted.withdrawals
         account.ip_restricted, account.hedge = wanted.ip_restricted, wanted.hedge_mode
         return account

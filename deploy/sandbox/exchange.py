@@ -52,6 +52,8 @@ class Exchange:
         self.listen_keys = ListenKeys()
         self.listeners: Callable[[str], int] = lambda key: 0  # noqa: ARG005
         """How many sockets listen to an account; the streams set it."""
+        self.record: Callable[[str, int, dict[str, Any]], None] = lambda kind, now, given: None  # noqa: ARG005
+        """Keeps a deed before it is carried out: its kind, its market time, what was given; the journal sets it."""
         self.told: Callable[[], None] = lambda: None
         """Sends what accounts have been told; the streams set it."""
         self.callers: dict[str, Ledger] = {}

@@ -25,6 +25,7 @@ class SandboxOptions(msgspec.Struct, frozen=True, kw_only=True):
         base_market_ms: With base_wall_ms: go on from there.
         base_wall_ms: See base_market_ms.
         weight_limit: Request weight a market minute.
+        journal: What was done is kept here and done again by the next process; None forgets it.
     """
 
     host: str = "127.0.0.1"
@@ -38,3 +39,4 @@ class SandboxOptions(msgspec.Struct, frozen=True, kw_only=True):
     base_market_ms: int | None = None
     base_wall_ms: int | None = None
     weight_limit: int = DEFAULT_WEIGHT
+    journal: Path | None = None

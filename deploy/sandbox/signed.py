@@ -1,6 +1,6 @@
 """The signed REST door: whose request it is, what it costs, and which part of the trading side answers it."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from deploy.sandbox.core.errors import no_such_path
 from deploy.sandbox.core.order_counts import NONE
@@ -66,8 +66,23 @@ class Signed:
         self._exchange.advance(now)
         if endpoint.orders != NONE:
             request.headers.update(self._exchange.count_orders(account, endpoint.orders, now).headers())
+        if endpoint.signed and asked.method != "GET":
+            self._record(asked, query, now)
         try:
             shown = self._exchange.past.seen(account, self._exchange.wall_ms() - asked.lag_ms) if asked.lag_ms else account
             return endpoint.answer(shown, query, now)
         finally:
             self._exchange.told()
+
+    def again(self, given: dict[str, Any], now: int) -> Reply:
+        """Carry out once more what a journal kept.
+
+        Raises:
+            Rejected: As it was then.
+        """
+        account = self._exchange.trading.accounts[given["key"]]
+        return self._endpoints[given["method"], given["path"]].answer(account, Query(given["parameters"]), now)
+
+    def _record(self, asked: Asked, query: Query, now: int) -> None:
+        given = {"key": asked.key, "method": asked.method, "path": asked.path, "parameters": query.values}
+        self._exchange.record("call", now, given)

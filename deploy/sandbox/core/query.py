@@ -15,11 +15,11 @@ class Query:
     """
 
     def __init__(self, values: Mapping[str, str]) -> None:
-        self._values = values
+        self.values = values
 
     def text(self, name: str) -> str | None:
         """A parameter, or None where it is absent."""
-        return self._values.get(name)
+        return self.values.get(name)
 
     def required(self, name: str) -> str:
         """A mandatory parameter.
@@ -27,7 +27,7 @@ class Query:
         Raises:
             Rejected: It is absent or empty.
         """
-        value = self._values.get(name)
+        value = self.values.get(name)
         if not value:
             raise missing(name)
         return value
@@ -38,7 +38,7 @@ class Query:
         Raises:
             Rejected: It is empty or holds something else than digits.
         """
-        value = self._values.get(name)
+        value = self.values.get(name)
         if value is None:
             return None
         if not value:
