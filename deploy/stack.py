@@ -13,7 +13,7 @@ import msgspec
 
 from deploy.children import Child, ChildSpec
 from deploy.environments import environment_of
-from deploy.folder import Folder
+from deploy.folder import JOURNAL, Folder
 from deploy.readable import Console
 from deploy.servers import EmbeddedPostgres, EmbeddedRedis, EmbeddedServer, free_port, tethered
 
@@ -212,6 +212,7 @@ class Stack:
         tape = msgspec.structs.asdict(self.folder.session.tape)
         if self.clock is not None:
             tape |= {"base-market-ms": self.clock.base_market_ms, "base-wall-ms": self.clock.base_wall_ms}
+        tape |= {"journal": self.folder.path / JOURNAL}
         options = [part for name, value in tape.items() if value is not None for part in (f"--{name}", str(value))]
         return ["deploy.sandbox", "--host", "127.0.0.1", "--port", str(self.ports["sandbox"]), *options]
 
