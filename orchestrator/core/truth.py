@@ -116,7 +116,7 @@ def exits_of(
         last_entry: Moment and trade id of its last opening fill: what came before closed another one.
         booked: Trade ids of all its fills.
         truth: What the exchange says; trades of an order that still works wait until it is final.
-        carried: Client ids of our own orders under way: whoever carries them books them.
+        carried: Client ids of our own orders under way, which a further try only adds a number to: whoever carries them books them.
     """
     going = {name for order in working(truth) for name in (order.venue_order_id, order.child_order_id) if name}
     side, after = closing_side(position.side), _moment(*last_entry)
@@ -126,7 +126,7 @@ def exits_of(
         if (trade.symbol, trade.order_side) == (position.symbol, side)
         and trade.trade_id not in booked
         and trade.venue_order_id not in going
-        and name_of(trade) not in carried
+        and not name_of(trade).startswith(tuple(carried))
         and _moment(trade.at, trade.trade_id) > after
     ]
     left, found = position.size, dict[str, list[Fill]]()

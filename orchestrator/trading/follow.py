@@ -27,8 +27,8 @@ SOON_SECONDS: Final = 3.0
 DEBOUNCE_SECONDS: Final = 0.05
 """One fill nudges several times within a few milliseconds."""
 
-APART_SECONDS: Final = 1.0
-"""Between two truths of one account, however often it nudges: each costs the shared weight of the exchange."""
+APART_SECONDS: Final = 2.0
+"""Between two truths of one account, however often it nudges: each costs some 150 of the 2400 weight a minute that all share."""
 
 AGAIN_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Pauses before a stream is opened again; the last one for ever."""

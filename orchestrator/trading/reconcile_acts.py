@@ -147,7 +147,10 @@ class Actor:
         await self._give_up(position, CloseReason.UNPROTECTED, "its stop was missing and could not be put back")
 
     async def _protect(self, account: Account, position: PositionRecord, *, with_stop: bool) -> bool:
-        """Whether the engine confirmed what rests; without a stop given, what rests is sized anew and the target put back."""
+        """Whether the engine confirmed what rests.
+
+        With the stop, it alone is asked for, so that no target's refusal keeps it away; else the target, and what rests sized anew.
+        """
         self._untargeted[position.id] = self._clock.wall()
         request = ProtectRequest(
             account=account,
@@ -155,7 +158,7 @@ class Actor:
             symbol=position.symbol,
             side=position.side,
             stop_loss=position.stop_loss if with_stop else None,
-            take_profit=position.take_profit,
+            take_profit=None if with_stop else position.take_profit,
         )
         try:
             report = await self._engine.protect(request)

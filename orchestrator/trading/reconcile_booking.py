@@ -61,8 +61,9 @@ class Before(msgspec.Struct, frozen=True, kw_only=True):
         """From when on trades and income are wanted."""
         if self.truth is None:
             return now - FIRST_LOOK
-        reach = min(self.truth.known_until - OVERLAP, self.truth.look_back_to or self.truth.known_until)
-        return max(self.truth.begun_at, reach)
+        begun = [order.sent_at for order in self.orders if order.sent_at is not None]
+        reach = min([self.truth.known_until, *begun]) - OVERLAP
+        return max(self.truth.begun_at, min(reach, self.truth.look_back_to or reach))
 
 
 class Exited(msgspec.Struct, frozen=True, kw_only=True):
