@@ -106,7 +106,7 @@ class SharedBudget:
             if said.taken:
                 return minute
             if time.monotonic() + said.blocked >= deadline:
-                raise ExchangeThrottled("request weight is spent", said.blocked)
+                raise ExchangeThrottled("weight or orders of this window are spent", said.blocked)
             await self._next_window(deadline, orders)
 
     def draw(self, pool: Pool) -> None:

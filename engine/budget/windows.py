@@ -100,7 +100,7 @@ class WeightBudget:
         while not self.take(weight, urgency, account, orders):
             left = self._blocks.left(account)
             if time.monotonic() + left > deadline:
-                raise ExchangeThrottled("request weight is spent", left)
+                raise ExchangeThrottled("weight or orders of this window are spent", left)
             await asyncio.sleep(POLL_SECONDS)
         return self._minute.number
 
