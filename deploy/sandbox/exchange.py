@@ -31,11 +31,17 @@ class Exchange:
 
     Args:
         options: How it was started.
+        wall: Wall time, Unix milliseconds; the machine's where absent.
+        opened: A market that is open already, and where it begins.
     """
 
-    def __init__(self, options: SandboxOptions) -> None:
+    def __init__(
+        self, options: SandboxOptions, wall: Callable[[], int] | None = None, opened: tuple[Market, int] | None = None
+    ) -> None:
         self.options = options
-        self.market, start = open_market(options)
+        if wall is not None:
+            self.wall_ms = wall  # type: ignore[method-assign] # a clock of one's own, for proofs in which time jumps
+        self.market, start = opened or open_market(options)
         self.prices = Prices(self.market)
         self.facts = Facts(self.prices, options.weight_limit)
         self.events = Events(self.prices)
