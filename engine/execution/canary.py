@@ -27,7 +27,6 @@ SYMBOL = "BTCUSDT"
 FAR = Decimal("0.7")
 """Of the mark: no market falls so far within the seconds that the order rests."""
 
-REST_SECONDS = 6.0
 PREFIX = f"{OURS}k-"
 
 
@@ -61,7 +60,7 @@ async def _sung(desk: Desk, exchange: Exchange) -> CanaryReply:
     except ExchangeError as error:
         return _reply(desk, f"the price of {SYMBOL} did not come: {error}", passed=False)
     condition = _condition(desk, perch)
-    placed = await rest(exchange, condition, Bound(REST_SECONDS), desk.patience, fresh=True)
+    placed = await rest(exchange, condition, Bound(desk.patience.outcome), desk.patience, fresh=True)
     gone = await clear(exchange, SYMBOL, lambda order: order.client_order_id.startswith(PREFIX), desk.patience)
     if not isinstance(placed, VenueOrder):
         return _reply(desk, placed.detail if placed else "the order was not confirmed in time", passed=False)

@@ -250,6 +250,7 @@ class World:
             clock=self.clock,
             once=Once(reports=self.reports, work_seconds=work_seconds, wait_seconds=wait_seconds),
             lasting=LastingOnce(reports=self.reports, answer_seconds=5.0),
+            patience=SOON,
             venues=Venues(
                 paper=lambda account: PaperVenue(self.market, self.clock, account.book),
                 dry=lambda account: DryRunVenue(self.market, self.clock, account.dry_positions),

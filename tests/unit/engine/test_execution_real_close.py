@@ -1,0 +1,501 @@
+"""Closing, amending and flattening at the exchange: never more than is held, never a moment without a stop, nothing left behind."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from engine.core.order import OrderRefusal, no
+from engine.execution.canary import canary
+from engine.execution.cancel import cancel
+from engine.execution.close import close
+from engine.execution.events import listen
+from engine.execution.flatten import flatten
+from engine.execution.lookup import look_up
+from engine.execution.protect import protect
+from engine.execution.truth import truth
+from engine.ports import Condition
+from shared.enums import ExecutionStatus, OrderKind, OrderLookup, Side
+from shared.execution import (
+    AccountEvent,
+    CanaryReply,
+    CancelReply,
+    CancelRequest,
+    CloseRequest,
+    FlattenReply,
+    FlattenRequest,
+    OrderSide,
+    ProtectRequest,
+    Trailing,
+    TruthReply,
+    TruthRequest,
+)
+from shared.problem import Problem
+from tests.polling import eventually
+from tests.unit.engine.execution_desk import NOW, WALL_MS, World, armed, closing, paper, real, refusal_of
+from tests.unit.engine.fake_exchange import FakeExchange, Fault
+
+ID = "nt-c-ABC"
+SENT = datetime.fromtimestamp(WALL_MS / 1000, UTC)
+VENUE_RULE = no(OrderRefusal.VENUE_RULE, "-4400: rules")
+
+
+def condition(kind: OrderKind, price: str, request: str = "OLD", quantity: str = "0.01") -> Condition:
+    letter = {OrderKind.STOP: "s", OrderKind.TARGET: "t", OrderKind.TRAILING: "r"}[kind]
+    return Condition(
+        client_order_id=f"nt-{letter}-{request}",
+        symbol="BTCUSDT",
+        kind=kind,
+        order_side=OrderSide.SELL,
+        quantity=Decimal(quantity),
+        trigger_price=Decimal(price),
+    )
+
+
+def holding(quantity: str = "0.01") -> tuple[World, FakeExchange]:
+    """A LONG with its stop and target."""
+    exchange = FakeExchange()
+    exchange.open(Side.LONG, quantity)
+    exchange.lay(condition(OrderKind.STOP, "59400", quantity=quantity))
+    exchange.lay(condition(OrderKind.TARGET, "61200", quantity=quantity))
+    return World(dry_run=False, exchanges=exchange), exchange
+
+
+def real_close(**changes: Any) -> CloseRequest:
+    fields: dict[str, Any] = {"client_order_id": ID, "sent_at": SENT}
+    return closing(armed(), **(fields | changes))
+
+
+def amend(**changes: Any) -> ProtectRequest:
+    fields: dict[str, Any] = {"account": armed(), "client_order_id": "nt-p-NEW", "symbol": "BTCUSDT", "side": Side.LONG}
+    return ProtectRequest(**(fields | changes))
+
+
+@pytest.mark.parametrize("stale", [0, 2])
+async def test_a_full_close_takes_what_the_exchange_shows_and_leaves_no_order(stale: int) -> None:
+    world, exchange = holding("0.017")
+    exchange.stale = stale
+
+    report = await close(world.desk, real_close(quantity=Decimal(5)))
+
+    assert (report.status, report.filled_quantity) == (ExecutionStatus.FILLED, Decimal("0.017"))
+    assert report.reduce_only
+    assert exchange.held() == 0
+    assert exchange.guards() == []
+
+
+async def test_a_partial_close_makes_protection_fit_what_is_left() -> None:
+    world, exchange = holding()
+
+    report = await close(world.desk, real_close(quantity=Decimal("0.004")))
+
+    assert report.filled_quantity == Decimal("0.004")
+    assert exchange.held() == Decimal("0.006")
+    assert {(order.client_order_id, order.quantity) for order in exchange.guards()} == {
+        ("nt-s-ABC", Decimal("0.006")),
+        ("nt-t-ABC", Decimal("0.006")),
+    }
+    assert report.protection is not None
+    assert report.protection.stop_order_id == "nt-s-ABC"
+
+
+async def test_a_position_that_is_gone_is_refused_so_that_its_true_exit_is_booked() -> None:
+    world = World(dry_run=False, exchanges=FakeExchange())
+
+    assert refusal_of(await close(world.desk, real_close())) == "no_position"
+
+
+async def test_a_stop_that_triggered_and_does_not_fill_is_cancelled_and_the_position_closed() -> None:
+    world, exchange = holding()
+    exchange.trigger("nt-s-OLD", stuck=True)
+
+    report = await close(world.desk, real_close())
+
+    assert report.status is ExecutionStatus.FILLED
+    assert exchange.held() == 0
+
+
+async def test_a_close_without_an_answer_is_looked_up_and_never_sent_again() -> None:
+    world, exchange = holding()
+    exchange.fail("send", Fault.LOST)
+
+    first = await close(world.desk, real_close())
+    again = await close(world.desk, real_close())
+    world.clock.pass_wall(timedelta(seconds=21))
+    resumed = await close(world.desk, real_close(resume=True))
+
+    assert (first.status, again.status) == (ExecutionStatus.UNKNOWN, ExecutionStatus.UNKNOWN)
+    assert refusal_of(resumed) == "never_arrived"
+    assert exchange.calls.count("send") == 1
+
+
+async def test_a_close_that_was_carried_out_without_an_answer_is_found() -> None:
+    world, exchange = holding()
+    exchange.fail("send", Fault.SILENT)
+
+    report = await close(world.desk, real_close())
+
+    assert report.status is ExecutionStatus.FILLED
+    assert exchange.guards() == []
+
+
+async def test_a_resumed_close_finishes_what_its_worker_left() -> None:
+    world, exchange = holding()
+    await close(world.desk, real_close())
+    world.reports.kept.clear()
+    exchange.lay(condition(OrderKind.STOP, "59400", "LEFT"))
+
+    report = await close(world.desk, real_close(resume=True))
+
+    assert (report.status, report.filled_quantity) == (ExecutionStatus.FILLED, Decimal("0.01"))
+    assert exchange.guards() == []
+
+
+async def test_a_close_needs_no_report_store() -> None:
+    world, exchange = holding()
+    world.reports.down = True
+
+    assert (await close(world.desk, real_close())).status is ExecutionStatus.FILLED
+    again = await close(world.desk, real_close(resume=True))
+    assert again.filled_quantity == Decimal("0.01")
+    assert len(exchange.sent()) == 1
+
+
+async def test_a_close_goes_on_when_its_caller_leaves() -> None:
+    world, exchange = holding()
+    exchange.stale = 2
+    caller = asyncio.create_task(close(world.desk, real_close()))
+    await eventually(lambda: seen("send" in exchange.calls), seconds=5, what="the order to be sent")
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+
+    await eventually(lambda: seen(not exchange.guards()), seconds=5, what="the guards to go")
+    assert exchange.held() == 0
+
+
+async def seen(true: bool) -> bool | None:
+    return True if true else None
+
+
+# --- amend -----------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_new_stop_rests_before_the_old_one_goes() -> None:
+    world, exchange = holding()
+
+    report = await protect(world.desk, amend(stop_loss=Decimal(59_700)))
+
+    assert report.status is ExecutionStatus.FILLED
+    assert report.protection is not None
+    assert (report.protection.stop_order_id, report.protection.target_order_id) == ("nt-s-NEW", "nt-t-OLD")
+    assert [order.client_order_id for order in exchange.guards(OrderKind.STOP)] == ["nt-s-NEW"]
+    assert exchange.calls.index("rest STOP") < exchange.calls.index("cancel")
+    assert "find" in exchange.calls[exchange.calls.index("rest STOP") : exchange.calls.index("cancel")]
+
+
+@pytest.mark.parametrize("fault", [VENUE_RULE, Fault.AWAY, Fault.LOST, Fault.HALTED], ids=str)
+async def test_a_stop_that_cannot_rest_leaves_the_old_one(fault: Fault) -> None:
+    world, exchange = holding()
+    exchange.always["rest STOP"] = fault
+
+    report = await protect(world.desk, amend(stop_loss=Decimal(59_700)))
+
+    assert report.status is not ExecutionStatus.FILLED
+    assert [order.client_order_id for order in exchange.guards(OrderKind.STOP)] == ["nt-s-OLD"]
+
+
+async def test_a_change_that_is_refused_in_its_second_half_is_undone() -> None:
+    world, exchange = holding()
+    exchange.always["rest TARGET"] = VENUE_RULE
+
+    report = await protect(world.desk, amend(stop_loss=Decimal(59_700), take_profit=Decimal(62_000)))
+
+    assert report.status is ExecutionStatus.REFUSED
+    assert {order.client_order_id for order in exchange.guards()} == {"nt-s-OLD", "nt-t-OLD"}
+
+
+async def test_the_same_change_twice_is_one() -> None:
+    world, exchange = holding()
+    await protect(world.desk, amend(stop_loss=Decimal(59_700)))
+
+    await protect(world.desk, amend(stop_loss=Decimal(59_700)))
+
+    assert exchange.calls.count("rest STOP") == 1
+    assert len(exchange.guards()) == 2
+
+
+async def test_asking_for_nothing_makes_protection_fit_the_position() -> None:
+    world, exchange = holding()
+    exchange.open(Side.LONG, "0.004")
+
+    report = await protect(world.desk, amend())
+
+    assert report.status is ExecutionStatus.FILLED
+    assert {order.quantity for order in exchange.guards()} == {Decimal("0.004")}
+
+
+async def test_a_position_whose_stop_is_missing_is_given_one() -> None:
+    exchange = FakeExchange()
+    exchange.open()
+    world = World(dry_run=False, exchanges=exchange)
+
+    assert (await protect(world.desk, amend())).refusal == no(
+        OrderRefusal.STOP_MISSING, "a position is never left without a stop"
+    )
+    assert (await protect(world.desk, amend(stop_loss=Decimal(59_400)))).status is ExecutionStatus.FILLED
+    assert len(exchange.guards(OrderKind.STOP)) == 1
+
+
+@pytest.mark.parametrize(
+    ("side", "ratio", "activation", "code"),
+    [
+        (Side.LONG, "0.01", "60500", "trailing_below_break_even"),
+        (Side.LONG, "0.01", "59000", "would_trigger"),
+        (Side.LONG, "0.2", "90000", "trailing_ratio"),
+        (Side.LONG, "0.0001", "61000", "trailing_ratio"),
+        (Side.SHORT, "0.01", "59500", "trailing_below_break_even"),
+        (Side.LONG, "0.01", "60700", None),
+        (Side.SHORT, "0.01", "59300", None),
+    ],
+)
+async def test_a_trailing_stop_is_never_worse_than_break_even_once_armed(
+    side: Side, ratio: str, activation: str, code: str | None
+) -> None:
+    exchange = FakeExchange()
+    exchange.open(side)
+    world = World(dry_run=False, exchanges=exchange)
+    stop = Decimal(60_000 - side.sign * 600)
+    trailing = Trailing(ratio=Decimal(ratio), activation_price=Decimal(activation))
+
+    report = await protect(world.desk, amend(side=side, stop_loss=stop, trailing=trailing))
+
+    assert (report.refusal.code if report.refusal else None) == code
+    assert len(exchange.guards(OrderKind.TRAILING)) == (code is None)
+
+
+async def test_a_trailing_stop_ends_when_asked() -> None:
+    world, exchange = holding()
+    await protect(world.desk, amend(trailing=Trailing(ratio=Decimal("0.01"), activation_price=Decimal(61_000))))
+    assert len(exchange.guards(OrderKind.TRAILING)) == 1
+
+    report = await protect(world.desk, amend(client_order_id="nt-p-END", end_trailing=True))
+
+    assert report.protection is not None
+    assert report.protection.trailing_order_id == ""
+    assert exchange.guards(OrderKind.TRAILING) == []
+
+
+# --- flatten ---------------------------------------------------------------------------------------------------------------
+
+
+def many(*symbols: str) -> tuple[World, FakeExchange]:
+    exchange = FakeExchange()
+    for symbol in symbols:
+        exchange.open(Side.LONG, symbol=symbol)
+    exchange.lay(condition(OrderKind.STOP, "59400"))
+    return World(dry_run=False, exchanges=exchange), exchange
+
+
+async def panic(world: World) -> FlattenReply:
+    done = await flatten(world.desk, FlattenRequest(account=armed(), client_order_prefix="nt-f-ABC"))
+    assert isinstance(done, FlattenReply)
+    return done
+
+
+async def test_flatten_closes_by_the_exchanges_own_view_without_the_report_store() -> None:
+    world, exchange = many("BTCUSDT", "ETHUSDT", "SOLUSDT")
+    world.reports.down = True
+
+    done = await panic(world)
+
+    assert (done.flat, done.open_positions, done.open_orders) == (True, 0, 0)
+    assert [report.status for report in done.reports] == [ExecutionStatus.FILLED] * 3
+    assert all(report.filled_quantity == Decimal("0.01") for report in done.reports)
+    assert exchange.guards() == []
+
+
+async def test_flatten_goes_on_through_faults_and_partial_fills() -> None:
+    world, exchange = many("BTCUSDT", "ETHUSDT", "SOLUSDT")
+    exchange.fail("send", Fault.LOST, Fault.AWAY, Fault.SILENT, VENUE_RULE)
+    exchange.fail("positions", Fault.AWAY)
+    exchange.stale = 2
+
+    done = await panic(world)
+
+    assert done.flat
+    assert all(held == 0 for held in exchange.now.positions.values())
+    assert all(order.reduce_only for order in exchange.sent())
+
+
+async def test_one_symbol_that_fails_is_told_and_stops_no_other() -> None:
+    world, exchange = many("BTCUSDT", "ETHUSDT")
+    send = exchange.send
+
+    async def send_but_not_eth(order: Any) -> Any:
+        return VENUE_RULE if order.symbol == "ETHUSDT" else await send(order)
+
+    exchange.send = send_but_not_eth  # type: ignore[method-assign]
+
+    done = await panic(world)
+
+    assert (done.flat, done.open_positions) == (False, 1)
+    assert exchange.held("BTCUSDT") == 0
+    assert {report.symbol: report.status for report in done.reports} == {
+        "BTCUSDT": ExecutionStatus.FILLED,
+        "ETHUSDT": ExecutionStatus.UNKNOWN,
+    }
+
+
+async def test_an_exchange_that_says_nothing_is_never_flat() -> None:
+    world, exchange = many("BTCUSDT")
+    exchange.always["positions"] = Fault.AWAY
+
+    done = await flatten(world.desk, FlattenRequest(account=armed(), client_order_prefix="nt-f-ABC"))
+
+    assert isinstance(done, Problem)
+    assert done.code == "venue_away"
+
+
+async def test_flatten_again_under_the_same_prefix_is_harmless() -> None:
+    world, exchange = many("BTCUSDT")
+    await panic(world)
+    exchange.open(Side.SHORT)
+
+    done = await panic(world)
+
+    assert done.flat
+    assert exchange.held() == 0
+
+
+# --- what only an exchange can say -----------------------------------------------------------------------------------------
+
+
+async def test_the_truth_holds_state_and_history() -> None:
+    world, _ = holding()
+    await close(world.desk, real_close(quantity=Decimal("0.004")))
+
+    told = await truth(world.desk, TruthRequest(account=armed(), symbols=["BTCUSDT"], since=NOW))
+
+    assert isinstance(told, TruthReply)
+    assert [position.quantity for position in told.positions] == [Decimal("0.006")]
+    assert {trade.client_order_id for trade in told.trades} == {ID}
+    assert len({order.venue_order_id for order in told.orders}) == len(told.orders) == 5
+
+
+async def test_half_a_truth_is_none() -> None:
+    world, exchange = holding()
+    exchange.fail("income", Fault.AWAY)
+
+    told = await truth(world.desk, TruthRequest(account=armed(), symbols=["BTCUSDT"], since=NOW))
+
+    assert isinstance(told, Problem)
+    assert told.code == "venue_away"
+
+
+@pytest.mark.parametrize("account", [paper(), real(dry_run=False)], ids=["paper", "no key"])
+async def test_only_an_account_with_a_key_has_a_truth(account: Any) -> None:
+    told = await truth(World().desk, TruthRequest(account=account, symbols=[], since=NOW))
+
+    assert isinstance(told, Problem)
+
+
+async def test_orders_of_ours_are_cancelled_and_proven_gone() -> None:
+    world, exchange = holding()
+    exchange.fail("cancel", Fault.LOST, Fault.AWAY)
+    ids = ["nt-s-OLD", "nt-t-OLD", "nt-s-NEVER"]
+
+    done = await cancel(world.desk, CancelRequest(account=armed(), symbol="BTCUSDT", client_order_ids=ids))
+
+    assert isinstance(done, CancelReply)
+    assert (done.gone, done.unknown) == (ids, [])
+    assert exchange.guards() == []
+
+
+async def test_nothing_is_cancelled_that_is_not_ours() -> None:
+    world, exchange = holding()
+
+    done = await cancel(world.desk, CancelRequest(account=armed(), symbol="BTCUSDT", client_order_ids=["nt-s-OLD", "by-hand"]))
+
+    assert isinstance(done, Problem)
+    assert len(exchange.guards()) == 2
+
+
+async def test_an_order_that_cannot_be_cancelled_is_unknown() -> None:
+    world, exchange = holding()
+    exchange.always["cancel"] = Fault.AWAY
+
+    done = await cancel(world.desk, CancelRequest(account=armed(), symbol="BTCUSDT", client_order_ids=["nt-s-OLD"]))
+
+    assert isinstance(done, CancelReply)
+    assert (done.gone, done.unknown) == ([], ["nt-s-OLD"])
+
+
+async def test_the_canary_places_and_cancels_one_order_far_away() -> None:
+    exchange = FakeExchange()
+    world = World(dry_run=False, exchanges=exchange)
+
+    sung = await canary(world.desk, armed())
+
+    assert isinstance(sung, CanaryReply)
+    assert sung.passed
+    assert [order.trigger_price for order in exchange.now.orders] == [Decimal("42000.0")]
+    assert exchange.guards() == []
+
+
+@pytest.mark.parametrize("method", ["rest", "cancel"])
+async def test_a_canary_that_cannot_sing_says_why_and_passes_nobody(method: str) -> None:
+    exchange = FakeExchange()
+    exchange.always[method] = Fault.HALTED
+
+    sung = await canary(World(dry_run=False, exchanges=exchange).desk, armed())
+
+    assert isinstance(sung, CanaryReply)
+    assert not sung.passed
+    assert sung.detail
+
+
+async def test_a_dry_run_canary_places_nothing() -> None:
+    exchange = FakeExchange()
+
+    sung = await canary(World(dry_run=True, exchanges=exchange).desk, armed())
+
+    assert isinstance(sung, CanaryReply)
+    assert sung.passed
+    assert "rest STOP" not in exchange.calls
+
+
+async def test_events_come_as_lines_until_the_stream_ends() -> None:
+    world, exchange = holding()
+    exchange.told = [AccountEvent(kind="CONNECTED", at=NOW), AccountEvent(kind="ACCOUNT_UPDATE", symbol="BTCUSDT", at=NOW)]
+
+    lines = await listen(world.desk, armed())
+
+    assert not isinstance(lines, Problem)
+    assert [line.count(b"\n") for line in [line async for line in lines]] == [1, 1]
+
+
+async def test_a_key_that_the_exchange_does_not_take_hears_nothing() -> None:
+    world, exchange = holding()
+    exchange.always["events"] = Fault.HALTED
+
+    lines = await listen(world.desk, armed())
+
+    assert isinstance(lines, Problem)
+    assert lines.code == "venue_halted"
+
+
+async def test_an_id_is_looked_up_at_the_exchange_where_no_report_is_kept() -> None:
+    world, exchange = holding()
+    await close(world.desk, real_close())
+    world.reports.kept.clear()
+
+    filled = await look_up(world.desk, armed(), ID, "BTCUSDT")
+    never = await look_up(world.desk, armed(), "nt-e-NEVER", "BTCUSDT")
+    exchange.always["find"] = Fault.AWAY
+    unknown = await look_up(world.desk, armed(), ID, "BTCUSDT")
+
+    assert [one.state for one in (filled, never, unknown)] == [OrderLookup.FILLED, OrderLookup.NOT_FOUND, OrderLookup.UNKNOWN]
+    assert filled.report is not None
+    assert (filled.report.side, filled.report.filled_quantity) == (Side.LONG, Decimal("0.01"))
