@@ -25,21 +25,20 @@ from engine.clock import market_clock
 from engine.core.features import warm_up
 from engine.core.market import Candles
 from engine.core.screen import ScreenBounds
-from engine.errors import SealBroken
 from engine.execution.asking import Patience
 from engine.execution.desk import Desk
 from engine.execution.exchange_venue import ExchangeVenue
 from engine.execution.lasting_once import LastingOnce
 from engine.execution.once import Once
 from engine.execution.venues import Venues
+from engine.keys import Seal, private_keys_of
 from engine.paper import DryRunVenue, PaperVenue
 from engine.ports import Analyst, Clock, Exchanges, KeyPair, MarketData
 from engine.reports import RedisReports
-from engine.routes import execution, market
+from engine.routes import execution, keys, market, schema
 from engine.routes.http import EXCEPTION_HANDLERS, token_guard, trace_middleware
 from engine.settings import EngineSettings, read_settings
 from engine.snapshots import RedisSnapshots, connect
-from shared.execution import SealedCredentials
 
 SHUTDOWN_SECONDS = 4
 """A worker that has not ended by then is killed; callers retry, and nothing that may be lost lives here."""
@@ -67,14 +66,16 @@ def build(settings: EngineSettings) -> Litestar:
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        async with _opened(settings) as (market_desk, desk):
+        seal = Seal(private_keys_of(settings.seal_private_keys))
+        app.state.seal, app.state.own_pair = seal, _own_pair(settings)
+        async with _opened(settings, seal) as (market_desk, desk):
             app.state.market_desk = market_desk
             app.state.desk = desk
             await announce(market_desk.sources.market, dry_run=settings.binance_dry_run)
             yield
 
     return Litestar(
-        route_handlers=[*market.HANDLERS, *execution.HANDLERS],
+        route_handlers=[*market.HANDLERS, *execution.HANDLERS, *keys.HANDLERS, *schema.HANDLERS],
         guards=[token_guard(settings.engine_token)],
         middleware=[trace_middleware],
         exception_handlers=EXCEPTION_HANDLERS,
@@ -85,7 +86,7 @@ def build(settings: EngineSettings) -> Litestar:
 
 
 @asynccontextmanager
-async def _opened(settings: EngineSettings) -> AsyncIterator[tuple[MarketDesk, Desk]]:
+async def _opened(settings: EngineSettings, seal: Seal) -> AsyncIterator[tuple[MarketDesk, Desk]]:
     clock = await market_clock(settings.market_clock_url)
     redis = connect(settings.redis_url)
     budget = SharedBudget(redis, settings.request_weight_limit, clock.now_ms)
@@ -96,7 +97,7 @@ async def _opened(settings: EngineSettings) -> AsyncIterator[tuple[MarketDesk, D
         market_data = BinanceData(Door(session, settings.binance_rest_url, budget), clock)
         snapshots = RedisSnapshots(redis)
         reports = RedisReports(redis)
-        exchanges = _exchanges(settings, budget, market_data, clock)
+        exchanges = _exchanges(settings, seal, budget, market_data, clock)
         stack.push_async_callback(exchanges.close)
         yield (
             MarketDesk(
@@ -163,17 +164,18 @@ def _venues(market_data: MarketData, clock: Clock, exchanges: Exchanges, *, dry_
     )
 
 
-def _exchanges(settings: EngineSettings, budget: SharedBudget, market_data: BinanceData, clock: Clock) -> BinanceExchanges:
+def _exchanges(
+    settings: EngineSettings, seal: Seal, budget: SharedBudget, market_data: BinanceData, clock: Clock
+) -> BinanceExchanges:
     addresses = Addresses(rest=settings.binance_rest_url, streams=settings.binance_ws_url, spot=settings.binance_spot_url)
-    return BinanceExchanges(_NoSeal(), addresses, budget, market_data, clock)
+    return BinanceExchanges(seal, addresses, budget, market_data, clock)
 
 
-class _NoSeal:
-    """An engine without a private key opens nothing."""
-
-    def open(self, user_id: str, credentials: SealedCredentials) -> KeyPair:
-        del user_id, credentials
-        raise SealBroken("this engine has no private key")
+def _own_pair(settings: EngineSettings) -> KeyPair | None:
+    """The owner's pair of the environment, whole or not at all."""
+    if not (settings.binance_api_key and settings.binance_api_secret):
+        return None
+    return KeyPair(api_key=settings.binance_api_key, api_secret=settings.binance_api_secret)
 
 
 def main() -> None:

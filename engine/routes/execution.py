@@ -180,7 +180,7 @@ def _count(kind: str, report: ExecutionReport) -> None:
 
 def _or_unavailable[T](done: T | Problem) -> T:
     if isinstance(done, Problem):
-        raise ProblemError(_STATUS.get(done.code, 501), done.code, done.detail)
+        raise ProblemError(_STATUS.get(done.code, 503), done.code, done.detail)
     return done
 
 
@@ -189,6 +189,7 @@ _STATUS: dict[str, int] = {
     OrderRefusal.SEAL_BROKEN: 403,
     OrderRefusal.VENUE_HALTED: 403,
     OrderRefusal.VENUE_RULE: 400,
+    OrderRefusal.REAL_NOT_AVAILABLE: 409,
     OrderRefusal.VENUE_AWAY: 503,
 }
 """A 4xx tells the caller that nothing was done and that asking again alone does not help."""

@@ -2,14 +2,16 @@
 
 import hmac
 from collections.abc import Callable
-from typing import Any
+from http import HTTPStatus
+from typing import Any, Final
 
 import msgspec
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException, NotAuthorizedException
 from litestar.handlers.base import BaseRouteHandler
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Method, Receive, Scope, Send
+from litestar.utils import normalize_path
 
 from engine.errors import EngineError, ExchangeError, SnapshotsUnavailable
 from engine.log import TRACE_ID, logger, new_trace_id
@@ -18,6 +20,7 @@ from shared.wire import TRACE_HEADER, decode_strict, encode
 
 JSON = "application/json"
 MOST_TRACE = 64
+_METHODS: Final[tuple[Method, ...]] = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 class ProblemError(Exception):
@@ -113,9 +116,25 @@ _CODES = {
 
 def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """Litestar's own refusals: no route, wrong method, no token."""
-    return _problem_response(
+    answer = _problem_response(
         request, error.status_code, Problem(code=_CODES.get(error.status_code, "http_error"), detail=error.detail)
     )
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        answer.set_header("Allow", ", ".join(_allowed(request)))
+    return answer
+
+
+def _allowed(request: Request[Any, Any, Any]) -> list[str]:
+    """The methods that a path knows. Source: RFC 9110, 15.5.6: a 405 names them."""
+    return [method for method in _METHODS if _is_routed(request, method)]
+
+
+def _is_routed(request: Request[Any, Any, Any], method: Method) -> bool:
+    try:
+        request.app.asgi_router.handle_routing(path=normalize_path(request.scope["path"]), method=method)
+    except HTTPException:
+        return False
+    return True
 
 
 def on_engine_error(request: Request[Any, Any, Any], error: EngineError) -> Response[bytes]:

@@ -7,13 +7,14 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from litestar import Request, Response
 from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException, ValidationException
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Method, Receive, Scope, Send
+from litestar.utils import normalize_path
 
 from orchestrator.errors import Conflict, EngineUnavailable, OrchestratorError
 from orchestrator.log import TRACE_ID, bound_trace, logger, new_trace_id
@@ -26,6 +27,7 @@ JSON = "application/json"
 ErrorPage = Callable[[Request[Any, Any, Any], int, Problem], Response[Any]]
 
 _MAX_TRACE = 64
+_METHODS: Final[tuple[Method, ...]] = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _UNKNOWN_FIELD = re.compile(r"unknown field `(.+)`")
 _MISSING_FIELD = re.compile(r"missing required field `(.+)`")
 
@@ -141,7 +143,7 @@ def exception_handlers(error_page: ErrorPage | None = None) -> dict[Any, Any]:
             return on_crash(request, error)
         code = _CODES.get(status, "http_error")
         problem = Problem(code=code, detail=_sentence(error), fields=_fields_of(error))
-        return answer(request, status, problem, error.headers)
+        return answer(request, status, problem, {**(error.headers or {}), **_allowed(request, status)})
 
     def on_own_error(request: Request[Any, Any, Any], error: OrchestratorError) -> Response[Any]:
         if isinstance(error, Conflict):
@@ -160,6 +162,21 @@ def exception_handlers(error_page: ErrorPage | None = None) -> dict[Any, Any]:
         return answer(request, 500, Problem(code="internal", detail="Something failed here; the trace id finds the record."))
 
     return {ProblemError: on_problem, HTTPException: on_http_error, OrchestratorError: on_own_error, Exception: on_crash}
+
+
+def _allowed(request: Request[Any, Any, Any], status: int) -> dict[str, str]:
+    """The methods that a path knows, with a 405. Source: RFC 9110, 15.5.6."""
+    if status != HTTPStatus.METHOD_NOT_ALLOWED:
+        return {}
+    return {"Allow": ", ".join(method for method in _METHODS if _is_routed(request, method))}
+
+
+def _is_routed(request: Request[Any, Any, Any], method: Method) -> bool:
+    try:
+        request.app.asgi_router.handle_routing(path=normalize_path(request.scope["path"]), method=method)
+    except HTTPException:
+        return False
+    return True
 
 
 def wants_page(request: Request[Any, Any, Any]) -> bool:

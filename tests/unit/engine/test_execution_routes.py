@@ -186,7 +186,7 @@ def test_protect_and_flatten_answer_over_http(client: TestClient[Litestar]) -> N
     assert ask(client, "/execute/flatten", {"account": HOLDING, "client_order_prefix": "x"})["flat"] is True
 
 
-@pytest.mark.parametrize(("dry_run", "status", "code"), [(True, 501, "real_not_available"), (False, 403, "no_credentials")])
+@pytest.mark.parametrize(("dry_run", "status", "code"), [(True, 409, "real_not_available"), (False, 403, "no_credentials")])
 def test_what_needs_a_signed_call_says_so_without_a_key(
     client: TestClient[Litestar], dry_run: bool, status: int, code: str
 ) -> None:
