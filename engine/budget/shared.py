@@ -6,7 +6,6 @@ is of all callers of the address.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from typing import Final, cast
@@ -15,7 +14,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from engine.budget.windows import ORDER_LIMITS, POLL_SECONDS, RESERVE_SHARE, Pool, WeightBudget
+from engine.budget.windows import ORDER_LIMITS, POLL_SECONDS, RESERVE_SHARE, Pool, WeightBudget, wall_seconds
 from engine.core.market import MINUTE_MS
 from engine.errors import ExchangeThrottled
 from engine.log import logger
@@ -99,15 +98,15 @@ class SharedBudget:
 
     async def spend(self, weight: int, urgency: Urgency = Urgency.ENTER, account: str = "", orders: int = 0) -> int:
         """Takes weight and order counts; see the port."""
-        deadline = time.monotonic() + self._patience
+        deadline = wall_seconds() + self._patience
         while True:
             minute = self._minute()
             said = await self._take(minute, weight, urgency, account, orders)
             if said.taken:
                 return minute
-            if time.monotonic() + said.blocked >= deadline:
+            if wall_seconds() + said.blocked >= deadline:
                 raise ExchangeThrottled("weight or orders of this window are spent", said.blocked)
-            await self._next_window(deadline, orders)
+            await (asyncio.sleep(said.blocked) if said.blocked else self._next_window(deadline, orders))
 
     def draw(self, pool: Pool) -> None:
         """Takes one request from a pool; raises ExchangeThrottled where it is spent."""
@@ -133,7 +132,7 @@ class SharedBudget:
         blocked = self._alone.blocked(account)
         if blocked > 0:
             return _Taken(taken=False, blocked=blocked, used=0)
-        if time.monotonic() >= self._alone_until:
+        if wall_seconds() >= self._alone_until:
             try:
                 said = await self._ask(minute, weight, urgency, account, orders)
             except (RedisError, OSError, TimeoutError) as error:
@@ -163,14 +162,14 @@ class SharedBudget:
         return _Taken(taken=bool(taken), blocked=blocked_ms / 1000, used=used)
 
     async def _next_window(self, deadline: float, orders: int) -> None:
-        """Until another window has begun, a little while has passed, or there is no time left."""
+        """Until another window has begun, a second has passed, in which somebody may have learned more, or there is no time left."""
         span = ORDER_LIMITS[0][0] if orders else MINUTE_MS
-        number, look = self._now_ms() // span, min(deadline, time.monotonic() + 1.0)
-        while self._now_ms() // span == number and time.monotonic() < look:  # noqa: ASYNC110 - nobody tells when a minute is over
+        number, look = self._now_ms() // span, min(deadline, wall_seconds() + 1.0)
+        while self._now_ms() // span == number and wall_seconds() < look:  # noqa: ASYNC110 - nobody tells when a minute is over
             await asyncio.sleep(POLL_SECONDS)
 
     def _go_alone(self, error: Exception) -> None:
-        self._alone_until = time.monotonic() + ALONE_SECONDS
+        self._alone_until = wall_seconds() + ALONE_SECONDS
         if not self._told:
             self._told = True
             logger().warning("Redis is away: this replica counts the exchange's budget alone", error=type(error).__name__)

@@ -5,7 +5,6 @@ X-MBX-USED-WEIGHT-1M, 429 and 418 with Retry-After; pools that some endpoints sh
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -24,6 +23,11 @@ ORDER_LIMITS: Final = ((TEN_SECONDS_MS, 300), (MINUTE_MS, 1200))
 
 RESERVE_SHARE: Final = 0.2
 """Of weight and orders, kept for calls that protect: thirty stops and closes a second are more than anybody's panic."""
+
+
+def wall_seconds() -> float:
+    """The running loop's clock, by which waits are measured: where a test makes its time jump, they jump with it."""
+    return asyncio.get_running_loop().time()
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,18 +52,18 @@ class Window(msgspec.Struct):
 
 
 class Blocks:
-    """Until when, on the monotonic clock, the exchange wants us to stay away: wholly, or with an account's orders."""
+    """Until when, by the loop's clock, the exchange wants us to stay away: wholly, or with an account's orders."""
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
 
     def add(self, name: str, seconds: float) -> None:
         """Stays away for wall seconds; an empty name means with everything."""
-        self._until[name] = max(self._until.get(name, 0.0), time.monotonic() + seconds)
+        self._until[name] = max(self._until.get(name, 0.0), wall_seconds() + seconds)
 
     def left(self, account: str = "") -> float:
         """Seconds that are left of the longest that applies."""
-        return max(0.0, max(self._until.get("", 0.0), self._until.get(account, 0.0)) - time.monotonic())
+        return max(0.0, max(self._until.get("", 0.0), self._until.get(account, 0.0)) - wall_seconds())
 
 
 class WeightBudget:
@@ -96,10 +100,10 @@ class WeightBudget:
         Raises:
             ExchangeThrottled: The wait would be, or was, too long, or the exchange told us to stay away.
         """
-        deadline = time.monotonic() + self._patience
+        deadline = wall_seconds() + self._patience
         while not self.take(weight, urgency, account, orders):
             left = self._blocks.left(account)
-            if time.monotonic() + left > deadline:
+            if wall_seconds() + left > deadline:
                 raise ExchangeThrottled("weight or orders of this window are spent", left)
             await asyncio.sleep(POLL_SECONDS)
         return self._minute.number
