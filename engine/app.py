@@ -99,6 +99,8 @@ async def _opened(settings: EngineSettings, seal: Seal) -> AsyncIterator[tuple[M
         reports = RedisReports(redis)
         exchanges = _exchanges(settings, seal, budget, market_data, clock)
         stack.push_async_callback(exchanges.close)
+        if not settings.binance_dry_run:
+            await exchanges.load()  # else the first order would wait for an import of seconds
         yield (
             MarketDesk(
                 sources=Sources(market=market_data, snapshots=snapshots, clock=clock),
