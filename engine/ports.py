@@ -25,6 +25,7 @@ from shared.execution import (
     OrderSide,
     PaperPosition,
     Protection,
+    PublicKeyReply,
     RealAccount,
     SealedCredentials,
     Trailing,
@@ -313,10 +314,22 @@ class KeyPair(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Keys(Protocol):
-    """The engine's seal: only here sealed credentials are opened."""
+    """The engine's seal: only here sealed credentials are opened. Every method raises SealBroken, `open` alone where credentials are wrong."""
+
+    def public(self, *, claimable: bool) -> PublicKeyReply:
+        """What is sealed to now."""
+        ...
 
     def open(self, user_id: str, credentials: SealedCredentials) -> KeyPair:
-        """The pair; raises SealBroken where it was sealed for another user, to an unknown key, or is damaged."""
+        """The pair; refused where it was sealed for another user, to an unknown key, or is damaged."""
+        ...
+
+    def seal(self, user_id: str, pair: KeyPair) -> SealedCredentials:
+        """A pair sealed to the newest key, for one user."""
+        ...
+
+    def reseal(self, user_id: str, credentials: SealedCredentials) -> SealedCredentials:
+        """The same pair under the newest key."""
         ...
 
 

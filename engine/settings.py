@@ -1,10 +1,14 @@
 """The engine's settings, read once from the environment where a process is composed; adapters receive values, not settings."""
 
+import re
 from collections.abc import Callable, Mapping
 
 import msgspec
 
 from engine.errors import SettingsError
+
+_SEAL_KEY = re.compile(r"[A-Za-z0-9+/]{43}=")
+"""32 bytes in base64."""
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -21,6 +25,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     binance_dry_run: bool = True
     binance_api_key: str = ""
     binance_api_secret: str = ""
+    seal_private_keys: str = ""
     ai_base_url: str = "https://api.deepseek.com"
     ai_api_key: str = ""
     ai_model: str = "deepseek-flash"
@@ -56,6 +61,7 @@ def read_settings(env: Mapping[str, str]) -> EngineSettings:
         binance_dry_run=_flag(env, "BINANCE_DRY_RUN", defaults.binance_dry_run),
         binance_api_key=env.get("BINANCE_API_KEY", "").strip(),
         binance_api_secret=env.get("BINANCE_API_SECRET", "").strip(),
+        seal_private_keys=_seal_keys(env),
         ai_base_url=_url(env, "AI_BASE_URL", defaults.ai_base_url, ("http://", "https://")),
         ai_api_key=(env.get("AI_API_KEY") or env.get("DEEPSEEK_API_KEY") or "").strip(),
         ai_model=env.get("AI_MODEL", "").strip() or defaults.ai_model,
@@ -78,6 +84,14 @@ def _spot_url(env: Mapping[str, str], defaults: EngineSettings) -> str:
     elsewhere = env.get("BINANCE_REST_URL", "").strip().rstrip("/")
     default = elsewhere if elsewhere not in ("", defaults.binance_rest_url) else defaults.binance_spot_url
     return _url(env, "BINANCE_SPOT_URL", default, ("http://", "https://"))
+
+
+def _seal_keys(env: Mapping[str, str]) -> str:
+    """SEAL_PRIVATE_KEYS, its form checked at the start; what is wrong is told without a byte of it."""
+    keys = env.get("SEAL_PRIVATE_KEYS", "").strip()
+    if any(not _SEAL_KEY.fullmatch(part.strip()) for part in keys.split(",") if part.strip()):
+        raise SettingsError("SEAL_PRIVATE_KEYS", "must be keys of 32 bytes in base64, newest first, with commas between")
+    return keys
 
 
 def _required(env: Mapping[str, str], name: str) -> str:
