@@ -3,7 +3,7 @@
 import pytest
 
 from engine.core.order import OrderRefusal
-from engine.errors import SealBroken
+from engine.errors import SealBroken, SettingsError
 from engine.execution.key_check import advice_on, problems_with
 from engine.keys import Seal, new_private_key, private_keys_of
 from engine.ports import KeyPair, Permissions
