@@ -4,25 +4,15 @@ A channel exists while somebody listens. Every frame is encoded once for all of 
 """
 
 from collections.abc import Callable
-from typing import Protocol
 
 import msgspec
 
 from deploy.sandbox.core.events import Emitter, Events
 from deploy.sandbox.core.stream_names import Stream
+from deploy.sandbox.faults_frames import Courier, Listener
 
 PASSING = frozenset({"aggTrade", "trade", "forceOrder"})
 """Streams of things that happen: a new listener hears what comes from now on. The others begin with how things stand."""
-
-
-class Listener(Protocol):
-    """A connection that takes frames."""
-
-    combined: bool
-
-    def offer(self, frame: bytes) -> None:
-        """Queue a frame; never waits."""
-        ...
 
 
 class Channel:
@@ -32,9 +22,11 @@ class Channel:
         name: As subscribed.
         stream: What it is.
         emit: Its emitter.
+        courier: Brings its frames.
     """
 
-    def __init__(self, name: str, stream: Stream, emit: Emitter) -> None:
+    def __init__(self, name: str, stream: Stream, emit: Emitter, courier: Courier) -> None:
+        self._courier = courier
         self.name = name
         self.stream = stream
         self.emit = emit
@@ -48,12 +40,12 @@ class Channel:
         self.told_until = now
         self.due_wall_ms = max(self.due_wall_ms + self.stream.cadence_ms, wall_ms)
         for event in events:
-            raw = msgspec.json.encode(event)
+            raw, occasion = msgspec.json.encode(event), self._courier.occasion(self.name, event)
             wrapped: bytes | None = None
             for listener in list(self.listeners):
                 if listener.combined:
                     wrapped = wrapped or msgspec.json.encode({"stream": self.name, "data": msgspec.Raw(raw)})
-                listener.offer(wrapped if listener.combined and wrapped else raw)
+                self._courier.bring(listener, wrapped if listener.combined and wrapped else raw, occasion)
 
 
 class Channels:
@@ -62,10 +54,12 @@ class Channels:
     Args:
         events: Builds emitters.
         parse: Reads stream names.
+        courier: Brings frames.
     """
 
-    def __init__(self, events: Events, parse: Callable[[str], Stream | None]) -> None:
+    def __init__(self, events: Events, parse: Callable[[str], Stream | None], courier: Courier) -> None:
         self._events = events
+        self._courier = courier
         self._parse = parse
         self._open: dict[str, Channel] = {}
 
@@ -103,7 +97,7 @@ class Channels:
         emit = self._events.emitter(stream) if stream else None
         if stream is None or emit is None:
             return None
-        channel = Channel(name, stream, emit)
+        channel = Channel(name, stream, emit, self._courier)
         channel.due_wall_ms = wall_ms
         channel.told_until = now if stream.kind in PASSING else None
         return channel

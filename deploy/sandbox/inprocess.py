@@ -22,6 +22,7 @@ from yarl import URL
 from deploy.sandbox.core.account import Account, rounded
 from deploy.sandbox.exchange import Exchange
 from deploy.sandbox.faults import FaultyRest
+from deploy.sandbox.faults_frames import Courier
 from deploy.sandbox.rest import Rest
 from deploy.sandbox.user_streams import UserStreams
 from deploy.sandbox.wire import Asked, Outcome, Reset, Silence, Told
@@ -45,7 +46,7 @@ class InProcess:
         self.exchange = exchange
         self.latency = latency
         self.door = FaultyRest(exchange, Rest(exchange))
-        self.users = UserStreams(exchange)
+        self.users = UserStreams(exchange, Courier(exchange))
         self.calls = 0
         self._under_way: set[asyncio.Task[Told]] = set()
         exchange.told, exchange.listeners = self.users.speak, self.users.listeners

@@ -15,6 +15,7 @@ from aiohttp import WSMsgType, web
 from deploy.sandbox.channels import Channels
 from deploy.sandbox.core.stream_names import MARKET, PRIVATE, PUBLIC, parsed
 from deploy.sandbox.exchange import Exchange
+from deploy.sandbox.faults_frames import Courier
 from deploy.sandbox.user_streams import UserStreams
 
 log = logging.getLogger(__name__)
@@ -61,10 +62,19 @@ class Connection:
         socket: Prepared.
         routes: What its path carries.
         combined: Whether frames are wrapped with their stream's name.
+        transport: Below the socket.
     """
 
-    def __init__(self, socket: web.WebSocketResponse, routes: frozenset[str], *, combined: bool) -> None:
+    def __init__(
+        self,
+        socket: web.WebSocketResponse,
+        routes: frozenset[str],
+        *,
+        combined: bool,
+        transport: asyncio.Transport | None = None,
+    ) -> None:
         self.socket = socket
+        self._transport = transport
         self.routes = routes
         self.combined = combined
         self.names: dict[str, None] = {}
@@ -81,6 +91,11 @@ class Connection:
             self.queue.put_nowait(frame)
         except asyncio.QueueFull:
             self.overflowed = True
+
+    def drop(self) -> None:
+        """Lose the connection, without a goodbye."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def too_chatty(self, moment: float) -> bool:
         """Whether this message is one too many within a second."""
@@ -99,8 +114,9 @@ class Streams:
     def __init__(self, exchange: Exchange, pace: Pace) -> None:
         self._exchange = exchange
         self._pace = pace
-        self.channels = Channels(exchange.events, parsed)
-        self.users = UserStreams(exchange)
+        courier = Courier(exchange)
+        self.channels = Channels(exchange.events, parsed, courier)
+        self.users = UserStreams(exchange, courier)
         self._connections: set[Connection] = set()
 
     def routes(self) -> list[web.RouteDef]:
@@ -116,7 +132,7 @@ class Streams:
         prefix, combined = request.path.partition("/ws")[0].removesuffix("/stream"), request.path.endswith("/stream")
         socket = web.WebSocketResponse(autoping=False, max_msg_size=1 << 20)
         await socket.prepare(request)
-        connection = Connection(socket, _ROUTES[prefix], combined=combined)
+        connection = Connection(socket, _ROUTES[prefix], combined=combined, transport=request.transport)
         self._connections.add(connection)
         listed = request.query.get("streams", "") if combined else request.match_info.get("names", "")
         if PRIVATE in connection.routes:

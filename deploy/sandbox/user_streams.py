@@ -5,9 +5,9 @@ Market time passes while somebody listens, so that what happens is told when it 
 
 import msgspec
 
-from deploy.sandbox.channels import Listener
 from deploy.sandbox.core.notices import Notice
 from deploy.sandbox.exchange import Exchange
+from deploy.sandbox.faults_frames import USER, Courier, Listener
 
 type Kinds = frozenset[str] | None
 """Event types that a listener wants; None for all."""
@@ -18,10 +18,12 @@ class UserStreams:
 
     Args:
         exchange: Whose accounts.
+        courier: Brings frames.
     """
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, courier: Courier) -> None:
         self._exchange = exchange
+        self._courier = courier
         self._listeners: dict[str, dict[Listener, Kinds]] = {}
 
     def join(self, listener: Listener, text: str, kinds: Kinds) -> None:
@@ -63,6 +65,9 @@ class UserStreams:
 
     def _send(self, text: str, kind: str, body: dict[str, object]) -> None:
         raw = msgspec.json.encode(body)
+        account = self._exchange.listen_keys.of(text)
+        occasion = self._courier.occasion(USER, body, account.key if account else "")
         for listener, kinds in list(self._listeners.get(text, {}).items()):
             if kinds is None or kind in kinds:
-                listener.offer(msgspec.json.encode({"stream": text, "data": msgspec.Raw(raw)}) if listener.combined else raw)
+                frame = msgspec.json.encode({"stream": text, "data": msgspec.Raw(raw)}) if listener.combined else raw
+                self._courier.bring(listener, frame, occasion)

@@ -169,3 +169,49 @@ def test_calls_are_cheap() -> None:
         assert 400 / (time.perf_counter() - began) > 800  # Alone on the machine it is over 4,000 a second.
 
     on_a_sandbox(proof)
+
+
+def told(rule: Rule | None) -> list[tuple[float, str]]:
+    """When and what a listener hears of one buy under a rule: seconds after it, event types."""
+    out: list[tuple[float, str]] = []
+
+    async def proof(place: InProcess, account: Account, made: Any) -> None:
+        key = (await made.fapiPrivatePostListenKey())["listenKey"]
+        async with place.session().ws_connect(f"ws://x/private/ws?listenKey={key}") as socket, place.passing():
+            place.exchange.faults.add([rule] if rule else [], place.exchange.wall_ms())
+            await made.fapiPrivatePostOrder(BUY)
+            began = place.exchange.wall_ms()
+            while True:
+                try:
+                    message = await socket.receive(timeout=60)
+                except TimeoutError:
+                    return
+                if message.type is aiohttp.WSMsgType.CLOSED:
+                    out.append((0, "CLOSED"))
+                    return
+                kind = str(msgspec.json.decode(message.data)["e"])
+                out.append((round((place.exchange.wall_ms() - began) / 1000, 1), kind))
+
+    on_a_sandbox(proof)
+    return out
+
+
+FILLED = [(0, "ORDER_TRADE_UPDATE"), (0, "TRADE_LITE"), (0, "ORDER_TRADE_UPDATE"), (0, "ACCOUNT_UPDATE")]
+LITE = Match(stream="user", event="TRADE_LITE")
+
+
+@pytest.mark.parametrize(
+    ("rule", "heard"),
+    [
+        (None, FILLED),
+        (Rule(kind=Kind.WS_DOUBLED, match=LITE), [FILLED[0], FILLED[1], FILLED[1], *FILLED[2:]]),
+        (Rule(kind=Kind.WS_MISSING, match=LITE), [FILLED[0], *FILLED[2:]]),
+        (Rule(kind=Kind.WS_REORDERED, match=LITE), [FILLED[0], FILLED[2], FILLED[1], FILLED[3]]),
+        (Rule(kind=Kind.WS_LATE, match=LITE, seconds=2), [FILLED[0], *FILLED[2:], (2, "TRADE_LITE")]),
+        (Rule(kind=Kind.WS_SILENT, match=LITE), [FILLED[0]]),
+        (Rule(kind=Kind.WS_DROP, match=LITE), [(0, "CLOSED")]),
+        (Rule(kind=Kind.WS_DROP, match=Match(account="other")), FILLED),
+    ],
+)
+def test_events_go_wrong_on_their_way(rule: Rule | None, heard: list[tuple[float, str]]) -> None:
+    assert told(rule) == heard
