@@ -313,6 +313,10 @@ class FakeTraders:
     async def all(self) -> list[Trader]:
         return list(self._rows.traders.values())
 
+    async def credentials(self, user_id: UUID) -> SealedCredentials | None:
+        trader = self._rows.traders.get(user_id)
+        return trader.credentials if trader else None
+
     async def set_paper_balance(self, user_id: UUID, balance: Decimal) -> None:
         self._rows.traders[user_id] = structs.replace(self._rows.traders[user_id], paper_balance=balance)
 

@@ -14,16 +14,22 @@ from orchestrator.core.user import UserSettings
 from orchestrator.ports.desk import SymbolResult
 from shared.analysis import Instrument
 from shared.enums import Mode, PositionMode, Side
+from shared.execution import SealedCredentials
 
 
 class Trader(UserSettings, frozen=True, kw_only=True):
-    """A user as trading sees them: their settings and their wallets. Read under the row's lock wherever money is decided."""
+    """A user as trading sees them: their settings and their wallets. Read under the row's lock wherever money is decided.
+
+    `credentials` open the account at the exchange, for the engine alone; `entries_stopped` says why no new real entry is made.
+    """
 
     id: UUID
     paper_balance: Decimal
     real_balance_cache: Decimal | None = None
     real_balance_at: datetime | None = None
     settings_version: int = 1
+    credentials: SealedCredentials | None = None
+    entries_stopped: str | None = None
 
 
 class ScanRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ from orchestrator.ports.records import (
     TruthRecord,
 )
 from shared.enums import Mode
+from shared.execution import SealedCredentials
 
 
 class Traders(Protocol):
@@ -36,6 +37,10 @@ class Traders(Protocol):
 
     async def all(self) -> list[Trader]:
         """Everyone, unlocked, oldest first."""
+        ...
+
+    async def credentials(self, user_id: UUID) -> SealedCredentials | None:
+        """The user's sealed exchange key as it is now, unlocked."""
         ...
 
     async def set_paper_balance(self, user_id: UUID, balance: Decimal) -> None:

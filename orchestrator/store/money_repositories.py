@@ -15,6 +15,7 @@ from orchestrator.ports import Audit, FundingRecord, LedgerRecord, ReceiptRecord
 from orchestrator.store.records import as_row, columns_of, insert, insert_once, select_all, select_one, stripped, told
 from orchestrator.store.tables import Base
 from shared.enums import Mode
+from shared.execution import SealedCredentials
 
 USERS = Base.metadata.tables["users"]
 HISTORY = Base.metadata.tables["settings_history"]
@@ -24,7 +25,21 @@ ORDERS = Base.metadata.tables["orders"]
 FUNDINGS = Base.metadata.tables["funding_payments"]
 RECEIPTS = Base.metadata.tables["panic_receipts"]
 
-_TRADER = columns_of(USERS, Trader)
+KEYS = Base.metadata.tables["exchange_keys"]
+ARMINGS = Base.metadata.tables["armings"]
+
+_SEALED = sa.case(
+    (KEYS.c.user_id.is_not(None), sa.func.jsonb_build_object("key_id", KEYS.c.key_id, "sealed", KEYS.c.sealed))
+).label("credentials")
+_TRADER = (
+    sa.select(
+        *(USERS.c[name] for name in Trader.__struct_fields__ if name in USERS.c),
+        _SEALED,
+        ARMINGS.c.refusal.label("entries_stopped"),
+    )
+    .outerjoin(KEYS, KEYS.c.user_id == USERS.c.id)
+    .outerjoin(ARMINGS, ARMINGS.c.user_id == USERS.c.id)
+)
 _RECEIPT = columns_of(RECEIPTS, ReceiptRecord)
 _NO_RESULT = sorted(kind.value for kind in NO_RESULT)
 _WITH_REAL = sa.union(
@@ -51,12 +66,17 @@ class TraderRepository:
 
         FOR NO KEY UPDATE: two deciders wait for each other, while a login or another row that only refers to the user does not.
         """
-        statement = sa.select(*_TRADER).where(USERS.c.id == user_id).with_for_update(key_share=True)
+        statement = _TRADER.where(USERS.c.id == user_id).with_for_update(key_share=True, of=USERS)
         return await select_one(self._connection, statement, Trader)
 
     async def all(self) -> list[Trader]:
         """Everyone, unlocked, oldest first."""
-        return await select_all(self._connection, sa.select(*_TRADER).order_by(USERS.c.created_at, USERS.c.id), Trader)
+        return await select_all(self._connection, _TRADER.order_by(USERS.c.created_at, USERS.c.id), Trader)
+
+    async def credentials(self, user_id: UUID) -> SealedCredentials | None:
+        """The user's sealed exchange key as it is now, unlocked."""
+        statement = sa.select(KEYS.c.key_id, KEYS.c.sealed).where(KEYS.c.user_id == user_id)
+        return await select_one(self._connection, statement, SealedCredentials)
 
     async def set_paper_balance(self, user_id: UUID, balance: Decimal) -> None:
         """The paper wallet."""

@@ -64,6 +64,51 @@ class User(Base):
     created_at: Mapped[datetime]
 
 
+class ExchangeKey(Base):
+    """A user's API key pair, sealed to the engine's key `key_id`; nothing here can open it. At most one row is `claimed`: the owner's pair.
+
+    `problems` and `advice` are the last audit's, codes and sentences; `audited_at` is null until the first.
+    """
+
+    __tablename__ = "exchange_keys"
+    __table_args__ = (Index("exchange_keys_one_claim", "claimed", unique=True, postgresql_where=text("claimed")),)
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    key_id: Mapped[str]
+    sealed: Mapped[str]
+    claimed: Mapped[bool]
+    stored_at: Mapped[datetime]
+    audited_at: Mapped[datetime | None]
+    problems: Mapped[list[Any]]
+    advice: Mapped[list[Any]]
+
+
+class SecondFactor(Base):
+    """A user's TOTP secret, encrypted; it counts from `confirmed_at` on. `last_step` is the newest time step used, each is good once."""
+
+    __tablename__ = "second_factors"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    secret: Mapped[str]
+    begun_at: Mapped[datetime]
+    confirmed_at: Mapped[datetime | None]
+    last_step: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    recovery_hashes: Mapped[list[Any]]
+
+
+class Arming(Base):
+    """When real money was armed, and what the last canary said. While `refusal` stands no new real entry is made."""
+
+    __tablename__ = "armings"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    armed_at: Mapped[datetime | None]
+    canary_at: Mapped[datetime | None]
+    canary_passed: Mapped[bool]
+    canary_detail: Mapped[str]
+    refusal: Mapped[str | None]
+
+
 class SettingsChange(Base):
     """What a user changed, from which value to which."""
 

@@ -7,16 +7,28 @@ what its stop would lose, so that a missing price never makes an account look be
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec import structs
 
 from orchestrator.core.position import Position
 from orchestrator.core.risk import AccountState
-from orchestrator.ports import Balances, ClaimRecord, PositionRecord, Trader, UnitOfWork
+from orchestrator.ports import Balances, ClaimRecord, OrderRecord, PositionRecord, Trader, Transactions, UnitOfWork
 from shared.enums import Mode
-from shared.execution import Account, PaperAccount, PaperBook, PaperPosition, RealAccount
+from shared.execution import (
+    Account,
+    CloseRequest,
+    EntryRequest,
+    PaperAccount,
+    PaperBook,
+    PaperPosition,
+    RealAccount,
+    SealedCredentials,
+)
 from shared.margin import TAKER_FEE_RATIO, ZERO, fee_of, price_pnl
+from shared.wire import to_builtins
 
 type Marks = Mapping[str, Decimal]
 
@@ -65,14 +77,34 @@ async def standing_of(
 
 
 def account_of(trader: Trader, mode: Mode, positions: Sequence[Position], balance: Decimal | None, *, dry_run: bool) -> Account:
-    """The account as it travels to the engine: a paper one whole, a real one by its owner, with its dry positions.
+    """The account as it travels to the engine: a paper one whole, a real one by its owner, with their sealed credentials and its dry positions.
 
     The type is what separates the two: no path in the engine leads from a paper book to an exchange client.
     """
     if mode is Mode.REAL:
         held = [_in_book(position) for position in positions if position.dry_run] if dry_run else None
-        return RealAccount(user_id=str(trader.id), dry_run=dry_run, dry_positions=held)
+        return RealAccount(user_id=str(trader.id), dry_run=dry_run, credentials=trader.credentials, dry_positions=held)
     return PaperAccount(book=PaperBook(balance=balance or ZERO, positions=[_in_book(position) for position in positions]))
+
+
+def without_keys[R: (EntryRequest, CloseRequest)](request: R) -> dict[str, Any]:
+    """A request as it is kept with its order: sealed keys stay in their own row, where they may be rotated meanwhile."""
+    body: dict[str, Any] = to_builtins(_with_credentials(request, None))
+    return body
+
+
+async def with_keys[R: (EntryRequest, CloseRequest)](transactions: Transactions, order: OrderRecord, request: R) -> R:
+    """A kept request with the credentials that its user has now; a paper one as it is."""
+    if order.mode is not Mode.REAL:
+        return request
+    async with transactions() as unit:
+        return _with_credentials(request, await unit.traders.credentials(order.user_id))
+
+
+def _with_credentials[R: (EntryRequest, CloseRequest)](request: R, credentials: SealedCredentials | None) -> R:
+    if not isinstance(request.account, RealAccount):
+        return request
+    return structs.replace(request, account=structs.replace(request.account, credentials=credentials))
 
 
 def unrealized(position: Position, marks: Marks) -> Decimal:

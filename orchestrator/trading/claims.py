@@ -4,15 +4,14 @@ A claim lives as long as its entry is live or its position open; whoever ends ei
 """
 
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from orchestrator.core.answer import Asked
 from orchestrator.core.order import LIVE, OrderPurpose, OrderStatus, Refusal, RefusalReason, may_become
 from orchestrator.ports import ClaimRecord, OrderRecord, RefusalRecord, SignalRecord, Trader, UnitOfWork
-from orchestrator.trading.accounts import Standing, account_of
+from orchestrator.trading.accounts import Standing, account_of, without_keys
 from shared.execution import EntryRequest
-from shared.wire import to_builtins
 
 CARRY: Final = timedelta(seconds=25)
 """Wall time that an order under way belongs to whoever carries it: the engine's longest answer and the booking after it."""
@@ -50,8 +49,8 @@ def was_approved(order: OrderRecord) -> bool:
     return order.expires_at is not None
 
 
-def entry_request(order: OrderRecord, trader: Trader, standing: Standing) -> dict[str, object]:
-    """The body that is sent for this order, kept with it, so that sending it again sends the same."""
+def entry_request(order: OrderRecord, trader: Trader, standing: Standing) -> dict[str, Any]:
+    """The body that is sent for this order, kept with it, so that sending it again sends the same; without its keys."""
     account = account_of(trader, order.mode, standing.positions, standing.state.balance, dry_run=order.dry_run)
     if order.stop_loss is None or order.take_profit is None or order.signal_price is None:
         raise AssertionError(f"entry {order.client_order_id} has no stop, target or price")
@@ -66,11 +65,10 @@ def entry_request(order: OrderRecord, trader: Trader, standing: Standing) -> dic
         take_profit=order.take_profit,
         signal_price=order.signal_price,
     )
-    body: dict[str, object] = to_builtins(request)
-    return body
+    return without_keys(request)
 
 
-def stamped(request: dict[str, object] | None, wall: datetime) -> dict[str, object] | None:
+def stamped(request: dict[str, Any] | None, wall: datetime) -> dict[str, Any] | None:
     """A kept request with the wall time of its first sending, from which on the venue counts how long it may still arrive."""
     return None if request is None else {**request, "sent_at": wall.isoformat()}
 

@@ -29,13 +29,13 @@ from orchestrator.ports import (
     UnitOfWork,
 )
 from orchestrator.trading import announce
-from orchestrator.trading.accounts import account_of
+from orchestrator.trading.accounts import account_of, with_keys, without_keys
 from orchestrator.trading.booking import book_close, change_position
 from orchestrator.trading.claims import CARRY, asked_by
 from shared.enums import ExecutionStatus
 from shared.execution import CloseRequest, ExecutionReport, Trigger
 from shared.margin import floor_to_step
-from shared.wire import plain, to_builtins
+from shared.wire import plain
 
 
 class Close:
@@ -91,8 +91,10 @@ class Close:
         With `resume` nothing new is sent: what the venue has of this id is finished. An engine that will not even look proves nothing.
         """
         with bound_trace(order.trace_id):
+            request = structs.replace(msgspec.convert(order.request, CloseRequest), resume=resume)
+            request = await with_keys(self._transactions, order, request)
             try:
-                report = await self._engine.close(structs.replace(msgspec.convert(order.request, CloseRequest), resume=resume))
+                report = await self._engine.close(request)
             except EngineRefused as refused:
                 if resume:
                     return await self._leave_unknown(order, f"{refused.code}: {refused.detail}")
@@ -175,7 +177,7 @@ class Close:
             leverage=position.leverage,
             quantity=request.quantity,
             close_reason=reason,
-            request=to_builtins(request),
+            request=without_keys(request),
             trace_id=opened_by,
             created_at=now,
             sent_at=now,

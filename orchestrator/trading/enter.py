@@ -32,7 +32,7 @@ from orchestrator.ports import (
     UnitOfWork,
 )
 from orchestrator.trading import announce
-from orchestrator.trading.accounts import Marks, Standing, standing_of
+from orchestrator.trading.accounts import Marks, Standing, standing_of, with_keys
 from orchestrator.trading.balance_sync import BalanceSync
 from orchestrator.trading.booking import book_entry
 from orchestrator.trading.claims import (
@@ -157,10 +157,10 @@ class Enter:
 
         With `resume` nothing new is opened: what the venue has of this id is finished. An engine that will not even look proves nothing.
         """
+        request = msgspec.structs.replace(msgspec.convert(order.request, EntryRequest), resume=resume)
+        request = await with_keys(self._transactions, order, request)
         try:
-            report = await self._engine.enter(
-                msgspec.structs.replace(msgspec.convert(order.request, EntryRequest), resume=resume)
-            )
+            report = await self._engine.enter(request)
         except EngineRefused as refused:
             if resume:
                 return await self._leave_unknown(order, f"{refused.code}: {refused.detail}")
