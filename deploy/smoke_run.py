@@ -18,6 +18,7 @@ from deploy.readable import Console
 from deploy.servers import free_port
 from deploy.smoke import SECONDS, Smoke, held_already, instruments_of, plan
 from deploy.stack import Stack
+from engine.keys import new_private_key
 from engine.settings import read_settings
 from shared.execution import ClaimKeysRequest, RealAccount, SealedCredentials
 from shared.wire import decode, encode
@@ -67,6 +68,7 @@ async def _run(options: SmokeOptions, folder: Folder, given: dict[str, str]) -> 
             await stack.start_market()
             key, secret = await stack.open_account(SANDBOX_WALLET)
             stack.settings |= {"BINANCE_API_KEY": key, "BINANCE_API_SECRET": secret, "BINANCE_DRY_RUN": "false"}
+        stack.settings |= {"SEAL_PRIVATE_KEYS": new_private_key()}  # the pair is sealed for this run alone
         await stack.start_executor()
         return await _try(options, stack, console)
     finally:

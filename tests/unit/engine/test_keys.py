@@ -7,7 +7,7 @@ from engine.errors import SealBroken, SettingsError
 from engine.execution.key_check import advice_on, problems_with
 from engine.keys import Seal, new_private_key, private_keys_of
 from engine.ports import KeyPair, Permissions
-from engine.settings import SettingsError, read_settings
+from engine.settings import read_settings
 from shared.enums import PositionMode
 from shared.execution import SealedCredentials
 
