@@ -6,7 +6,7 @@ Adapter of the Exchanges port. Only here an opened key pair exists, for as long 
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import aiohttp
 import msgspec
@@ -17,7 +17,7 @@ from engine.binance.exchange import BinanceExchange
 from engine.binance.fees import Fees, Marks
 from engine.binance.stream import UserStream
 from engine.errors import VenueHalted
-from engine.ports import Budget, Clock, Keys, Urgency
+from engine.ports import Budget, Clock, KeyPair, Urgency
 from shared.execution import RealAccount, SealedCredentials
 
 CONNECTIONS: Final = 100
@@ -36,6 +36,14 @@ class Addresses(msgspec.Struct, frozen=True, kw_only=True):
     rest: str
     streams: str
     spot: str
+
+
+class Opener(Protocol):
+    """The part of the seal that an account needs."""
+
+    def open(self, user_id: str, credentials: SealedCredentials) -> KeyPair:
+        """The pair; raises SealBroken."""
+        ...
 
 
 class _Opened(msgspec.Struct):
@@ -58,7 +66,7 @@ class BinanceExchanges:
 
     def __init__(
         self,
-        keys: Keys,
+        keys: Opener,
         addresses: Addresses,
         budget: Budget,
         market: Marks,

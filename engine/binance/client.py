@@ -36,8 +36,9 @@ FORBIDDEN: Final = 403
 
 
 class Arrived(msgspec.Struct):
-    """What came back on the wire, whatever ccxt then makes of it."""
+    """What came back on the wire, whatever ccxt then makes of it; `asked` counts how often the exchange's time was asked before."""
 
+    asked: int = 0
     status: int = 0
     headers: Mapping[str, str] = {}
     body: str = ""
@@ -69,6 +70,7 @@ class Skew(msgspec.Struct):
 
     ahead_ms: int = 0
     refused: int = 0
+    asked: int = 0
 
 
 class Client:
@@ -107,7 +109,7 @@ class Client:
         given = dict(params or {})
         minute = await self._pay(call, urgency, given.get("symbol"))
         ccxt = self._opened or await self._open()
-        arrived = Arrived()
+        arrived = Arrived(asked=self._skew.asked)
         token = _arrived.set(arrived)
         try:
             await getattr(ccxt, call.method)(given)
@@ -165,7 +167,10 @@ class Client:
         detail = f"the exchange says {code}: {words}" if code is not None else f"the exchange says {words}"
         return await _ENDS.get(decision.action, _certain)(self, call, arrived, No(decision, code, detail))
 
-    async def _resync(self, _call: Call, _arrived: Arrived, said: No) -> No:
+    async def _resync(self, _call: Call, arrived: Arrived, said: No) -> No:
+        if arrived.asked != self._skew.asked:  # it was signed before the time that we know by now
+            raise VenueAway(said.detail, said.code)
+        self._skew.asked += 1
         self._skew.refused += 1
         if self._skew.refused > OFTEN_SKEWED:
             raise VenueHalted(said.detail, said.code)

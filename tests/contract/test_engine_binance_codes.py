@@ -1,5 +1,6 @@
 """Every code of the table comes back through the real ccxt client as the decision that stands there."""
 
+import asyncio
 import traceback
 from collections.abc import AsyncIterator
 
@@ -133,6 +134,13 @@ async def test_a_refused_clock_is_set_and_one_that_stays_refused_halts(there: Be
             await there.entering.positions()
         ends.append(type(raised.value))
     assert ends == [VenueAway, VenueAway, VenueAway, VenueHalted]
+
+
+async def test_many_calls_refused_for_one_wrong_clock_ask_the_time_once(there: Bench) -> None:
+    there.exchange.says("GET", POSITIONS, {"code": -1021, "msg": "outside of the recvWindow."}, 400)
+    ends = await asyncio.gather(*(there.entering.positions() for _ in range(10)), return_exceptions=True)
+    assert {type(end) for end in ends} == {VenueAway}
+    assert there.exchange.count("GET", TIME) == 1
 
 
 async def test_after_a_429_nobody_asks_until_the_wait_is_over(there: Bench) -> None:
