@@ -38,6 +38,9 @@ FIRST_LOOK: Final = timedelta(minutes=10)
 OVERLAP: Final = timedelta(minutes=30)
 """Market time that is asked for again each round: records may come late, and market time may run faster than they do."""
 
+FARTHEST: Final = timedelta(days=2)
+"""Market time; a difference that no record of so long explains is left to the alert."""
+
 FEE_AFTER_CLOSE: Final = timedelta(minutes=5)
 """Market time after a liquidation in which its insurance fee may be booked."""
 
@@ -122,6 +125,7 @@ class Booking:
         self._before = before
         self._truth = truth
         self._now = now
+        self._since = since
         self._begun = since if before.truth is None else before.truth.begun_at
         self._asked_at = asked_at
         self._booked = Booked()
@@ -212,8 +216,9 @@ class Booking:
     async def _income_of_trade(self, income: Income, entry: Entry) -> None:
         """What of a trade is not booked with its fill is not ours, unless its fill is still to come."""
         trade = next((one for one in self._truth.trades if (one.symbol, one.trade_id) == (income.symbol, income.trade_id)), None)
-        coming = income.symbol in self._live or any(order.symbol == income.symbol for order in self._orders)
-        if coming and (trade is None or is_ours(name_of(trade)) or self._works(trade)):
+        under_way = any(order.symbol == income.symbol for order in self._orders)
+        to_come = trade is None or is_ours(name_of(trade)) or self._works(trade)
+        if under_way or (income.symbol in self._live and to_come):
             self._booked.held_back.append(income)
             return
         await self._wallet(structs.replace(entry, kind=EntryKind.EXTERNAL), None)
@@ -264,7 +269,7 @@ class Booking:
             user_id=user_id,
             begun_at=begun,
             known_until=max(truth.as_of, kept.known_until) if kept is not None else truth.as_of,
-            look_back_to=self._booked.look_back_to,
+            look_back_to=self._reach(difference),
             heard_at=self._asked_at,
             wallet=truth.balance.total,
             free=truth.balance.free,
@@ -276,6 +281,14 @@ class Booking:
         )
         await self._unit.truths.save(self._alarmed(record))
         await self._unit.traders.set_real_balance(user_id, truth.balance.total, self._asked_at)
+
+    def _reach(self, difference: Decimal) -> datetime | None:
+        """How far back the next question goes. While wallet and ledger differ it goes twice as far each time: a record came too late."""
+        if difference == 0:
+            return self._booked.look_back_to
+        further = self._since - max(OVERLAP, self._truth.as_of - self._since)
+        reach = max(self._begun, self._truth.as_of - FARTHEST, further)
+        return reach if self._booked.look_back_to is None else min(reach, self._booked.look_back_to)
 
     def _alarmed(self, record: TruthRecord) -> TruthRecord:
         """A difference that lasted over a whole round of the clock is no lag any more: said once."""

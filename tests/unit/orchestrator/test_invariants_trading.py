@@ -210,7 +210,17 @@ def test_no_use_case_mentions_a_mode_to_decide_what_happens() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Mode"
     }
-    assert branching <= {"accounts", "booking", "enter", "settle", "panic", "reconcile", "reconcile_booking", "balance_sync", "follow"}
+    assert branching <= {
+        "accounts",
+        "booking",
+        "enter",
+        "settle",
+        "panic",
+        "reconcile",
+        "reconcile_booking",
+        "balance_sync",
+        "follow",
+    }
 
 
 @given(st.data())
