@@ -44,7 +44,7 @@ from shared.execution import (
 )
 from shared.margin import TAKER_FEE_RATIO, ZERO, floor_to_step
 from shared.problem import Problem
-from tests.builders import d, trader
+from tests.builders import USER, d, trader
 from tests.fakes import FakeClock, FakeEngine, FakeStore, World
 
 NEVER_ARRIVED_AFTER = 20.0
@@ -84,6 +84,7 @@ class FakeExchangeEngine(FakeEngine):
     def __init__(self, store: FakeStore, clock: FakeClock) -> None:
         super().__init__(store, clock)
         self.books: dict[str, RealBook] = {}
+        self.me = str(USER)
         self.no_stops = False
         self.stuck: set[str] = set()
         self.lagging: set[str] = set()
@@ -93,8 +94,9 @@ class FakeExchangeEngine(FakeEngine):
 
     # --- what tests do at the exchange -------------------------------------------------------------------------------------
 
-    def book(self, user_id: object = "00000000-0000-0000-0000-000000000001") -> RealBook:
-        return self.books.setdefault(str(user_id), RealBook(wallet=d(1000)))
+    def book(self, user_id: object = None) -> RealBook:
+        """A user's account; without an id, that of `me`, who does by hand what tests do at the exchange."""
+        return self.books.setdefault(str(user_id or self.me), RealBook(wallet=d(1000)))
 
     def tick(self, symbol: str, price: Decimal | str | int) -> None:
         """The market moves: conditional orders that it meets fill, unless they are stuck."""
