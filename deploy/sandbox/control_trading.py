@@ -18,6 +18,8 @@ DEFAULT_WALLET = Decimal(10_000)
 LARGEST_WALLET = Decimal(1_000_000_000)
 LONGEST_LATENCY_MS = 3_600_000
 MOST_ORDERS = 1_000_000
+FOREVER_MS = 253402300799000
+"""The year 9999."""
 
 
 class NewAccount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -154,9 +156,15 @@ class TradingControl:
         self.revoked(given, self._exchange.now())
         return reply({"api_key": account.key, "revoked": revoked})
 
-    def revoked(self, given: dict[str, Any], now: int) -> None:  # noqa: ARG002 - a deed's shape
-        """Refuse or accept a key as a deed says."""
-        self._exchange.trading.accounts[given["key"]].revoked = given["revoked"]
+    def revoked(self, given: dict[str, Any], now: int) -> None:
+        """Refuse or accept a key as a deed says; its user data stream ends with it."""
+        account, vigil = self._exchange.trading.accounts[given["key"]], self._exchange.trading.herald.vigil
+        account.revoked = given["revoked"]
+        if account.revoked:
+            self._exchange.listen_keys.forget(account)
+            vigil.refuse(account.key, vigil.wall(now), FOREVER_MS)
+        else:
+            vigil.accept(account.key, vigil.wall(now))
 
     def _named(self, request: web.Request) -> Account | None:
         return self._exchange.trading.accounts.get(request.match_info["key"])

@@ -3,19 +3,20 @@
 Source: Binance USDⓈ-M "Trade Endpoints" and "Account Endpoints" (read 2026-11).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from deploy.sandbox.core import order_replies as replies
-from deploy.sandbox.core.account import Account, Income
+from deploy.sandbox.core.account import Account
 from deploy.sandbox.core.amendment import amend
 from deploy.sandbox.core.errors import Rejected, missing, out_of_range
+from deploy.sandbox.core.history import forgotten, incomes_shown, orders_shown, trades_shown
 from deploy.sandbox.core.notices import FORCED
 from deploy.sandbox.core.order_counts import BATCH, NONE, ONE
 from deploy.sandbox.core.order_request import number, order_request
-from deploy.sandbox.core.orders import Order, Trade
+from deploy.sandbox.core.orders import Order
 from deploy.sandbox.core.query import Query
 from deploy.sandbox.core.replies import Reply
 from deploy.sandbox.core.rules import SymbolRules
@@ -142,7 +143,7 @@ class OrderDoor:
     def one(self, account: Account, query: Query, now: int) -> Reply:
         """GET /fapi/v1/order: open or past."""
         order = _found(account, query)
-        if order is None:
+        if order is None or forgotten(order, now):
             raise no_such_order()
         return replies.told(order, self._rules(order.symbol, now))
 
@@ -172,27 +173,22 @@ class OrderDoor:
         return [replies.told(order, self._rules(order.symbol, now)) for order in account.open_orders(query.text("symbol"))]
 
     def every(self, account: Account, query: Query, now: int) -> Reply:
-        """GET /fapi/v1/allOrders: the newest, or from an id or a time on; oldest first."""
+        """GET /fapi/v1/allOrders."""
         rules = self._rules(query.required("symbol"), now)
-        since, until, first = query.whole("startTime"), query.whole("endTime"), query.whole("orderId")
         orders = [order for order in account.orders.values() if order.symbol == rules.symbol]
-        orders = [o for o in orders if _within(o.created_ms, since, until) and (first is None or o.id >= first)]
-        limit = query.limit(500, 1000)
-        return [replies.told(o, rules) for o in (orders[-limit:] if first is None and since is None else orders[:limit])]
+        return [replies.told(order, rules) for order in orders_shown(orders, query, now)]
 
     def trades(self, account: Account, query: Query, now: int) -> Reply:
         """GET /fapi/v1/userTrades."""
         rules = self._rules(query.required("symbol"), now)
-        order, first = query.whole("orderId"), query.whole("fromId")
-        kept = [item for item in account.trades if item.symbol == rules.symbol and order in (None, item.order_id)]
-        kept = [item for item in kept if first is None or item.id >= first]
-        return [replies.trade(item, rules) for item in _page(kept, query, 500, newest=first is None)]
+        trades = [trade for trade in account.trades if trade.symbol == rules.symbol]
+        return [replies.trade(trade, rules) for trade in trades_shown(trades, query, now)]
 
-    def incomes(self, account: Account, query: Query, now: int) -> Reply:  # noqa: ARG002 - one shape for all answers
+    def incomes(self, account: Account, query: Query, now: int) -> Reply:
         """GET /fapi/v1/income."""
         kind, symbol = query.text("incomeType"), query.text("symbol")
         kept = [item for item in account.incomes if kind in (None, item.kind) and symbol in (None, item.symbol)]
-        return [replies.income(item) for item in _page(kept, query, 100, newest=True)]
+        return [replies.income(item) for item in incomes_shown(kept, query, now)]
 
     def limits(self, account: Account, query: Query, now: int) -> Reply:  # noqa: ARG002
         """GET /fapi/v1/rateLimit/order."""
@@ -269,13 +265,3 @@ def _found(account: Account, query: Query) -> Order | None:
         raise missing("orderId")
     named = [order for order in account.orders.values() if (order.client_id, order.symbol) == (client, symbol)]
     return next((order for order in named if order.open), named[-1] if named else None)
-
-
-def _within(time_ms: int, since: int | None, until: int | None) -> bool:
-    return (since is None or time_ms >= since) and (until is None or time_ms <= until)
-
-
-def _page[T: (Trade, Income)](rows: Sequence[T], query: Query, default: int, *, newest: bool) -> Sequence[T]:
-    since, until, limit = query.whole("startTime"), query.whole("endTime"), query.limit(default, 1000)
-    kept = [row for row in rows if _within(row.time_ms, since, until)]
-    return kept[-limit:] if newest and since is None else kept[:limit]

@@ -63,7 +63,12 @@ class ListenKeys:
         self._expire(wall_ms)
         if account.key not in self._by_account:
             raise no_listen_key()
-        self._forget(self._by_account[account.key])
+        self.forget(account)
+
+    def forget(self, account: Account) -> None:
+        """Let an account's key, if there is one, be good no longer."""
+        if account.key in self._by_account:
+            self._forget(self._by_account[account.key])
 
     def of(self, text: str) -> Account | None:
         """Whose key it is, None where it is not good."""

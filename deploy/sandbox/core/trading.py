@@ -129,9 +129,16 @@ class Trading:
         self.herald.ordered(account, order, "EXPIRED", now)
 
     def filled(self, account: Account, symbol: str, side: str, now: int) -> None:
-        """After the fills of one order: the account is told, and stops that would close a position that is gone expire."""
+        """After the fills of one order: the account is told, and stops that would close a position that is gone expire.
+
+        A loss beyond the cross wallet, which only a gap can bring, is the insurance fund's.
+        """
         position = account.position(symbol, side)
         self.herald.changed(account, "ORDER", now, [position])
+        short = margins.cross_wallet(account)
+        if short < 0 and not margins.cross_positions(account):
+            self.clearing.charge(account, symbol, short, now)
+            self.herald.changed(account, "INSURANCE_CLEAR", now, [], -short)
         if not position.quantity:
             for algo in account.waiting(symbol):
                 if algo.close_position and algo.position_side == side:

@@ -71,11 +71,13 @@ class Vigil:
 
     def refuse(self, key: str, since_wall_ms: int, until_wall_ms: int) -> None:
         """Remember that an account's orders were not accepted for a while."""
-        kept = self.refusals.setdefault(key, [])
-        if kept and since_wall_ms <= kept[-1].until_wall_ms:
-            kept[-1].until_wall_ms = max(kept[-1].until_wall_ms, until_wall_ms)
-        else:
-            kept.append(Refusal(since_wall_ms=since_wall_ms, until_wall_ms=until_wall_ms))
+        if since_wall_ms < until_wall_ms:
+            self.refusals.setdefault(key, []).append(Refusal(since_wall_ms=since_wall_ms, until_wall_ms=until_wall_ms))
+
+    def accept(self, key: str, wall_ms: int) -> None:
+        """End every refusal of an account that would last beyond a moment."""
+        for refusal in self.refusals.get(key, []):
+            refusal.until_wall_ms = min(refusal.until_wall_ms, wall_ms)
 
     def told(self, key: str) -> list[Unprotected]:
         """Every span of an account, oldest first; the last ones may still go on."""
@@ -84,8 +86,12 @@ class Vigil:
 
     def refused_ms(self, key: str, since_wall_ms: int, until_wall_ms: int) -> int:
         """How much of a span of wall time the account's orders were not accepted."""
-        kept = self.refusals.get(key, [])
-        return sum(max(0, min(r.until_wall_ms, until_wall_ms) - max(r.since_wall_ms, since_wall_ms)) for r in kept)
+        total, reached = 0, since_wall_ms
+        for refusal in sorted(self.refusals.get(key, []), key=lambda kept: kept.since_wall_ms):
+            until = min(refusal.until_wall_ms, until_wall_ms)
+            total += max(0, until - max(refusal.since_wall_ms, reached))
+            reached = max(reached, until)
+        return total
 
 
 def stopped(account: Account, symbol: str, side: str, quantity: Decimal) -> Decimal:

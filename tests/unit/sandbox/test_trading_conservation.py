@@ -7,11 +7,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from deploy.sandbox.core.account import cross_wallet
+from deploy.sandbox.core.account import cross_positions, cross_wallet
 from deploy.sandbox.core.account_settings import set_hedge, set_leverage, set_margin_type
 from deploy.sandbox.core.amendment import amend
 from deploy.sandbox.core.clearing import FIRST_ID
+from deploy.sandbox.core.conditional import state
 from deploy.sandbox.core.errors import Rejected
+from deploy.sandbox.core.margin_transfer import move_margin
+from deploy.sandbox.core.settlement import settle
+from deploy.sandbox.core.vigil import stopped
 from shared.margin import ZERO
 from tests.unit.sandbox.trading_board import Floor
 
@@ -32,6 +36,7 @@ class Traders(RuleBasedStateMachine):
         super().__init__()
         self.floor = Floor(wallet="100000")
         self.floor.open("bob", "9000")
+        self.floor.ada.listening = True
 
     @initialize(mode=st.tuples(st.booleans(), st.booleans(), st.sampled_from([20, 100])))
     def choose(self, mode: tuple[bool, bool, int]) -> None:
@@ -62,6 +67,27 @@ class Traders(RuleBasedStateMachine):
         given = {"symbol": symbol, "side": side, "positionSide": self._way(way), "quantity": size, "type": f"{kind}_MARKET"}
         with suppress(Rejected):
             self.floor.algo(who, triggerPrice=self._near(symbol, share), **given)
+
+    @rule(who=WHO, symbol=SYMBOLS, side=SIDES, way=WAYS, size=SIZES, share=SHARES)
+    def guard(self, who: str, symbol: str, side: str, way: str, size: str, share: str) -> None:
+        """A trailing stop, or a stop that closes whatever is there."""
+        trailing = {"type": "TRAILING_STOP_MARKET", "callbackRate": "1", "quantity": size}
+        closing = {"type": "STOP_MARKET", "closePosition": "true", "triggerPrice": self._near(symbol, share)}
+        given = trailing if size == "0.4" else closing
+        with suppress(Rejected):
+            self.floor.algo(who, symbol=symbol, side=side, positionSide=self._way(way), **given)
+
+    @rule(who=WHO, symbol=SYMBOLS, way=WAYS, amount=st.sampled_from(["7", "300", "-7", "-90"]))
+    def top_up(self, who: str, symbol: str, way: str, amount: str) -> None:
+        account = self.floor.trading.accounts[who]
+        position = account.position(symbol, self._way(way))
+        with suppress(Rejected):
+            move_margin(self.floor.trading, account, position, Decimal(amount), self.floor.now)
+
+    @rule(symbol=SYMBOLS, chance=st.integers(0, 9))
+    def take_off(self, symbol: str, chance: int) -> None:
+        if not chance:
+            settle(self.floor.trading, self.floor.conditional, symbol, self.floor.now)
 
     @rule(who=WHO, which=st.integers(0, 5))
     def cancel(self, who: str, which: int) -> None:
@@ -98,11 +124,37 @@ class Traders(RuleBasedStateMachine):
     def every_wallet_is_its_history(self) -> None:
         for account in self.floor.trading.accounts.values():
             assert account.wallet == sum((item.amount for item in account.incomes), ZERO)
-            assert account.wallet - cross_wallet(account) >= ZERO
+            marks = self.floor.trading.marks(self.floor.now)
+            assert all(p.isolated_wallet >= 0 or p.unrealized(marks(p.symbol)) > 0 for p in account.positions.values())
             assert all(order.executed <= order.quantity for order in account.orders.values())
             assert all(p.quantity or (p.cost, p.isolated_wallet) == (ZERO, ZERO) for p in account.positions.values())
             assert account.open_orders() == [order for order in account.orders.values() if order.open]
             assert account.waiting() == [algo for algo in account.algos.values() if algo.status == "NEW"]
+            assert cross_wallet(account) >= ZERO or cross_positions(account)
+
+    @invariant()
+    def what_is_told_is_what_is(self) -> None:
+        told = [notice for notice in self.floor.trading.herald.drained() if notice.account == "ada"]
+        updates = [notice.body["a"] for notice in told if notice.kind == "ACCOUNT_UPDATE" and notice.body["a"]["B"]]
+        if updates:
+            assert Decimal(updates[-1]["B"][0]["wb"]) == self.floor.ada.wallet
+        orders = {notice.body["o"]["i"]: notice.body["o"] for notice in told if notice.kind == "ORDER_TRADE_UPDATE"}
+        for number, last in orders.items():
+            order = self.floor.ada.orders[number]
+            assert (last["X"], Decimal(last["z"])) == (order.status, order.executed)
+        algos = {notice.body["o"]["aid"]: notice.body["o"]["X"] for notice in told if notice.kind == "ALGO_UPDATE"}
+        for number, status in algos.items():
+            assert status == state(self.floor.ada, self.floor.ada.algos[number])
+
+    @invariant()
+    def the_vigil_knows_who_is_without_a_stop(self) -> None:
+        vigil = self.floor.trading.herald.vigil
+        for account in self.floor.trading.accounts.values():
+            lasting = {(span.symbol, span.side) for span in vigil.told(account.key) if span.until is None}
+            bare = {
+                (p.symbol, p.side) for p in account.held() if stopped(account, p.symbol, p.side, p.quantity) < abs(p.quantity)
+            }
+            assert lasting == bare
             assert all(number > FIRST_ID for number in account.orders)
 
     def _way(self, way: str) -> str:
