@@ -82,10 +82,14 @@ class Desk:
 type Open = Callable[..., Awaitable[Desk]]
 
 
+@pytest.fixture(scope="module")
+def sandbox() -> Sandbox:
+    return Sandbox(SandboxOptions(port=0, speed=60, weight_limit=PLENTY))
+
+
 @pytest.fixture
-async def desks() -> AsyncIterator[Open]:
+async def desks(sandbox: Sandbox) -> AsyncIterator[Open]:
     """Opens accounts at a sandbox whose minute takes a second."""
-    sandbox = Sandbox(SandboxOptions(port=0, speed=60, weight_limit=PLENTY))
     async with running_exchange(sandbox) as base, open_session() as session:
         clock = await market_clock(base)
         budget = WeightBudget(PLENTY, clock.now_ms)

@@ -89,10 +89,14 @@ def condition() -> Condition:
     )
 
 
+@pytest.fixture(scope="module")
+def sandbox() -> Sandbox:
+    return Sandbox(SandboxOptions(port=0, speed=1, weight_limit=1_000_000))
+
+
 @pytest.fixture
-async def desk(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
+async def desk(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
     monkeypatch.setattr(vendor, "TIMEOUT_MS", 400)
-    sandbox = Sandbox(SandboxOptions(port=0, speed=1, weight_limit=1_000_000))
     async with running_exchange(sandbox) as base, aiohttp.ClientSession() as session:
         async with session.post(f"{base}/sandbox/accounts", json={"wallet": "1000"}) as reply:
             opened = await reply.json()
