@@ -380,6 +380,10 @@ class Budget(Protocol):
         """Takes over what the exchange counted of a minute's weight, where it counted more than we did."""
         ...
 
+    def learn_orders(self, account: str, at_ms: int, counts: Sequence[int]) -> None:
+        """Takes over what the exchange counted of an account's orders in 10 s and in a minute when one was sent; -1: it did not say."""
+        ...
+
     def block(self, seconds: float) -> None:
         """Stays away for wall seconds, as a 429 or 418 demands: all replicas."""
         ...

@@ -31,6 +31,9 @@ OFTEN_SKEWED: Final = 3
 """So many refused clocks in a row are not a drift that asking for the time mends."""
 
 WEIGHT_HEADER: Final = "X-MBX-USED-WEIGHT-1M"
+ORDER_HEADERS: Final = ("X-MBX-ORDER-COUNT-10S", "X-MBX-ORDER-COUNT-1M")
+"""Not on every refusal."""
+
 ORDERS_EXCEEDED: Final = -1015
 FORBIDDEN: Final = 403
 
@@ -109,7 +112,7 @@ class Client:
         given = dict(params or {})
         minute = await self._pay(call, urgency, given.get("symbol"))
         ccxt = self._opened or await self._open()
-        arrived = Arrived(asked=self._skew.asked)
+        arrived, sent_ms = Arrived(asked=self._skew.asked), self._clock.now_ms()
         token = _arrived.set(arrived)
         try:
             await getattr(ccxt, call.method)(given)
@@ -117,7 +120,7 @@ class Client:
             return await self._judge(call, arrived, error)
         finally:
             _arrived.reset(token)
-            self._learn(arrived, minute)
+            self._learn(arrived, minute, sent_ms)
         return self._decoded(call, arrived, kind)
 
     def release(self) -> None:
@@ -143,10 +146,13 @@ class Client:
         except ExchangeThrottled as error:
             raise VenueAway(f"our budget at the exchange is spent: {error}", None, error.retry_after_seconds) from error
 
-    def _learn(self, arrived: Arrived, minute: int) -> None:
-        used = _header(arrived.headers, WEIGHT_HEADER)
-        if used.isdigit():
-            self._budget.learn(int(used), minute)
+    def _learn(self, arrived: Arrived, minute: int, sent_ms: int) -> None:
+        used = _count(arrived.headers, WEIGHT_HEADER)
+        if used >= 0:
+            self._budget.learn(used, minute)
+        orders = [_count(arrived.headers, name) for name in ORDER_HEADERS]
+        if max(orders) >= 0:
+            self._budget.learn_orders(self._user_id, sent_ms, orders)
 
     def _decoded[T](self, call: Call, arrived: Arrived, kind: type[T]) -> T:
         try:
@@ -254,6 +260,11 @@ def _code_of(refusal: _Refusal) -> int | None:
 
 def _header(headers: Mapping[str, str], name: str) -> str:
     return next((value for key, value in headers.items() if key.lower() == name.lower()), "")
+
+
+def _count(headers: Mapping[str, str], name: str) -> int:
+    text = _header(headers, name)
+    return int(text) if text.isdigit() else -1
 
 
 def _seconds(text: str, default: float) -> float:

@@ -6,7 +6,7 @@ is of all callers of the address.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from typing import Final, cast
 
@@ -39,21 +39,17 @@ if blocked > 0 then return {0, blocked, 0} end
 local weight, learned = tonumber(ARGV[1]), tonumber(ARGV[3])
 local used = math.max(tonumber(redis.call('GET', KEYS[3]) or '0'), learned)
 if used + weight > tonumber(ARGV[2]) then return {0, 0, used} end
-local orders = tonumber(ARGV[4])
-if orders > 0 then
-  for i = 4, #KEYS do
-    if tonumber(redis.call('GET', KEYS[i]) or '0') + orders > tonumber(ARGV[i + 2]) then return {0, 0, used} end
-  end
-  for i = 4, #KEYS do
-    redis.call('INCRBY', KEYS[i], orders)
-    redis.call('EXPIRE', KEYS[i], ARGV[5])
-  end
+local orders, counts = tonumber(ARGV[4]), {}
+for i = 4, #KEYS do
+  counts[i] = math.max(tonumber(redis.call('GET', KEYS[i]) or '0'), tonumber(ARGV[2 * i - 1])) + orders
+  if counts[i] > tonumber(ARGV[2 * i - 2]) then return {0, 0, used} end
 end
+for i = 4, #KEYS do redis.call('SET', KEYS[i], counts[i], 'EX', ARGV[5]) end
 redis.call('SET', KEYS[3], used + weight, 'EX', ARGV[5])
 return {1, 0, used + weight}
 """
 """KEYS: ban, ban of the account's orders, weight of the minute, then its order windows. ARGV: weight, limit, what the exchange counted,
-orders, seconds to keep, then the windows' limits."""
+orders, seconds to keep, then for each window its limit and what the exchange counted in it."""
 
 BLOCK_SCRIPT: Final = """
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], '1', 'PX', ARGV[1]) end
@@ -118,6 +114,10 @@ class SharedBudget:
         known = self._learned[1] if self._learned[0] == minute else 0
         self._learned = (minute, max(known, used))
 
+    def learn_orders(self, account: str, at_ms: int, counts: Sequence[int]) -> None:
+        """Takes over what the exchange counted of an account's orders; it travels with the account's next order."""
+        self._alone.learn_orders(account, at_ms, counts)
+
     def block(self, seconds: float) -> None:
         """Stays away for wall seconds; told to the other replicas at once."""
         self._alone.block(seconds)
@@ -146,7 +146,9 @@ class SharedBudget:
     async def _ask(self, minute: int, weight: int, urgency: Urgency, account: str, orders: int) -> _Taken:
         now, learned = self._now_ms(), self._learned[1] if self._learned[0] == minute else 0
         windows = [_key("orders", account, str(span), str(now // span)) for span, _ in ORDER_LIMITS] if orders else []
-        limits = [str(self._alone.allowed(limit, urgency)) for _, limit in ORDER_LIMITS] if orders else []
+        limits = [str(self._alone.allowed(limit, urgency)) for _, limit in ORDER_LIMITS]
+        counted = [str(count) for count in self._alone.counted(account)]
+        told = [text for pair in zip(limits, counted, strict=True) for text in pair] if orders else []
         keys = [_key("ban"), _key("ban", account or "-"), _key("weight", str(minute)), *windows]
         given = [
             str(weight),
@@ -154,7 +156,7 @@ class SharedBudget:
             str(learned),
             str(orders),
             str(KEPT_SECONDS),
-            *limits,
+            *told,
         ]
         async with self._slots if urgency is Urgency.ENTER else nullcontext():
             asked = cast(Awaitable[list[int]], self._redis.eval(TAKE_SCRIPT, len(keys), *keys, *given))

@@ -5,7 +5,7 @@ X-MBX-USED-WEIGHT-1M, 429 and 418 with Retry-After; pools that some endpoints sh
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -145,6 +145,22 @@ class WeightBudget:
         window = self._weight()
         if window.number == minute:
             window.used = max(window.used, used)
+
+    def learn_orders(self, account: str, at_ms: int, counts: Sequence[int]) -> None:
+        """Takes over what the exchange counted of an account's orders, window by window of ORDER_LIMITS; -1 where it told nothing.
+
+        Args:
+            account: Whose.
+            at_ms: Market time when the order was sent: the count of a window that is over says nothing of this one.
+            counts: Whoever else trades the account is in them.
+        """
+        for (counter, _), (span, _), count in zip(self._counters(account), ORDER_LIMITS, counts, strict=True):
+            if at_ms // span == counter.number:
+                counter.used = max(counter.used, count)
+
+    def counted(self, account: str) -> list[int]:
+        """Orders of an account in the present windows, as far as this replica knows."""
+        return [counter.used for counter, _ in self._counters(account)]
 
     def block(self, seconds: float) -> None:
         """Stays away for wall seconds, as a 429 or 418 demands."""

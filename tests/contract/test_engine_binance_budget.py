@@ -110,6 +110,15 @@ async def test_what_the_exchange_counted_reaches_the_others_with_the_next_reques
         await other.spend(2)
 
 
+async def test_orders_that_others_sent_reach_all_replicas_with_the_accounts_next_one(replica: Replica, market: Minute) -> None:
+    one, other = replica(), replica()
+    one.learn_orders(ACCOUNT, market.ms, [298, 298])
+    await one.spend(0, Urgency.PROTECT, ACCOUNT, 1)
+    await other.spend(0, Urgency.PROTECT, ACCOUNT, 1)
+    with pytest.raises(ExchangeThrottled):
+        await other.spend(0, Urgency.PROTECT, ACCOUNT, 1)
+
+
 async def test_without_redis_a_replica_counts_alone_and_says_so_once(market: Minute, capsys: pytest.CaptureFixture[str]) -> None:
     away = Redis.from_url(f"redis://127.0.0.1:{free_port()}/0", socket_connect_timeout=0.2)
     budget = SharedBudget(away, 100, market.now_ms, patience_seconds=0.0)

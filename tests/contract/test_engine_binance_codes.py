@@ -164,6 +164,16 @@ async def test_too_many_orders_hold_back_the_accounts_orders_and_not_its_reads(t
     assert there.exchange.count("POST", ORDER) == 1
 
 
+async def test_the_exchanges_own_counts_are_taken_over(there: Bench) -> None:
+    headers = {"X-MBX-USED-WEIGHT-1M": "2300", "X-MBX-ORDER-COUNT-10S": "300", "X-MBX-ORDER-COUNT-1M": "300"}
+    there.exchange.says("POST", ORDER, FILLED, 200, headers)
+    await there.entering.send(ENTRY)
+    for call in (there.protecting.send(ENTRY), there.entering.wallet()):
+        with pytest.raises(VenueAway, match="budget"):
+            await call
+    assert there.exchange.count("POST", ORDER) == 1
+
+
 async def test_no_error_tells_the_key_or_the_secret(there: Bench) -> None:
     there.exchange.says("POST", ORDER, {"code": -1022, "msg": "Signature for this request is not valid."}, 400)
     there.exchange.breaks_off("GET", POSITIONS)

@@ -79,3 +79,12 @@ async def test_what_the_exchange_counted_more_is_taken_over(budget: WeightBudget
     assert budget.used == 79
     with pytest.raises(ExchangeThrottled):
         await budget.spend(2)
+
+
+async def test_orders_that_others_sent_for_the_account_are_taken_over(budget: WeightBudget, market: Minute) -> None:
+    budget.learn_orders("u1", market.ms, [300, -1])
+    with pytest.raises(ExchangeThrottled):
+        await budget.spend(0, Urgency.PROTECT, "u1", 1)
+    market.ms += 10_000
+    budget.learn_orders("u1", market.ms - 10_000, [300, -1])
+    await budget.spend(0, Urgency.PROTECT, "u1", 1)
