@@ -5,6 +5,5 @@ It signs, sends, reads and says what an answer means. What to do about it is dec
 
 from engine.binance.accounts import Addresses, BinanceExchanges
 from engine.binance.announcement import announce
-from engine.binance.refused import BinanceVenue
 
-__all__ = ["Addresses", "BinanceExchanges", "BinanceVenue", "announce"]
+__all__ = ["Addresses", "BinanceExchanges", "announce"]

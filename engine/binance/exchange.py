@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from engine.binance import calls, rows
+from engine.binance import calls, readings, rows
 from engine.binance.calls import Call
 from engine.binance.client import Client, No
 from engine.binance.codes import Action
@@ -35,6 +35,7 @@ KINDS: Final = {
 }
 
 MOST_ROWS: Final = 1000
+PERCENT: Final = Decimal(100)
 
 
 class BinanceExchange:
@@ -57,7 +58,7 @@ class BinanceExchange:
 
     async def wallet(self) -> Wallet:
         """USDT wallet balance, and what is available."""
-        return rows.wallet_of(await self._read(calls.BALANCE, list[rows.BalanceRow]))
+        return readings.wallet_of(await self._read(calls.BALANCE, list[rows.BalanceRow]))
 
     async def position_mode(self) -> PositionMode:
         """One-way or hedge."""
@@ -70,12 +71,12 @@ class BinanceExchange:
         if not held:
             return []
         leverages = await self._leverages({row.symbol for row in held})
-        return [rows.position_of(row, leverages[row.symbol]) for row in held]
+        return [readings.position_of(row, leverages[row.symbol]) for row in held]
 
     async def brackets(self, symbol: str) -> Sequence[Bracket]:
         """The account's own leverage brackets of a symbol; the reply is a row or a list of one."""
         listed = await self._listed(calls.BRACKETS, rows.BracketsRow, {"symbol": symbol})
-        tiers = next((rows.brackets_of(row) for row in listed if row.symbol == symbol), [])
+        tiers = next((readings.brackets_of(row) for row in listed if row.symbol == symbol), [])
         if not tiers:
             raise VenueAway(f"the exchange told no brackets of {symbol}")
         return tiers
@@ -108,7 +109,7 @@ class BinanceExchange:
             params["reduceOnly"] = "true"
         said = await self._ask(calls.SEND, rows.OrderRow, params)
         if isinstance(said, rows.OrderRow):
-            return rows.order_of(said)
+            return readings.order_of(said)
         return await self._placed(said, order.symbol, order.client_order_id, conditional=False)
 
     async def rest(self, condition: Condition) -> VenueOrder | Problem:
@@ -126,7 +127,7 @@ class BinanceExchange:
         } | _trigger(condition)
         said = await self._ask(calls.REST, rows.AlgoRow, params)
         if isinstance(said, rows.AlgoRow):
-            return rows.condition_of(said)
+            return readings.condition_of(said)
         return await self._placed(said, condition.symbol, condition.client_order_id, conditional=True)
 
     async def find(self, symbol: str, client_order_id: str, *, conditional: bool) -> VenueOrder | None:
@@ -147,7 +148,7 @@ class BinanceExchange:
     async def working(self, symbol: str | None = None) -> list[VenueOrder]:
         """All orders that work now, regular and conditional; weight 80 over every symbol."""
         params = {"symbol": symbol} if symbol else {}
-        regular = [rows.order_of(row) for row in await self._read(calls.OPEN_ORDERS, list[rows.OrderRow], params)]
+        regular = [readings.order_of(row) for row in await self._read(calls.OPEN_ORDERS, list[rows.OrderRow], params)]
         conditional = await self._read(calls.OPEN_ALGO_ORDERS, list[rows.AlgoRow], params)
         return regular + [await self._condition(row) for row in conditional]
 
@@ -220,12 +221,12 @@ class BinanceExchange:
         if isinstance(said, No):
             _must_be_gone(said)
             return None
-        return rows.order_of(said)
+        return readings.order_of(said)
 
     async def _condition(self, row: rows.AlgoRow) -> VenueOrder:
         """A conditional order that became a regular one is asked of that: its own row says nothing sure of what was filled."""
         child = await self._find_order({"symbol": row.symbol, "orderId": row.child}) if row.child else None
-        return rows.condition_of(row, child)
+        return readings.condition_of(row, child)
 
     async def _ask[T](self, call: Call, kind: type[T], params: dict[str, Any] | None = None) -> T | No:
         return await self._client.ask(call, kind, self._urgency, params)
@@ -241,7 +242,7 @@ def _trigger(condition: Condition) -> dict[str, str]:
     """A trailing stop's ratio is told in percent."""
     if condition.kind is not OrderKind.TRAILING:
         return {"triggerPrice": _plain(condition.trigger_price)}
-    rate = (condition.callback_ratio or Decimal(0)) * rows.PERCENT
+    rate = (condition.callback_ratio or Decimal(0)) * PERCENT
     return {"activatePrice": _plain(condition.trigger_price), "callbackRate": _plain(rate.normalize())}
 
 

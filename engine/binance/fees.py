@@ -6,7 +6,8 @@ Source: Binance FAQ, "USDⓈ-M Futures trading fees": with BNB chosen for fees, 
 from decimal import Decimal
 from typing import Final, Protocol
 
-from engine.binance.rows import TradeRow, moment
+from engine.binance.readings import moment
+from engine.binance.rows import TradeRow
 from engine.core.market import Mark
 from engine.errors import ExchangeError, VenueAway
 from shared.execution import Fill, VenueTrade

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final, Protocol
 
-from engine.binance import calls, rows
+from engine.binance import calls, readings, rows
 from engine.binance.calls import Call
 from engine.binance.fees import Fees
 from engine.errors import VenueAway
@@ -62,8 +62,8 @@ class History:
         conditional = await self._paged(
             calls.ALL_ALGO_ORDERS, list[rows.AlgoRow], symbol, since, lambda row: (row.create_time, row.algo_id)
         )
-        by_number = {str(row.order_id): rows.order_of(row) for row in regular}
-        found = list(by_number.values()) + [rows.condition_of(row, by_number.get(row.child)) for row in conditional]
+        by_number = {str(row.order_id): readings.order_of(row) for row in regular}
+        found = list(by_number.values()) + [readings.condition_of(row, by_number.get(row.child)) for row in conditional]
         return [order for order in found if order.state is not OrderState.WORKING]
 
     async def trades(self, symbol: str, since: datetime) -> list[VenueTrade]:
@@ -75,9 +75,9 @@ class History:
     async def income(self, since: datetime) -> list[Income]:
         """All income, oldest first; one call has every symbol."""
         found = await self._paged(
-            calls.INCOME, list[rows.IncomeRow], None, since, lambda row: (row.time, rows.income_of(row).income_id)
+            calls.INCOME, list[rows.IncomeRow], None, since, lambda row: (row.time, readings.income_of(row).income_id)
         )
-        return [rows.income_of(row) for row in found]
+        return [readings.income_of(row) for row in found]
 
     async def _orders(self, symbol: str, since: datetime) -> list[rows.OrderRow]:
         found = await self._paged(calls.ALL_ORDERS, list[rows.OrderRow], symbol, since, lambda row: (row.time, row.order_id))
@@ -89,7 +89,7 @@ class History:
     ) -> list[R]:
         """Every row from `since` to now, by time; `key` gives its moment and what makes it unique."""
         found: dict[tuple[int, Any], R] = {}
-        start, last = rows.milliseconds(since), self._clock.now_ms() + AHEAD_MS
+        start, last = readings.milliseconds(since), self._clock.now_ms() + AHEAD_MS
         while start <= last:
             end = min(start + WINDOW_MS, last)
             page = await self._page(call, kind, symbol, start, end)
@@ -101,7 +101,7 @@ class History:
                 start = newest
             else:
                 raise VenueAway(f"{call.method}: more than {PAGE} rows of one moment")
-        return [row for at, row in sorted(found.items(), key=lambda item: item[0]) if at[0] >= rows.milliseconds(since)]
+        return [row for at, row in sorted(found.items(), key=lambda item: item[0]) if at[0] >= readings.milliseconds(since)]
 
     async def _page[R](self, call: Call, kind: type[list[R]], symbol: str | None, start: int, end: int) -> list[R]:
         params: dict[str, Any] = {"startTime": start, "endTime": end, "limit": PAGE}

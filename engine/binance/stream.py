@@ -17,7 +17,8 @@ import msgspec
 
 from engine.binance import calls
 from engine.binance.client import Client, No
-from engine.binance.rows import ListenKeyReply, moment
+from engine.binance.readings import moment
+from engine.binance.rows import ListenKeyReply
 from engine.errors import VenueAway, VenueError
 from engine.log import logger
 from engine.ports import Clock, Urgency
