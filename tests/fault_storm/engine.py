@@ -176,7 +176,7 @@ class Replica(Process):
         stepped: Callable[[Process, str], None] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(name, stepped)
-        exchanges = BinanceExchanges(Seal(), ADDRESSES, budget, market, clock, lambda: doors.of(self))
+        self.exchanges = exchanges = BinanceExchanges(Seal(), ADDRESSES, budget, market, clock, lambda: doors.of(self))
         gated = GatedReports(reports, self, weather)
         self.desk = Desk(
             market=market,
@@ -198,7 +198,7 @@ class Replicas:
 
     def __init__(self, make: Callable[[str], Replica], count: int, weather: Weather) -> None:
         self._make, self._weather = make, weather
-        self._made = 0
+        self.ever: list[Replica] = []
         self.all = [self._another() for _ in range(count)]
 
     def living(self) -> Replica | None:
@@ -215,8 +215,8 @@ class Replicas:
         self.all = [self._another() if one.dead else one for one in self.all]
 
     def _another(self) -> Replica:
-        self._made += 1
-        return self._make(f"engine-{self._made}")
+        self.ever.append(self._make(f"engine-{len(self.ever) + 1}"))
+        return self.ever[-1]
 
 
 def new_budget(clock: SimulatedClock) -> WeightBudget:

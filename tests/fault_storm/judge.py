@@ -67,7 +67,11 @@ def _violations(rows: Rows, trader: Trader, account: Account, live: list[Positio
 def _duplicates(rows: Rows, trader: Trader, account: Account) -> list[str]:
     executed = Counter(order.client_id for order in account.orders.values() if order.executed > 0)
     known = {row.client_order_id for row in rows.orders.values() if row.user_id == trader.id}
-    lines = [f"duplicate: {name} was executed {count} times" for name, count in executed.items() if count > 1]
+    lines = [
+        f"duplicate: {name} was executed {count} times"
+        for name, count in executed.items()
+        if count > 1 and name.startswith("nt-")
+    ]
     lines += [f"duplicate: {name} was never asked for" for name in executed if name.startswith("nt-e-") and name not in known]
     entries = Counter(
         row.signal_id

@@ -49,6 +49,11 @@ def run_one(seed: int, trace: deque[str] | None = None) -> Outcome:
     return _outcome(schedule, world[0], time.perf_counter() - began)
 
 
+def run_many(seeds: list[int]) -> list[Outcome]:
+    """Some schedules, one after another."""
+    return [run_one(seed) for seed in seeds]
+
+
 def quiet() -> None:
     """No log, and ccxt imported before any clock jumps."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL), cache_logger_on_first_use=False)

@@ -19,7 +19,7 @@ from orchestrator.trading.compose import Ports, Trading, compose
 from orchestrator.trading.enter import EntryRules
 from orchestrator.trading.scan import ScanRules
 from orchestrator.worker import SETTLE_SECONDS
-from tests.fakes import FakeJobs, FakeStore, FakeUnit
+from tests.fakes import FakeJobs, FakeLifeline, FakeStore, FakeUnit
 from tests.fault_storm.board import Weather
 from tests.fault_storm.engine import WireEngine
 from tests.fault_storm.processes import Process
@@ -177,6 +177,7 @@ class Service(Process):
             clock=shared.clock,
             ids=shared.ids,
             jobs=FakeJobs(),
+            lifeline=FakeLifeline(),
         )
         self.trading: Trading = compose(ports, EntryRules(dry_run=False), ScanRules(recent=RECENT))
 

@@ -82,7 +82,7 @@ def schedule_of(seed: int) -> Schedule:
         wallet=random.choice((1_000, 5_000, 20_000)),
         leverage=random.choice((5, 10, 20, 40)),
         order_size=random.choice((40, 100, 250)),
-        auto_trade=tuple(random.random() < 0.85 for _ in range(users)),
+        auto_trade=tuple(random.random() < 0.92 for _ in range(users)),
         cuts=cuts,
         rules=_rules(random, bad, seed),
         ours={name: min(0.2, chance * bad) for name, chance in OURS.items()},

@@ -37,7 +37,7 @@ from tests.fault_storm.schedule import LASTS_SECONDS, REST_SECONDS, Schedule, St
 from tests.fault_storm.simulated_time import BEGINS, SimulatedClock, SimulatedLoop
 from tests.fault_storm.transport import Doors
 
-FLOOR_SECONDS: Final = 0.25
+FLOOR_SECONDS: Final = 0.5
 REPLICAS: Final = 2
 BACK_SECONDS: Final = (0.3, 4.0)
 """Until a killed process runs again."""
@@ -125,6 +125,8 @@ class World:
         self.judgement = judge(self.store.rows, self.exchange.trading, self.accounts, self.clock.now_ms())
         for service in (self.worker, self.web):
             self.judgement.violations += [f"crash: {type(error).__name__}: {error}" for error in service.crashes]
+        for replica in self.replicas.ever:
+            await replica.exchanges.close()
         self.say("judged")
         return self.judgement
 
