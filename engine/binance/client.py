@@ -3,6 +3,7 @@
 A call ends in one of three ways: a typed reply, a `No` (the exchange answered with a certain refusal), or a VenueError.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final
@@ -33,6 +34,9 @@ OFTEN_SKEWED: Final = 3
 WEIGHT_HEADER: Final = "X-MBX-USED-WEIGHT-1M"
 ORDER_HEADERS: Final = ("X-MBX-ORDER-COUNT-10S", "X-MBX-ORDER-COUNT-1M")
 """Not on every refusal."""
+
+BUDGET_SECONDS: Final = {Urgency.ENTER: 1.0, Urgency.PROTECT: 2.0}
+"""How long a call waits for its weight. Less than its caller waits for it: "nothing was sent" is better to hear than nothing."""
 
 ORDERS_EXCEEDED: Final = -1015
 FORBIDDEN: Final = 403
@@ -141,10 +145,14 @@ class Client:
         return opened
 
     async def _pay(self, call: Call, urgency: Urgency, symbol: str | None) -> int:
+        account = self._user_id if call.orders else ""
         try:
-            return await self._budget.spend(call.costs(symbol), urgency, self._user_id if call.orders else "", call.orders)
+            async with asyncio.timeout(BUDGET_SECONDS[urgency]):
+                return await self._budget.spend(call.costs(symbol), urgency, account, call.orders)
         except ExchangeThrottled as error:
             raise VenueAway(f"our budget at the exchange is spent: {error}", None, error.retry_after_seconds) from error
+        except TimeoutError as error:
+            raise VenueAway("our budget at the exchange is spent") from error
 
     def _learn(self, arrived: Arrived, minute: int, sent_ms: int) -> None:
         used = _count(arrived.headers, WEIGHT_HEADER)

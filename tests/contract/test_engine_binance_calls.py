@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from engine.binance import vendor
+from engine.binance.client import BUDGET_SECONDS
 from engine.errors import VenueAway, VenueHalted
 from engine.ports import Condition, MarketOrder, Urgency
 from shared.enums import OrderKind, OrderState
@@ -215,6 +216,17 @@ async def test_entries_leave_the_reserve_to_protection(there: Bench) -> None:
     with pytest.raises(VenueAway, match="budget"):
         await there.entering.positions()
     assert await there.protecting.positions() == []
+
+
+async def test_an_entry_waits_a_second_for_its_weight_and_then_was_certainly_not_sent(
+    there: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(there.budget, "_patience", 10.0)
+    monkeypatch.setitem(BUDGET_SECONDS, Urgency.ENTER, 0.05)
+    await there.budget.spend(1920)
+    with pytest.raises(VenueAway, match="budget"):
+        await there.entering.positions()
+    assert there.exchange.seen == []
 
 
 async def test_without_credentials_nothing_is_opened(there: Bench) -> None:
