@@ -56,7 +56,8 @@ def _operation(path: str, method: str, operation: Any) -> Any:
         return operation
     problems = {status: _answer(_SAID[status]) for status in _statuses(path, method, operation)}
     closed: dict[str, Any] = {} if path in _ENTRANCE else {"security": [{"bearer": []}, {"cookie": []}]}
-    return operation | {"responses": operation["responses"] | problems | {"default": _answer("A problem.")}} | closed
+    answers = {status: _bare(answer) if status == "204" else answer for status, answer in operation["responses"].items()}
+    return operation | {"responses": answers | problems | {"default": _answer("A problem.")}} | closed
 
 
 def _statuses(path: str, method: str, operation: dict[str, Any]) -> list[str]:
@@ -75,6 +76,11 @@ def _statuses(path: str, method: str, operation: dict[str, Any]) -> list[str]:
         "503": True,
     }
     return [status for status, may in told.items() if may]
+
+
+def _bare(answer: dict[str, Any]) -> dict[str, Any]:
+    """A 204 has no body, whatever the framework says."""
+    return {name: value for name, value in answer.items() if name != "content"}
 
 
 def _answer(says: str) -> dict[str, Any]:
