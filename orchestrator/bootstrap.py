@@ -17,6 +17,7 @@ from orchestrator.bus import RedisBus, RedisLiveLog
 from orchestrator.clock import MarketClock, market_clock
 from orchestrator.engine_client import HttpEngine, open_engine
 from orchestrator.jobs import RedisJobs, open_redis
+from orchestrator.lifeline import RedisLifeline
 from orchestrator.metrics import Metrics
 from orchestrator.mutex import RedisMutex
 from orchestrator.ports import Desk
@@ -90,6 +91,7 @@ def _composed(
         clock=clock,
         ids=RandomIds(),
         jobs=RedisJobs(redis),
+        lifeline=RedisLifeline(redis),
     )
     entries = EntryRules(dry_run=settings.binance_dry_run, approval_lasts=timedelta(minutes=settings.approval_minutes))
     scans = ScanRules(

@@ -175,6 +175,7 @@ def loops_of(orchestrator: Orchestrator, heart: Heart) -> list[Loop]:
         Loop(name="settle", every_seconds=SETTLE_SECONDS, run=alone("settle", trading.settle.run)),
         Loop(name="follow", every_seconds=SETTLE_SECONDS, run=trading.follow.run),
         Loop(name="panics", every_seconds=SETTLE_SECONDS, run=alone("panics", trading.panic.resume)),
+        Loop(name="stops", every_seconds=SETTLE_SECONDS, run=alone("stops", trading.emergency.write_back)),
         Loop(name="approvals", every_seconds=SETTLE_SECONDS, run=alone("approvals", trading.approve.expire)),
         Loop(name="leftovers", every_seconds=SETTLE_SECONDS, run=trading.scan.finish),
         Loop(name="review", every_seconds=review_seconds, run=alone("review", trading.review.run)),

@@ -22,7 +22,7 @@ from orchestrator.core.ledger import NO_RESULT, EntryKind
 from orchestrator.core.order import LIVE as LIVE_ORDERS
 from orchestrator.core.order import UNDER_WAY, OrderPurpose, OrderStatus, may_become
 from orchestrator.core.position import LIVE, POSITION_TRANSITIONS, PositionStatus
-from orchestrator.errors import Conflict, EngineRefused, EngineUnavailable, LeaseLost
+from orchestrator.errors import Conflict, EngineRefused, EngineUnavailable, LeaseLost, StoreUnavailable
 from orchestrator.ports import (
     Audit,
     ClaimRecord,
@@ -171,6 +171,47 @@ class FakeMutex:
             yield FakeLease(self)
         finally:
             self.held.discard(name)
+
+
+class FakeLifeline:
+    """What Redis keeps for a panic without the store; `away` makes it not answer."""
+
+    def __init__(self) -> None:
+        self.kept: dict[UUID, SealedCredentials] = {}
+        self.flags: dict[UUID, datetime] = {}
+        self.away = False
+
+    def _answer(self) -> None:
+        if self.away:
+            raise StoreUnavailable("redis: away")
+
+    async def keep(self, user_id: UUID, credentials: SealedCredentials) -> None:
+        self._answer()
+        self.kept[user_id] = credentials
+
+    async def forget(self, user_id: UUID) -> None:
+        self._answer()
+        self.kept.pop(user_id, None)
+
+    async def credentials(self, user_id: UUID) -> SealedCredentials | None:
+        self._answer()
+        return self.kept.get(user_id)
+
+    async def stop(self, user_id: UUID, at: datetime) -> None:
+        self._answer()
+        self.flags[user_id] = at
+
+    async def stopped(self, user_id: UUID) -> bool:
+        self._answer()
+        return user_id in self.flags
+
+    async def all_stopped(self) -> list[UUID]:
+        self._answer()
+        return list(self.flags)
+
+    async def take_down(self, user_id: UUID) -> None:
+        self._answer()
+        self.flags.pop(user_id, None)
 
 
 class OpenMutex:
@@ -837,6 +878,7 @@ class World:
         self.engine = FakeEngine(self.store, self.clock)
         self.bus = FakeBus()
         self.mutex: FakeMutex | OpenMutex = FakeMutex()
+        self.lifeline = FakeLifeline()
         self.ids = FakeIds()
         for trader in traders:
             self.store.add_trader(trader)
@@ -858,6 +900,7 @@ class World:
             clock=self.clock,
             ids=self.ids,
             jobs=FakeJobs(),
+            lifeline=self.lifeline,
         )
         self.trading = compose(ports, self.rules, ScanRules(), self._pause)
         return self.trading

@@ -1,7 +1,7 @@
 """What the orchestrator needs from outside, as protocols; and what the pages may ask of trading.
 
-Adapters stand beside this package, never below it. Names are imported from here; `desk`, `records`, `repositories`, `venue`, `logins`, `rows` and
-`reads` only keep them in readable pieces.
+Adapters stand beside this package, never below it. Names are imported from here; `desk`, `records`, `repositories`, `venue`, `vault`, `logins`,
+`rows` and `reads` only keep them in readable pieces.
 """
 
 from orchestrator.core.order import Refusal as Refusal
@@ -216,6 +216,21 @@ from orchestrator.ports.rows import (
 from orchestrator.ports.rows import (
     UserRow as UserRow,
 )
+from orchestrator.ports.vault import (
+    FactorRow as FactorRow,
+)
+from orchestrator.ports.vault import (
+    FactorVault as FactorVault,
+)
+from orchestrator.ports.vault import (
+    KeyVault as KeyVault,
+)
+from orchestrator.ports.vault import (
+    SealedRow as SealedRow,
+)
+from orchestrator.ports.vault import (
+    Sealer as Sealer,
+)
 from orchestrator.ports.venue import (
     Balances as Balances,
 )
@@ -224,6 +239,9 @@ from orchestrator.ports.venue import (
 )
 from orchestrator.ports.venue import (
     Lease as Lease,
+)
+from orchestrator.ports.venue import (
+    Lifeline as Lifeline,
 )
 from orchestrator.ports.venue import (
     Mutex as Mutex,

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
+from uuid import UUID
 
 import msgspec
 
@@ -139,4 +140,39 @@ class Balances(Protocol):
 
     def of(self, trader: Trader, mode: Mode) -> Wallet:
         """PAPER: the locked row's. REAL: the last balance heard, with its age."""
+        ...
+
+
+class Lifeline(Protocol):
+    """What panic needs while PostgreSQL is away, kept in Redis: sealed credentials of who trades for real, and who said stop.
+
+    Every method raises StoreUnavailable.
+    """
+
+    async def keep(self, user_id: UUID, credentials: SealedCredentials) -> None:
+        """From arming on."""
+        ...
+
+    async def forget(self, user_id: UUID) -> None:
+        """The credentials are gone."""
+        ...
+
+    async def credentials(self, user_id: UUID) -> SealedCredentials | None:
+        """What was kept."""
+        ...
+
+    async def stop(self, user_id: UUID, at: datetime) -> None:
+        """Nothing new is entered for this user, whatever the store says, until the flag is taken down."""
+        ...
+
+    async def stopped(self, user_id: UUID) -> bool:
+        """Whether the flag is up."""
+        ...
+
+    async def all_stopped(self) -> list[UUID]:
+        """Whose flags are up: they are to be written into the store."""
+        ...
+
+    async def take_down(self, user_id: UUID) -> None:
+        """The store has it."""
         ...

@@ -5,12 +5,14 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from orchestrator.ports import Balances, Bus, Clock, Engine, Ids, Jobs, Mutex, Transactions
+from orchestrator.ports import Balances, Bus, Clock, Engine, Ids, Jobs, Lifeline, Mutex, Transactions
 from orchestrator.trading.approve import Approve
 from orchestrator.trading.balance_sync import BalanceSync
 from orchestrator.trading.close import Close
 from orchestrator.trading.desk import TradingDesk
+from orchestrator.trading.emergency import Emergency
 from orchestrator.trading.enter import Enter, EntryRules
+from orchestrator.trading.flatten import Flatten
 from orchestrator.trading.follow import Follow, Rhythm
 from orchestrator.trading.panic import Panic
 from orchestrator.trading.protect import Protect
@@ -33,14 +35,16 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     ids: Ids
     jobs: Jobs
+    lifeline: Lifeline
 
 
 class Trading(msgspec.Struct, frozen=True, kw_only=True):
     """The use cases. The desk serves the web process, the others the worker.
 
     The worker calls `scan.run(candle_close)` on each close, `watch.run()` each wall second, `settle.run()` at start and every two wall
-    seconds, as are `panic.resume()`, `approve.expire()`, `scan.finish()` and `follow.run()`, and `review.run()` each few minutes of market
-    time. Each is safe to run twice and on several workers at once. A day's loss limit needs no reset: it is a sum since 00:00 UTC of market time.
+    seconds, as are `panic.resume()`, `emergency.write_back()`, `approve.expire()`, `scan.finish()` and `follow.run()`, and `review.run()`
+    each few minutes of market time. Each is safe to run twice and on several workers at once. A day's loss limit needs no reset: it is a
+    sum since 00:00 UTC of market time.
     """
 
     desk: TradingDesk
@@ -51,6 +55,7 @@ class Trading(msgspec.Struct, frozen=True, kw_only=True):
     watch: Watch
     approve: Approve
     panic: Panic
+    emergency: Emergency
     stop: Stop
     protect: Protect
     reconcile: Reconcile
@@ -77,17 +82,19 @@ def compose(
     """
     begin, engine, bus, clock, ids = ports.transactions, ports.engine, ports.bus, ports.clock, ports.ids
     balances = BalanceSync(begin, engine, ports.balances, clock)
-    enter = Enter(begin, engine, ports.balances, balances, bus, clock, ids, entry_rules)
+    enter = Enter(begin, engine, ports.balances, balances, bus, clock, ids, ports.lifeline, entry_rules)
     close = Close(begin, engine, ports.balances, bus, clock, ids)
     settle = Settle(begin, engine, enter, close, clock)
     approve = Approve(begin, engine, enter, bus, clock)
     watch = Watch(begin, engine, close, bus, clock, ids)
     stop = Stop(begin, watch, close, bus, clock)
-    panic = Panic(begin, watch, close, settle, bus, clock, ids, pause)
     protect = Protect(begin, engine, watch, ports.balances, bus, ids)
-    reconcile = Reconcile(begin, engine, close, bus, clock, ids)
+    reconcile = Reconcile(begin, engine, close, settle, bus, clock, ids)
+    flatten = Flatten(begin, engine, reconcile, dry_run=entry_rules.dry_run)
+    panic = Panic(begin, watch, close, settle, flatten, bus, clock, ids, pause)
+    emergency = Emergency(engine, ports.lifeline, panic, clock, ids, pause)
     return Trading(
-        desk=TradingDesk(watch, close, protect, approve, stop, panic, balances, ports.jobs),
+        desk=TradingDesk(watch, close, protect, approve, stop, panic, emergency, balances, ports.jobs),
         scan=Scan(begin, engine, enter, ports.mutex, bus, clock, ids, scan_rules),
         enter=enter,
         close=close,
@@ -95,6 +102,7 @@ def compose(
         watch=watch,
         approve=approve,
         panic=panic,
+        emergency=emergency,
         stop=stop,
         protect=protect,
         reconcile=reconcile,

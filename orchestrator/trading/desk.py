@@ -4,10 +4,12 @@ from decimal import Decimal
 from uuid import UUID
 
 from orchestrator.core.order import Refusal
+from orchestrator.errors import StoreUnavailable
 from orchestrator.ports import Amended, Closed, Entered, Jobs, PanicReceipt, Stopped
 from orchestrator.trading.approve import Approve
 from orchestrator.trading.balance_sync import BalanceSync
 from orchestrator.trading.close import Close
+from orchestrator.trading.emergency import Emergency
 from orchestrator.trading.panic import Panic
 from orchestrator.trading.protect import Protect
 from orchestrator.trading.stop import Stop
@@ -25,6 +27,7 @@ class TradingDesk:
         approve: Approve,
         stop: Stop,
         panic: Panic,
+        emergency: Emergency,
         balances: BalanceSync,
         jobs: Jobs,
     ) -> None:
@@ -34,6 +37,7 @@ class TradingDesk:
         self._approve = approve
         self._stop = stop
         self._panic = panic
+        self._emergency = emergency
         self._balances = balances
         self._jobs = jobs
 
@@ -69,8 +73,11 @@ class TradingDesk:
         return await self._stop.run(user_id, close_positions=close_positions)
 
     async def panic(self, user_id: UUID) -> PanicReceipt:
-        """Auto-trading off, approvals cancelled, everything flat, proven."""
-        return await self._panic.run(user_id)
+        """Auto-trading off, approvals cancelled, everything flat, proven; where the store does not answer, without it."""
+        try:
+            return await self._panic.run(user_id)
+        except StoreUnavailable:
+            return await self._emergency.run(user_id)
 
     def sync_balance(self, user_id: UUID) -> None:
         """Begin to hear what the real wallet holds."""

@@ -15,7 +15,7 @@ from orchestrator.core.answer import wrong_with
 from orchestrator.core.order import OrderPurpose, OrderStatus, Refusal, RefusalReason, client_order_id
 from orchestrator.core.position import CloseReason
 from orchestrator.core.risk import OrderIntent, Plan, size_entry
-from orchestrator.errors import Conflict, EngineRefused, EngineUnavailable
+from orchestrator.errors import Conflict, EngineRefused, EngineUnavailable, StoreUnavailable
 from orchestrator.log import bound_trace, logger
 from orchestrator.ports import (
     Balances,
@@ -24,6 +24,7 @@ from orchestrator.ports import (
     Engine,
     Entered,
     Ids,
+    Lifeline,
     OrderRecord,
     PositionRecord,
     SignalRecord,
@@ -81,6 +82,7 @@ class Enter:
         bus: Bus,
         clock: Clock,
         ids: Ids,
+        lifeline: Lifeline,
         rules: EntryRules,
     ) -> None:
         self._transactions = transactions
@@ -90,6 +92,7 @@ class Enter:
         self._bus = bus
         self._clock = clock
         self._ids = ids
+        self._lifeline = lifeline
         self._rules = rules
 
     async def decide(
@@ -125,12 +128,14 @@ class Enter:
     async def carry(self, order: OrderRecord, received_at: datetime | None = None) -> Entered | Refusal:
         """Sends a CLAIMED entry: SENT is committed, then the one call. Somebody else's order is left alone.
 
-        Auto-trading is asked for once more under the user's row: once "off" is committed, nothing leaves that nobody approved.
+        Auto-trading is asked for once more under the user's row: once "off" is committed, nothing leaves that nobody approved. The flag of a
+        panic without the store counts as much.
         """
         with bound_trace(order.trace_id):
+            stopped = await self._flag_is_up(order)
             async with self._transactions() as unit:
                 trader = await unit.traders.lock(order.user_id)
-                if trader is None or not (trader.auto_trade_enabled or was_approved(order)):
+                if trader is None or stopped or not (trader.auto_trade_enabled or was_approved(order)):
                     sent = None
                     await self._end_unsent(unit, order)
                 else:
@@ -146,6 +151,13 @@ class Enter:
             if sent is None:
                 return _stopped(order)
             return await self.send(sent, received_at)
+
+    async def _flag_is_up(self, order: OrderRecord) -> bool:
+        """Whether the user said stop while the store was away; with real money, silence counts as a yes."""
+        try:
+            return await self._lifeline.stopped(order.user_id)
+        except StoreUnavailable:
+            return order.mode is Mode.REAL and not order.dry_run
 
     async def _end_unsent(self, unit: UnitOfWork, order: OrderRecord) -> None:
         now = await unit.orders.get(order.id)

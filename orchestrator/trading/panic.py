@@ -1,8 +1,9 @@
 """Panic: auto-trading off, approvals cancelled, everything flat, proven by a receipt.
 
 In this order, each committed before the next: off; then, round by round until nothing is left or time is up, entries that have not left
-are ended, every order of unknown outcome is settled and every open position is closed in parallel. Flat means no live position, no
-claim and no live order. Pressed again while it runs, it is the same panic; one whose process died is taken over.
+are ended, every order of unknown outcome is settled and every open position is closed in parallel. A real account is flattened from the
+exchange's own view meanwhile. Flat means no live position, no claim, no live order, and an exchange that shows none. Pressed again while
+it runs, it is the same panic; one whose process died is taken over.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from msgspec import structs
 
 from orchestrator.core.order import LIVE, OrderPurpose, OrderStatus, Refusal, RefusalReason
 from orchestrator.core.position import CloseReason, PositionStatus
+from orchestrator.errors import OrchestratorError
 from orchestrator.log import logger
 from orchestrator.ports import (
     Bus,
@@ -31,16 +33,21 @@ from orchestrator.trading import announce
 from orchestrator.trading.bounded import each
 from orchestrator.trading.claims import free_entry, was_approved
 from orchestrator.trading.close import Close
+from orchestrator.trading.flatten import NOT_HEARD, NOTHING_REAL, WHOLE_ACCOUNT, Flatten, Flattened, prefix_of
 from orchestrator.trading.settle import Settle
 from orchestrator.trading.stop import close_all
 from orchestrator.trading.watch import Watch
 from shared.enums import Mode
+from shared.execution import RealAccount
 
 LASTS: Final = timedelta(seconds=20)
 """Wall time after which a panic says honestly what is still open."""
 
 TAKE_OVER: Final = timedelta(seconds=30)
 """Wall time after which an unfinished panic is presumed abandoned by its process."""
+
+REAL_LASTS: Final = timedelta(seconds=45)
+"""The same where an exchange must be heard: as long as one attempt of the engine may take, and a little."""
 
 BETWEEN_ROUNDS: Final = 0.2
 """Seconds between two looks at what is left."""
@@ -55,6 +62,7 @@ class Panic:
         watch: Watch,
         close: Close,
         settle: Settle,
+        flatten: Flatten,
         bus: Bus,
         clock: Clock,
         ids: Ids,
@@ -64,6 +72,7 @@ class Panic:
         self._watch = watch
         self._close = close
         self._settle = settle
+        self._flatten_real = flatten
         self._bus = bus
         self._clock = clock
         self._ids = ids
@@ -117,23 +126,36 @@ class Panic:
 
     async def _flatten(self, receipt: ReceiptRecord) -> PanicReceipt:
         receipt = await self._note(receipt, phase="closing")
+        at_exchange = _AtExchange(self._flatten_real, receipt.id, await self._flatten_real.account(receipt.user_id))
+        try:
+            return await self._until_flat(receipt, at_exchange)
+        finally:
+            await at_exchange.end()
+
+    async def _until_flat(self, receipt: ReceiptRecord, at_exchange: "_AtExchange") -> PanicReceipt:
+        lasts = LASTS if at_exchange.account is None else REAL_LASTS
+        until, found = self._clock.wall() + lasts, {result.symbol: result for result in receipt.results}
+        at_exchange.go_on()
         await self._watch.catch_up(receipt.user_id)
-        until, found = self._clock.wall() + LASTS, {result.symbol: result for result in receipt.results}
         while True:
             await self._end_what_has_not_left(receipt.user_id)
             positions, orders, claims = await self._left(receipt.user_id)
-            if not (positions or orders or claims) or self._clock.wall() >= until:
+            at_exchange.go_on()
+            if self._clock.wall() >= until or (at_exchange.said.flat and not (positions or orders or claims)):
                 break
-            for result in await self._round(positions, orders):
+            for result in [*await self._round(positions, orders), *at_exchange.said.results]:
                 found[result.symbol] = result
-            receipt = await self._note(receipt, results=list(found.values()), open_positions=len(positions))
+            shown = max(len(positions), at_exchange.said.open_positions)
+            receipt = await self._note(receipt, results=list(found.values()), open_positions=shown)
             await self._pause(BETWEEN_ROUNDS)
-        left = len(orders) or claims
+        said = at_exchange.said
+        found |= {result.symbol: result for result in said.results if not said.flat}
+        left = (len(orders) or claims) + said.open_orders
         receipt = await self._note(
             receipt,
-            phase="not_flat" if positions or left else "flat",
-            results=_final(found, positions),
-            open_positions=len(positions),
+            phase="not_flat" if positions or left or not said.flat else "flat",
+            results=_final(found, positions, everything_closed=said.flat),
+            open_positions=max(len(positions), said.open_positions),
             open_orders=left,
             finished_at=self._clock.wall(),
         )
@@ -141,7 +163,7 @@ class Panic:
 
     async def _round(self, positions: list[PositionRecord], orders: list[OrderRecord]) -> list[SymbolResult]:
         await each([order for order in orders if order.status in _UNSETTLED], self._settle.settle, what="settling in a panic")
-        still_open = [position for position in positions if position.status is PositionStatus.OPEN]
+        still_open = [position for position in positions if position.status is PositionStatus.OPEN and position.simulated]
         return await close_all(self._close, still_open, CloseReason.PANIC)
 
     async def _end_what_has_not_left(self, user_id: UUID) -> None:
@@ -180,6 +202,42 @@ class Panic:
         return receipt
 
 
+class _AtExchange:
+    """The attempts to flatten one real account, beside the rounds of the rows; `said` is the exchange's last word."""
+
+    def __init__(self, flatten: Flatten, receipt_id: UUID, account: RealAccount | None) -> None:
+        self.account = account
+        self.said = NOTHING_REAL if account is None else NOT_HEARD
+        self._flatten = flatten
+        self._receipt_id = receipt_id
+        self._attempt = 0
+        self._under_way: asyncio.Task[Flattened] | None = None
+
+    def go_on(self) -> None:
+        """Takes what an attempt ended with, and begins the next one unless the account is flat."""
+        if self._under_way is not None and self._under_way.done():
+            self.said, self._under_way = self._outcome(self._under_way), None
+        if self.account is not None and not self.said.flat and self._under_way is None:
+            self._attempt += 1
+            prefix = prefix_of(self._receipt_id, self._attempt)
+            self._under_way = asyncio.create_task(self._flatten.run(self.account, prefix))
+
+    async def end(self) -> None:
+        """Waits for nothing any more; what the engine has begun it ends by itself."""
+        if self._under_way is not None:
+            self._under_way.cancel()
+            await asyncio.gather(self._under_way, return_exceptions=True)
+
+    def _outcome(self, attempt: asyncio.Task[Flattened]) -> Flattened:
+        error = attempt.exception()
+        if error is None:
+            return attempt.result()
+        if not isinstance(error, OrchestratorError):
+            raise error
+        logger().warning("an attempt to flatten ended early", error=f"{type(error).__name__}: {error}")
+        return self.said
+
+
 _NOT_LEFT: Final = {
     OrderStatus.AWAITING_APPROVAL: OrderStatus.DECLINED,
     OrderStatus.CLAIMED: OrderStatus.REFUSED,
@@ -187,12 +245,18 @@ _NOT_LEFT: Final = {
 _UNSETTLED: Final = frozenset({OrderStatus.SENT, OrderStatus.UNKNOWN})
 
 
-def _final(found: dict[str, SymbolResult], left: list[PositionRecord]) -> list[SymbolResult]:
-    """Each symbol's last word: what is not left was closed, by this panic or by the close that was under way."""
+def _final(found: dict[str, SymbolResult], left: list[PositionRecord], *, everything_closed: bool) -> list[SymbolResult]:
+    """Each symbol's last word: what is not left was closed, by this panic or by the close that was under way.
+
+    Of a real account only the exchange's word counts: unless it is flat, what it refused stays refused.
+    """
     open_now = {position.symbol for position in left}
     seen = [
-        result if result.symbol in open_now or result.result == "closed" else SymbolResult(symbol=result.symbol, result="closed")
+        result
+        if result.symbol in open_now or result.result == "closed" or not everything_closed
+        else SymbolResult(symbol=result.symbol, result="closed")
         for result in found.values()
+        if result.symbol != WHOLE_ACCOUNT or not everything_closed
     ]
     waiting = [
         SymbolResult(symbol=symbol, result="closing", detail="its close has no answer yet")

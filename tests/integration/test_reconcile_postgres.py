@@ -18,7 +18,7 @@ from orchestrator.trading.scan import ScanRules
 from shared.enums import Mode
 from shared.execution import OrderSide
 from tests.builders import d, signal
-from tests.fakes import FakeBalances, FakeBus, FakeClock, FakeIds, FakeJobs, FakeStore, OpenMutex
+from tests.fakes import FakeBalances, FakeBus, FakeClock, FakeIds, FakeJobs, FakeLifeline, FakeStore, OpenMutex
 from tests.fakes_real import FakeExchangeEngine, RealBook
 from tests.integration.store_rows import add_user
 
@@ -46,6 +46,7 @@ class Stage:
             clock=self.clock,
             ids=self.ids,
             jobs=FakeJobs(),
+            lifeline=FakeLifeline(),
         )
         return compose(ports, EntryRules(dry_run=False), ScanRules())
 
@@ -139,6 +140,7 @@ async def test_a_dry_position_of_the_same_wallet_is_no_part_of_what_the_exchange
             clock=stage.clock,
             ids=stage.ids,
             jobs=FakeJobs(),
+            lifeline=FakeLifeline(),
         ),
         EntryRules(dry_run=True),
         ScanRules(),

@@ -30,7 +30,7 @@ from orchestrator.trading.scan import ScanRules
 from shared.analysis import AnalyzeRequest
 from shared.enums import Side
 from tests.builders import at, bar, d, funding, signal
-from tests.fakes import FakeBalances, FakeBus, FakeClock, FakeEngine, FakeIds, FakeJobs, FakeStore, OpenMutex, Rows
+from tests.fakes import FakeBalances, FakeBus, FakeClock, FakeEngine, FakeIds, FakeJobs, FakeLifeline, FakeStore, OpenMutex, Rows
 from tests.integration.store_rows import add_user
 from tests.soundness import assert_at_rest, assert_sound
 
@@ -59,6 +59,7 @@ class Stage:
             clock=self.clock,
             ids=self.ids,
             jobs=FakeJobs(),
+            lifeline=FakeLifeline(),
         )
         return compose(ports, EntryRules(), ScanRules(), self._pause)
 

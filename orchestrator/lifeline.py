@@ -1,0 +1,81 @@
+"""What panic needs while PostgreSQL is away, kept in Redis: sealed credentials, and a flag for each user who said stop.
+
+Sealed credentials open nowhere but in the engine, so that keeping them twice gives nothing away. A flag stays up until the store has it.
+"""
+
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Final, cast
+from uuid import UUID
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from orchestrator.errors import StoreUnavailable
+from shared.execution import SealedCredentials
+
+CREDENTIALS: Final = "lifeline:credentials"
+"""A hash: user id → sealed credentials."""
+
+STOPPED: Final = "lifeline:stopped"
+"""A hash: user id → wall time at which they said stop."""
+
+
+class RedisLifeline:
+    """Implements the port Lifeline."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def keep(self, user_id: UUID, credentials: SealedCredentials) -> None:
+        """From arming on."""
+        async with _answering():
+            await _asked(self._redis.hset(CREDENTIALS, str(user_id), msgspec.json.encode(credentials).decode()))
+
+    async def forget(self, user_id: UUID) -> None:
+        """The credentials are gone."""
+        async with _answering():
+            await _asked(self._redis.hdel(CREDENTIALS, str(user_id)))
+
+    async def credentials(self, user_id: UUID) -> SealedCredentials | None:
+        """What was kept."""
+        async with _answering():
+            found = await _asked(self._redis.hget(CREDENTIALS, str(user_id)))
+        return msgspec.json.decode(found, type=SealedCredentials) if found else None
+
+    async def stop(self, user_id: UUID, at: datetime) -> None:
+        """The flag is up."""
+        async with _answering():
+            await _asked(self._redis.hset(STOPPED, str(user_id), at.isoformat()))
+
+    async def stopped(self, user_id: UUID) -> bool:
+        """Whether the flag is up."""
+        async with _answering():
+            return bool(await _asked(self._redis.hexists(STOPPED, str(user_id))))
+
+    async def all_stopped(self) -> list[UUID]:
+        """Whose flags are up."""
+        async with _answering():
+            found = await _asked(self._redis.hkeys(STOPPED))
+        return [UUID(name.decode() if isinstance(name, bytes) else name) for name in found]
+
+    async def take_down(self, user_id: UUID) -> None:
+        """The store has it."""
+        async with _answering():
+            await _asked(self._redis.hdel(STOPPED, str(user_id)))
+
+
+@asynccontextmanager
+async def _answering() -> AsyncIterator[None]:
+    """Calls Redis' silence by its name."""
+    try:
+        yield
+    except RedisError as error:
+        raise StoreUnavailable(f"redis: {type(error).__name__}") from error
+
+
+def _asked[T](call: Awaitable[T] | T) -> Awaitable[T]:
+    """The vendor's types cannot tell its asynchronous client from the other one."""
+    return cast("Awaitable[T]", call)

@@ -1,0 +1,94 @@
+"""Panic without the store: the stop flag and the exchange's own view are enough to be flat; the rows follow when PostgreSQL is back.
+
+Stands beside `panic`: the desk turns here only where the store does not answer. Paper positions live in the store alone and wait for it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from orchestrator.errors import StoreUnavailable
+from orchestrator.log import logger
+from orchestrator.ports import Clock, Engine, Ids, Lifeline, PanicReceipt, SymbolResult
+from orchestrator.trading.bounded import each
+from orchestrator.trading.flatten import Flattened, account_without_store, flatten, prefix_of
+from orchestrator.trading.panic import Panic
+
+LASTS: Final = timedelta(seconds=45)
+"""Wall time after which it says honestly what is still open."""
+
+BETWEEN: Final = 0.5
+"""Seconds between two attempts."""
+
+WAITS_FOR_THE_STORE: Final = SymbolResult(
+    symbol="PAPER",
+    result="waiting",
+    detail="the database is away: paper positions close and the receipt is written when it is back",
+)
+
+
+class Emergency:
+    """Flattens without the store, and writes the flag back when the store returns."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        lifeline: Lifeline,
+        panic: Panic,
+        clock: Clock,
+        ids: Ids,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._engine = engine
+        self._lifeline = lifeline
+        self._panic = panic
+        self._clock = clock
+        self._ids = ids
+        self._pause = pause
+
+    async def run(self, user_id: UUID) -> PanicReceipt:
+        """Stop first, then flat at the exchange. Never says flat: what the store holds cannot be seen.
+
+        Raises:
+            StoreUnavailable: Redis does not answer either.
+        """
+        receipt_id = self._ids.new()
+        logger().error("panic while the store is away", user_id=str(user_id), receipt_id=str(receipt_id))
+        await self._lifeline.stop(user_id, self._clock.wall())
+        credentials = await self._lifeline.credentials(user_id)
+        results = [WAITS_FOR_THE_STORE]
+        done = Flattened(flat=True)
+        if credentials is not None:
+            account = account_without_store(user_id, credentials)
+            until, attempt = self._clock.wall() + LASTS, 1
+            done = await flatten(self._engine, account, prefix_of(receipt_id, attempt))
+            while not done.flat and self._clock.wall() < until:
+                await self._pause(BETWEEN)
+                attempt += 1
+                done = await flatten(self._engine, account, prefix_of(receipt_id, attempt))
+            said = SymbolResult(symbol="REAL", result="flat" if done.flat else "not_flat", detail="by the exchange's own word")
+            results = [*done.results, said, WAITS_FOR_THE_STORE]
+        return PanicReceipt(
+            receipt_id=receipt_id,
+            auto_trade_enabled=False,
+            positions=results,
+            open_positions=done.open_positions,
+            open_orders=done.open_orders,
+            flat=False,
+        )
+
+    async def write_back(self) -> int:
+        """Turns each flag that is up into a panic of the store's own; how many there were. The flag goes when that has its receipt."""
+        stopped = await self._lifeline.all_stopped()
+        await each(stopped, self._write_back, what="writing a stop back")
+        return len(stopped)
+
+    async def _write_back(self, user_id: UUID) -> None:
+        receipt = await self._panic.run(user_id)
+        try:
+            await self._lifeline.take_down(user_id)
+        except StoreUnavailable:
+            return  # It is up still, and the next round finds nothing left to close.
+        logger().warning("a stop was written back", user_id=str(user_id), receipt_id=str(receipt.receipt_id), flat=receipt.flat)
