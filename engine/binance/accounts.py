@@ -6,6 +6,7 @@ Adapter of the Exchanges port. Only here an opened key pair exists, for as long 
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Protocol
 
 import aiohttp
@@ -141,7 +142,23 @@ class BinanceExchanges:
             self._opened.pop(name).client.release()
 
 
-def session_of_accounts() -> aiohttp.ClientSession:
+class Session:
+    """A session that follows no redirection: whoever answers with one would be shown the key, and an order would be sent twice."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+        self.headers = session.headers
+        self.ws_connect = session.ws_connect
+        self.close = session.close
+        self.get, self.post = self._straight(session.get), self._straight(session.post)
+        self.put, self.delete = self._straight(session.put), self._straight(session.delete)
+
+    @staticmethod
+    def _straight(ask: Callable[..., Any]) -> Callable[..., Any]:
+        return partial(ask, allow_redirects=False)
+
+
+def session_of_accounts() -> Session:
     """A session apart from the public data's."""
     connector = aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE_SECONDS, ttl_dns_cache=60)
-    return aiohttp.ClientSession(connector=connector)
+    return Session(aiohttp.ClientSession(connector=connector))

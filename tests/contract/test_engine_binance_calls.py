@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -10,14 +11,15 @@ from urllib.parse import urlencode
 
 import pytest
 from aiohttp import web
+from msgspec import structs
 
-from engine.binance import vendor
+from engine.binance import Addresses, BinanceExchanges, accounts, vendor
 from engine.binance.client import BUDGET_SECONDS
-from engine.errors import VenueAway, VenueHalted
-from engine.ports import Condition, MarketOrder, Urgency
+from engine.errors import SealBroken, VenueAway, VenueHalted, VenueUnsure
+from engine.ports import Condition, KeyPair, MarketOrder, Urgency
 from shared.enums import OrderKind, OrderState
-from shared.execution import OrderSide, RealAccount, VenueOrder
-from tests.contract.engine_binance_server import ACCOUNT, ENTRY, FILLED, KEY, SECRET, Bench, bench
+from shared.execution import OrderSide, RealAccount, SealedCredentials, VenueOrder
+from tests.contract.engine_binance_server import ACCOUNT, ENTRY, FILLED, KEY, SECRET, Bench, FewMarks, bench
 
 ORDER, ALGO, TRADES, ORDERS = "/fapi/v1/order", "/fapi/v1/algoOrder", "/fapi/v1/userTrades", "/fapi/v1/allOrders"
 STOP = {
@@ -232,6 +234,58 @@ async def test_an_entry_waits_a_second_for_its_weight_and_then_was_certainly_not
 async def test_without_credentials_nothing_is_opened(there: Bench) -> None:
     with pytest.raises(VenueHalted, match="no key"):
         there.exchanges.of(RealAccount(user_id="u1", dry_run=False), Urgency.ENTER)
+
+
+async def test_a_redirection_is_followed_by_nothing(there: Bench) -> None:
+    there.exchange.says("POST", ORDER, "", 307, {"Location": f"{there.url}/elsewhere"})
+    there.exchange.says("GET", "/fapi/v3/positionRisk", "", 302, {"Location": f"{there.url}/elsewhere"})
+    with pytest.raises(VenueUnsure):
+        await there.entering.send(ENTRY)
+    with pytest.raises(VenueAway):
+        await there.entering.positions()
+    assert [path for _, path, _ in there.exchange.seen] == [ORDER, "/fapi/v3/positionRisk"]
+
+
+async def test_an_order_on_a_line_that_was_used_before_is_not_sent_again_when_it_breaks(there: Bench) -> None:
+    there.exchange.says("GET", "/fapi/v3/positionRisk", [])
+    await there.entering.positions()
+    there.exchange.breaks_off("POST", ORDER)
+    with pytest.raises(VenueUnsure):
+        await there.entering.send(ENTRY)
+    assert there.exchange.count("POST", ORDER) == 1
+
+
+async def test_no_log_record_of_any_level_holds_the_key(there: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    there.exchange.says("POST", ORDER, {"code": -2019, "msg": "Margin is insufficient."}, 400)
+    with caplog.at_level(logging.DEBUG):
+        await there.entering.send(ENTRY)
+    assert KEY not in caplog.text
+    assert SECRET not in caplog.text
+
+
+async def test_credentials_that_do_not_open_open_nothing(there: Bench) -> None:
+    class Broken:
+        def open(self, user_id: str, credentials: SealedCredentials) -> KeyPair:
+            raise SealBroken("another user's")
+
+    addresses = Addresses(rest=there.url, streams=there.url, spot=there.url)
+    exchanges = BinanceExchanges(Broken(), addresses, there.budget, FewMarks(), there.clock)
+    with pytest.raises(SealBroken):
+        exchanges.of(ACCOUNT, Urgency.ENTER)
+    await exchanges.close()
+
+
+async def test_the_least_used_accounts_are_let_go_and_what_is_still_held_goes_on(
+    there: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "MOST_ACCOUNTS", 2)
+    there.exchange.says("GET", "/fapi/v3/positionRisk", [])
+    await there.entering.positions()
+    for name in ("u2", "u3", "u4"):
+        there.exchanges.of(structs.replace(ACCOUNT, user_id=name), Urgency.ENTER)
+    assert await there.entering.positions() == []
+    assert there.exchanges.of(ACCOUNT, Urgency.ENTER) is not there.entering
+    there.entering._client.release()
 
 
 async def test_a_client_is_kept_for_the_key_and_has_a_face_for_each_urgency(there: Bench) -> None:
