@@ -65,6 +65,7 @@ def doers(exchange: Exchange) -> Doers:
     return {
         "open": accounts.opened,
         "revoke": accounts.revoked,
+        "deleverage": accounts.deleveraged,
         "behave": accounts.apply,
         "rule": symbols.ruled,
         "settle": symbols.settled,

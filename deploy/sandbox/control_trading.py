@@ -10,6 +10,7 @@ from aiohttp import web
 from deploy.sandbox.core.account import Account, rounded
 from deploy.sandbox.core.account_replies import money
 from deploy.sandbox.core.order_counts import OrderLimits
+from deploy.sandbox.core.settlement import deleverage
 from deploy.sandbox.core.truth import truth
 from deploy.sandbox.exchange import Exchange
 from deploy.sandbox.rest import reply
@@ -30,6 +31,12 @@ class NewAccount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     withdrawals: bool = False
     ip_restricted: bool = True
     hedge_mode: bool = False
+
+
+class Deleverage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which position to close."""
+
+    symbol: str
 
 
 class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,6 +75,7 @@ class TradingControl:
             web.delete("/sandbox/accounts/{key}", self.revoke),
             web.post("/sandbox/accounts/{key}/revoke", self.revoke),
             web.post("/sandbox/accounts/{key}/restore", self.restore),
+            web.post("/sandbox/accounts/{key}/deleverage", self.deleverage),
             web.get("/sandbox/behaviour", self.behaviour),
             web.post("/sandbox/behaviour", self.behave),
         ]
@@ -104,6 +112,29 @@ class TradingControl:
     async def restore(self, request: web.Request) -> web.Response:
         """Accept a revoked key again."""
         return self._set_revoked(request, revoked=False)
+
+    async def deleverage(self, request: web.Request) -> web.Response:
+        """Close an account's position in a symbol as auto-deleveraging does."""
+        account = self._named(request)
+        if account is None:
+            return _unknown()
+        try:
+            wanted = msgspec.json.decode(await request.read(), type=Deleverage)
+        except msgspec.DecodeError as error:
+            return reply({"code": -1100, "msg": str(error)}, 400)
+        now = self._exchange.now()
+        self._exchange.advance(now)
+        given = {"key": account.key, "symbol": wanted.symbol}
+        self._exchange.record("deleverage", now, given)
+        closed = self.deleveraged(given, now)
+        self._exchange.told()
+        return reply({"symbol": wanted.symbol, "orders": closed})
+
+    def deleveraged(self, given: dict[str, Any], now: int) -> list[int]:
+        """Deleverage as a deed says; returns the ids of the closing orders."""
+        account, trading = self._exchange.trading.accounts[given["key"]], self._exchange.trading
+        held = [position for position in account.held() if position.symbol == given["symbol"]]
+        return [deleverage(trading, account, position, now).id for position in held]
 
     async def behaviour(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's handler shape
         """How the exchange behaves."""

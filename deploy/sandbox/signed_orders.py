@@ -20,6 +20,7 @@ from deploy.sandbox.core.orders import Order
 from deploy.sandbox.core.query import Query
 from deploy.sandbox.core.replies import Reply
 from deploy.sandbox.core.rules import SymbolRules
+from deploy.sandbox.core.settlement import DELEVERAGED
 from deploy.sandbox.core.trading import unknown_order
 from deploy.sandbox.exchange import Exchange
 from deploy.sandbox.signed_endpoint import Endpoints, SignedEndpoint, by_symbol, fixed
@@ -132,12 +133,11 @@ class OrderDoor:
         return each([Query({"symbol": symbol, name: text}) for name, text in named], lambda item: self.cancel(account, item, now))
 
     def forced(self, account: Account, query: Query, now: int) -> Reply:
-        """GET /fapi/v1/forceOrders: the account's own liquidations; nobody is deleveraged here."""
-        symbol = query.text("symbol")
-        found = [order for order in account.orders.values() if order.client_id.startswith(FORCED)]
+        """GET /fapi/v1/forceOrders: the account's own liquidations and deleveragings."""
+        symbol, kind = query.text("symbol"), query.text("autoCloseType")
+        begins = {"LIQUIDATION": (FORCED,), "ADL": (DELEVERAGED,)}.get(kind or "", (FORCED, DELEVERAGED))
+        found = [order for order in account.orders.values() if order.client_id.startswith(begins)]
         found = [order for order in found if symbol in (None, order.symbol)]
-        if query.text("autoCloseType") == "ADL":
-            found = []
         return [replies.told(order, self._rules(order.symbol, now)) for order in found[-query.limit(50, 100) :]]
 
     def one(self, account: Account, query: Query, now: int) -> Reply:

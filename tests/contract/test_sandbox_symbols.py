@@ -76,6 +76,16 @@ async def test_a_symbol_that_is_taken_off_settles_what_is_there_and_tells_it(tra
     assert (await control(trader, "symbols/SOLUSDT/settle", {}))[1]["code"] == -1122
 
 
+async def test_a_deleveraged_position_is_listed_among_forced_orders(trader: Trader) -> None:
+    await trader.ask("POST", "v1/order", **BUY)
+    status, told = await control(trader, f"accounts/{trader.key}/deleverage", {"symbol": "SOLUSDT"})
+    assert (status, len(told["orders"])) == (200, 1)
+    assert await trader.ask("GET", "v3/positionRisk") == []
+    [forced] = await trader.ask("GET", "v1/forceOrders", autoCloseType="ADL")
+    assert (forced["orderId"], forced["clientOrderId"]) == (told["orders"][0], "adl_autoclose")
+    assert await trader.ask("GET", "v1/forceOrders", autoCloseType="LIQUIDATION") == []
+
+
 async def test_the_exchange_behaves_as_it_is_told_to(trader: Trader) -> None:
     status, told = await control(trader, "behaviour", {"average_in_replies": True, "trigger_latency_ms": 5000})
     assert (status, told["average_in_replies"], told["trigger_latency_ms"], told["orders_per_10s"]) == (200, True, 5000, 300)

@@ -87,6 +87,16 @@ def test_a_stop_that_closes_nothing_expires() -> None:
     assert (algo.status, floor.ada.orders) == ("EXPIRED", {})
 
 
+def test_a_protected_stop_waits_while_last_and_mark_price_are_apart() -> None:
+    floor = Floor()
+    floor.order(quantity="0.1")
+    stop = floor.algo(triggerPrice="49000", reduceOnly="true", priceProtect="true")
+    floor.move("48900", mark="52000")
+    assert (stop.status, floor.held()) == ("NEW", Decimal("0.1"))
+    floor.move("48900", mark="48900")
+    assert (state(floor.ada, stop), floor.held()) == ("FINISHED", ZERO)
+
+
 def test_a_canceled_stop_never_triggers() -> None:
     floor = Floor()
     algo = floor.algo(triggerPrice="49000")

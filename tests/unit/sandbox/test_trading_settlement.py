@@ -12,7 +12,7 @@ from deploy.sandbox.core.facts import symbol_row
 from deploy.sandbox.core.order_request import order_request
 from deploy.sandbox.core.query import Query
 from deploy.sandbox.core.rules import RECORDED, changed_rules
-from deploy.sandbox.core.settlement import SETTLED, settle
+from deploy.sandbox.core.settlement import SETTLED, deleverage, settle
 from deploy.sandbox.core.synthetic import DEFAULT_START_MS
 from deploy.sandbox.core.trading import Trading
 from deploy.sandbox.exchange import Exchange
@@ -39,6 +39,19 @@ def test_a_settled_symbol_leaves_no_order_and_no_position() -> None:
     assert floor.ada.orders[last.order_id].client_id.startswith(SETTLED)
     assert floor.imbalance() == ZERO
     assert [notice.kind for notice in floor.trading.herald.drained()][-1] == "ACCOUNT_UPDATE"
+
+
+def test_a_deleveraged_position_is_closed_at_the_mark_and_its_stop_stays() -> None:
+    floor = Floor()
+    floor.ada.listening = True
+    floor.order(quantity="0.1")
+    stop = floor.algo(triggerPrice="49000", reduceOnly="true")
+    floor.trading.herald.drained()
+    order = deleverage(floor.trading, floor.ada, floor.ada.position(SYMBOL, "BOTH"), floor.now)
+    told = [notice.body for notice in floor.trading.herald.drained() if notice.kind == "ORDER_TRADE_UPDATE"]
+    assert (order.client_id, order.status, floor.held(), stop.status) == ("adl_autoclose", "FILLED", ZERO, "NEW")
+    assert [body["o"]["x"] for body in told] == ["NEW", "CALCULATED"]
+    assert (floor.ada.trades[-1].fee, floor.imbalance()) == (ZERO, ZERO)
 
 
 def test_a_symbol_that_was_taken_off_is_listed_and_does_not_trade() -> None:
