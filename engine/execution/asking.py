@@ -20,7 +20,9 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     read: float = 2.5
     """For the reads before an entry: past it nothing was sent, and a new signal comes."""
     outcome: float = 7.0
-    """For the look-ups of an order without an answer: past its receive window it will not come any more."""
+    """For the look-ups of an order without an answer: about its receive window."""
+    linger: float = 25.0
+    """And then for an entry, less often, while its caller knows it as unknown: it would be a position without a stop."""
     protect: float = 3.0
     """Source: house decision 4: an entry whose stop is not confirmed within a few seconds is closed."""
     fills: float = 4.0

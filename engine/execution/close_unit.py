@@ -2,6 +2,8 @@
 
 from decimal import Decimal
 
+import msgspec
+
 from engine.core.fills import order_side_of
 from engine.core.order import OrderRefusal, no
 from engine.execution.amend import Amendment
@@ -27,7 +29,8 @@ class CloseUnit:
     """
 
     def __init__(self, exchange: Exchange, amendment: Amendment, patience: Patience, too_late: TooLate = in_time) -> None:
-        self._exchange, self._amendment, self._patience = exchange, amendment, patience
+        self._exchange, self._amendment = exchange, amendment
+        self._patience = msgspec.structs.replace(patience, linger=0.0)
         self._too_late = too_late
 
     async def run(self, closing: Closing) -> Executed | Problem | Unknown:

@@ -19,7 +19,7 @@ from engine.ports import Claimed, InFlight, Reports
 from shared.enums import ExecutionStatus
 from shared.execution import CloseRequest, EntryRequest, ExecutionReport
 
-CLAIM_SECONDS = 60.0
+CLAIM_SECONDS = 90.0
 """Longer than every bound of an order together: a claim that is gone belongs to a dead worker."""
 
 ANSWER_SECONDS = 18.0

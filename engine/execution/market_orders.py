@@ -17,6 +17,9 @@ from shared.problem import Problem
 
 ZERO = Decimal(0)
 
+RARER = 5
+"""Past its receive window an order is looked for less often."""
+
 TRADES_BEFORE = timedelta(hours=1)
 """How far the exchange's clock, which stamps trades, may run before or behind the caller's."""
 
@@ -61,7 +64,13 @@ async def send_once(exchange: Exchange, order: MarketOrder, patience: Patience) 
 
 async def awaited(exchange: Exchange, symbol: str, client_order_id: str, patience: Patience) -> VenueOrder | Unknown:
     """An order without an answer, once the exchange shows it."""
-    found = await until(lambda: exchange.find(symbol, client_order_id, conditional=False), Bound(patience.outcome), patience.poll)
+
+    async def look() -> VenueOrder | None:
+        return await exchange.find(symbol, client_order_id, conditional=False)
+
+    found = await until(look, Bound(patience.outcome), patience.poll)
+    if found is None:
+        found = await until(look, Bound(patience.linger), patience.poll * RARER)
     if found is None:
         return Unknown(detail=f"the exchange does not show {client_order_id}, which may still come")
     return await settled(exchange, found, patience)

@@ -216,7 +216,9 @@ class DictReports:
         return InFlight() if client_order_id in self.claims else None
 
 
-SOON = Patience(poll=0.002, read=0.1, outcome=0.05, protect=0.06, fills=0.05, drain=0.4, clear=0.1, flatten=1.0, apart=0.01)
+SOON = Patience(
+    poll=0.002, read=0.1, outcome=0.05, linger=0.05, protect=0.06, fills=0.05, drain=0.4, clear=0.1, flatten=1.0, apart=0.01
+)
 """Bounds of the exchange in hundredths of a second; those of the wall clock as they are."""
 
 

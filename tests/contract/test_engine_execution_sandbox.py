@@ -1,0 +1,322 @@
+"""Real orders end to end: the use cases, the real adapter with the real ccxt, the sandbox exchange with its faults."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+import pytest
+
+from deploy.sandbox.app import running_exchange
+from deploy.sandbox.exchange import Exchange as Sandbox
+from deploy.sandbox.options import SandboxOptions
+from engine.binance import Addresses, BinanceExchanges
+from engine.budget import WeightBudget
+from engine.candles import BinanceData, Door, open_session
+from engine.clock import market_clock
+from engine.execution.asking import Patience
+from engine.execution.canary import canary
+from engine.execution.cancel import cancel
+from engine.execution.close import close
+from engine.execution.desk import Desk
+from engine.execution.entry import enter
+from engine.execution.events import listen
+from engine.execution.exchange_venue import ExchangeVenue
+from engine.execution.flatten import flatten
+from engine.execution.lasting_once import LastingOnce
+from engine.execution.once import Once
+from engine.execution.protect import protect
+from engine.execution.truth import truth
+from engine.execution.venues import Venues
+from engine.paper import DryRunVenue, PaperVenue
+from engine.ports import Exchange, Urgency
+from shared.enums import ExecutionStatus, OrderKind, OrderState, Side
+from shared.execution import (
+    AccountEvent,
+    CanaryReply,
+    CancelReply,
+    CancelRequest,
+    CloseRequest,
+    EntryRequest,
+    ExecutionReport,
+    FlattenReply,
+    FlattenRequest,
+    ProtectRequest,
+    RealAccount,
+    SealedCredentials,
+    TruthReply,
+    TruthRequest,
+    VenueOrder,
+)
+from shared.problem import Problem
+from shared.wire import decode_strict
+from tests.contract.test_engine_binance_account import Pairs
+from tests.polling import eventually
+from tests.unit.engine.execution_desk import DictReports
+
+BTC = "BTCUSDT"
+PLENTY = 1_000_000
+BRISK = Patience(outcome=1.5, linger=0.5, protect=1.5, fills=2.0, apart=0.4, drain=6.0, clear=2.0, flatten=15.0)
+
+
+class Trader:
+    """An account with 1000 USDT at the sandbox, and an engine that trades it."""
+
+    def __init__(
+        self, base: str, opened: dict[str, str], exchanges: BinanceExchanges, desk: Desk, session: aiohttp.ClientSession
+    ) -> None:
+        self.base, self.key, self.desk, self._session = base, opened["api_key"], desk, session
+        credentials = SealedCredentials(key_id=opened["api_key"], sealed=opened["api_secret"])
+        self.account = RealAccount(user_id="u1", dry_run=False, credentials=credentials)
+        self.exchange: Exchange = exchanges.of(self.account, Urgency.PROTECT)
+
+    async def entry(self, name: str = "nt-e-ONE", **changes: Any) -> EntryRequest:
+        """600 USDT at 20x, stop one percent and target two percent away."""
+        mark = (await self.desk.market.mark(BTC)).price
+        fields: dict[str, Any] = {
+            "account": self.account,
+            "client_order_id": name,
+            "symbol": BTC,
+            "side": Side.LONG,
+            "amount_usdt": Decimal(600),
+            "leverage": Decimal(20),
+            "stop_loss": mark * Decimal("0.99"),
+            "take_profit": mark * Decimal("1.02"),
+            "signal_price": mark,
+            "sent_at": self.desk.clock.wall(),
+        }
+        return EntryRequest(**(fields | changes))
+
+    async def enter(self, **changes: Any) -> ExecutionReport:
+        return await enter(self.desk, await self.entry(**changes))
+
+    def closing(self, name: str = "nt-c-ONE", **changes: Any) -> CloseRequest:
+        fields: dict[str, Any] = {
+            "account": self.account,
+            "client_order_id": name,
+            "symbol": BTC,
+            "side": Side.LONG,
+            "sent_at": self.desk.clock.wall(),
+        }
+        return CloseRequest(**(fields | changes))
+
+    async def goes_wrong(self, kind: str, **rule: Any) -> None:
+        """A fault at the sandbox."""
+        body = {"rules": [{"kind": kind, **rule}]}
+        async with self._session.post(f"{self.base}/sandbox/faults", json=body) as reply:
+            assert reply.status == 201, await reply.text()
+
+    async def held(self) -> Decimal:
+        return sum((position.quantity for position in await self.exchange.positions()), Decimal(0))
+
+    async def guards(self) -> list[VenueOrder]:
+        return [order for order in await self.exchange.working(BTC) if order.conditional]
+
+    async def arrived(self) -> list[str]:
+        """The client ids of all orders that the exchange ever took."""
+        trades = await self.exchange.account_trades(BTC, self.desk.clock.now() - timedelta(hours=1))
+        return sorted({trade.client_order_id for trade in trades})
+
+
+@pytest.fixture
+async def trader() -> AsyncIterator[Trader]:
+    """At a sandbox whose market stands nearly still."""
+    sandbox = Sandbox(SandboxOptions(port=0, speed=1, weight_limit=PLENTY))
+    async with running_exchange(sandbox) as base, open_session() as session:
+        clock = await market_clock(base)
+        budget = WeightBudget(PLENTY, clock.now_ms)
+        market = BinanceData(Door(session, base, budget), clock)
+        addresses = Addresses(rest=base, streams=base.replace("http", "ws"), spot=base)
+        exchanges = BinanceExchanges(Pairs(), addresses, budget, market, clock)
+        await exchanges.load()
+        reports = DictReports()
+        desk = Desk(
+            market=market,
+            clock=clock,
+            once=Once(reports=reports),
+            lasting=LastingOnce(reports=reports),
+            patience=BRISK,
+            venues=Venues(
+                paper=lambda account: PaperVenue(market, clock, account.book),
+                dry=lambda account: DryRunVenue(market, clock, account.dry_positions),
+                real=lambda account: ExchangeVenue(account, exchanges, market, clock, BRISK),
+                exchanges=exchanges,
+                dry_run=False,
+            ),
+        )
+        async with session.post(f"{base}/sandbox/accounts", json={"wallet": "1000"}) as reply:
+            opened = await reply.json()
+        yield Trader(base, opened, exchanges, desk, session)
+        await exchanges.close()
+
+
+async def test_an_entry_is_amended_partly_closed_and_closed_and_nothing_is_left(trader: Trader) -> None:
+    entered = await trader.enter()
+    assert entered.status is ExecutionStatus.FILLED, entered.refusal
+    assert entered.protection is not None
+    assert entered.unprotected_seconds is not None
+    assert entered.unprotected_seconds < 1
+    assert await trader.held() == entered.filled_quantity
+    assert {(order.kind, order.quantity) for order in await trader.guards()} == {
+        (OrderKind.STOP, entered.filled_quantity),
+        (OrderKind.TARGET, entered.filled_quantity),
+    }
+
+    assert entered.average_price is not None
+    stop = entered.average_price * Decimal("0.995")
+    amended = await protect(
+        trader.desk,
+        ProtectRequest(account=trader.account, client_order_id="nt-p-TWO", symbol=BTC, side=Side.LONG, stop_loss=stop),
+    )
+    assert amended.status is ExecutionStatus.FILLED, amended.refusal
+    assert {order.client_order_id for order in await trader.guards()} == {"nt-s-TWO", "nt-t-ONE"}
+
+    part = await close(trader.desk, trader.closing("nt-c-THREE", quantity=Decimal("0.003")))
+    assert part.status is ExecutionStatus.FILLED, part.refusal
+    assert part.protection is not None
+    left = entered.filled_quantity - Decimal("0.003")
+    assert {order.quantity for order in await trader.guards()} == {left}
+
+    closed = await close(trader.desk, trader.closing("nt-c-FOUR"))
+    assert (closed.status, closed.filled_quantity) == (ExecutionStatus.FILLED, left)
+    assert await trader.held() == 0
+    assert await trader.exchange.working() == []
+    told = await truth(
+        trader.desk,
+        TruthRequest(account=trader.account, symbols=[BTC], since=trader.desk.clock.now() - timedelta(hours=1)),
+    )
+    assert isinstance(told, TruthReply)
+    assert told.balance.total == 1000 + sum(row.amount for row in told.income if row.kind != "TRANSFER")
+
+
+@pytest.mark.parametrize(
+    "kind", ["timeout_executed", "silent_executed", "unknown_executed", "reset_after", "html_502_executed", "arrives_late"]
+)
+async def test_an_entry_whose_answer_is_lost_is_found_once_and_protected(trader: Trader, kind: str) -> None:
+    await trader.goes_wrong(kind, match={"method": "POST", "path": "/fapi/v1/order"}, times=1)
+    request = await trader.entry()
+
+    report = await enter(trader.desk, request)
+    if report.status is ExecutionStatus.UNKNOWN:  # it arrived after all look-ups
+        report = await eventually(lambda: resumed(trader, request), seconds=10, what="the late order")
+
+    assert report.status is ExecutionStatus.FILLED, report.refusal
+    assert await trader.held() == report.filled_quantity
+    assert len(await trader.guards()) == 2
+
+
+async def resumed(trader: Trader, request: EntryRequest) -> ExecutionReport | None:
+    report = await enter(trader.desk, EntryRequest(**_fields(request) | {"resume": True}))
+    return None if report.status is ExecutionStatus.UNKNOWN else report
+
+
+@pytest.mark.parametrize("kind", ["timeout_lost", "unknown_lost", "reset_before", "html_502"])
+async def test_an_entry_that_is_lost_is_never_sent_again(trader: Trader, kind: str) -> None:
+    await trader.goes_wrong(kind, match={"method": "POST", "path": "/fapi/v1/order"}, times=1)
+    request = await trader.entry()
+
+    report = await enter(trader.desk, request)
+    again = await enter(trader.desk, request)
+
+    assert (report.status, again.status) == (ExecutionStatus.UNKNOWN, ExecutionStatus.UNKNOWN)
+    assert await trader.held() == 0
+
+
+@pytest.mark.parametrize("kind", ["timeout_executed", "timeout_lost", "reset_before", "overloaded", "stale"])
+async def test_a_stop_that_goes_wrong_ends_protected_or_flat(trader: Trader, kind: str) -> None:
+    match = {} if kind == "stale" else {"method": "POST", "path": "/fapi/v1/algoOrder"}
+    await trader.goes_wrong(kind, match=match, times=4 if kind == "stale" else 2)
+
+    report = await trader.enter()
+
+    assert report.status is ExecutionStatus.FILLED, report.refusal
+    left = report.filled_quantity - sum(fill.quantity for fill in report.closing_fills)
+    await eventually(lambda: shows(trader, left), seconds=3, what="readings that are not stale any more")
+
+
+async def shows(trader: Trader, left: Decimal) -> bool | None:
+    """A position of that size with a stop, or none without."""
+    held, guards = await trader.held(), await trader.guards()
+    return True if held == left and (OrderKind.STOP in {order.kind for order in guards}) is (held > 0) else None
+
+
+async def test_no_stop_at_all_means_no_position(trader: Trader) -> None:
+    await trader.goes_wrong("unavailable", match={"method": "POST", "path": "/fapi/v1/algoOrder"})
+
+    report = await trader.enter()
+
+    assert report.protection is None
+    assert report.closing_order_id == "nt-x-ONE"
+    assert sum(fill.quantity for fill in report.closing_fills) == report.filled_quantity
+    assert await trader.held() == 0
+    assert await trader.guards() == []
+    assert await trader.arrived() == ["nt-e-ONE", "nt-x-ONE"]
+
+
+async def test_a_panic_under_faults_ends_flat(trader: Trader) -> None:
+    await trader.enter()
+    await trader.goes_wrong("timeout_executed", match={"method": "POST", "path": "/fapi/v1/order"}, times=1)
+    await trader.goes_wrong("overloaded", match={"method": "DELETE"}, times=2)
+
+    done = await flatten(trader.desk, FlattenRequest(account=trader.account, client_order_prefix="nt-f-ONE"))
+
+    assert isinstance(done, FlattenReply)
+    assert (done.flat, done.open_positions, done.open_orders) == (True, 0, 0)
+    assert await trader.held() == 0
+    assert await trader.exchange.working() == []
+
+
+async def test_a_revoked_key_is_told_and_nothing_is_sent(trader: Trader) -> None:
+    await trader.goes_wrong("revoked")
+
+    report = await trader.enter()
+
+    assert report.status is ExecutionStatus.REFUSED
+    assert report.refusal is not None
+    assert report.refusal.code == "venue_halted"
+
+
+async def test_the_canary_sings_and_leaves_nothing(trader: Trader) -> None:
+    sung = await canary(trader.desk, trader.account)
+
+    assert isinstance(sung, CanaryReply)
+    assert sung.passed, sung.detail
+    assert await trader.exchange.working() == []
+
+
+async def test_an_orphan_is_cancelled_and_proven_gone(trader: Trader) -> None:
+    entered = await trader.enter()
+    assert entered.protection is not None
+    ids = [entered.protection.stop_order_id, entered.protection.target_order_id]
+
+    done = await cancel(trader.desk, CancelRequest(account=trader.account, symbol=BTC, client_order_ids=ids))
+
+    assert isinstance(done, CancelReply)
+    assert (done.gone, done.unknown) == (ids, [])
+    ended = await trader.exchange.ended(BTC, trader.desk.clock.now() - timedelta(hours=1))
+    assert {order.state for order in ended if order.client_order_id in ids} == {OrderState.ENDED}
+
+
+async def test_the_stream_nudges_when_an_order_fills(trader: Trader) -> None:
+    lines = await listen(trader.desk, trader.account)
+    assert not isinstance(lines, Problem)
+    heard: list[AccountEvent] = []
+
+    async def hear() -> None:
+        async for line in lines:
+            heard.append(decode_strict(line, AccountEvent))
+            if heard[-1].kind == "ORDER_TRADE_UPDATE":
+                return
+
+    listening = asyncio.create_task(hear())
+    await trader.enter()
+    await asyncio.wait_for(listening, 10)
+
+    assert heard[0].kind == "CONNECTED"
+    assert heard[-1].symbol == BTC
+
+
+def _fields(request: EntryRequest) -> dict[str, Any]:
+    return {name: getattr(request, name) for name in request.__struct_fields__}
