@@ -9,6 +9,7 @@ from orchestrator.core.position import Position, PositionStatus
 from orchestrator.ports import Trader
 from shared.analysis import Bar, FundingEvent, Instrument, Signal
 from shared.enums import AnalystKind, BracketsSource, Mode, Side
+from shared.execution import SealedCredentials
 from shared.margin import Bracket
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -80,6 +81,8 @@ def trader(number: int = 1, **changes: Any) -> Trader:
         "max_exposure": d(20_000),
         "paper_balance": d(10_000),
     }
+    if changes.get("mode") is Mode.REAL:
+        values["credentials"] = SealedCredentials(key_id="k1", sealed="c2VhbGVk")
     return Trader(**(values | changes))
 
 

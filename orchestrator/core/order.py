@@ -110,6 +110,11 @@ class RefusalReason(StrEnum):
     BALANCE_STALE = "balance_stale"
     SIGNAL_STALE = "signal_stale"
     FOREIGN_POSITION = "foreign_position"
+    # real money
+    NO_CREDENTIALS = "no_credentials"
+    REAL_STOPPED = "real_stopped"
+    REAL_IN_USE = "real_in_use"
+    KEY_CLAIMED = "key_claimed"
     # approvals and requests
     APPROVAL_EXPIRED = "approval_expired"
     DECLINED = "declined"

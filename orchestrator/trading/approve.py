@@ -15,7 +15,7 @@ from orchestrator.ports import Bus, Clock, Engine, Entered, OrderRecord, SignalR
 from orchestrator.trading import announce
 from orchestrator.trading.accounts import Marks
 from orchestrator.trading.bounded import each
-from orchestrator.trading.claims import CARRY, entry_request, free_entry
+from orchestrator.trading.claims import CARRY, entry_request, free_entry, stopped_for_real
 from orchestrator.trading.enter import Enter
 from orchestrator.trading.prices import fresh_marks
 
@@ -98,6 +98,9 @@ class Approve:
         if order.mode is not trader.mode:
             detail = f"{order.symbol} was proposed in {order.mode}, you are in {trader.mode} now"
             return Refusal(reason=RefusalReason.NOT_OPEN, detail=detail)
+        stopped = stopped_for_real(trader, order.mode, dry_run=order.dry_run)
+        if stopped is not None:
+            return stopped
         signal = await unit.signals.get(order.signal_id) if order.signal_id else None
         price = marks.get(order.symbol)
         if signal is None or price is None:

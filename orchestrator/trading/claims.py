@@ -11,6 +11,7 @@ from orchestrator.core.answer import Asked
 from orchestrator.core.order import LIVE, OrderPurpose, OrderStatus, Refusal, RefusalReason, may_become
 from orchestrator.ports import ClaimRecord, OrderRecord, RefusalRecord, SignalRecord, Trader, UnitOfWork
 from orchestrator.trading.accounts import Standing, account_of, without_keys
+from shared.enums import Mode
 from shared.execution import EntryRequest
 
 CARRY: Final = timedelta(seconds=25)
@@ -73,6 +74,12 @@ def stamped(request: dict[str, Any] | None, wall: datetime) -> dict[str, Any] | 
     return None if request is None else {**request, "sent_at": wall.isoformat()}
 
 
+def first_sent(order: OrderRecord) -> datetime | None:
+    """The wall time of an order's first sending, as its kept request has it."""
+    sent_at = (order.request or {}).get("sent_at")
+    return datetime.fromisoformat(sent_at) if isinstance(sent_at, str) else None
+
+
 def asked_by(order: OrderRecord) -> Asked:
     """What a report must answer."""
     return Asked(
@@ -112,6 +119,17 @@ def claim_of(order: OrderRecord, now: datetime) -> ClaimRecord:
         notional=order.notional,
         created_at=now,
     )
+
+
+def stopped_for_real(trader: Trader, mode: Mode, *, dry_run: bool) -> Refusal | None:
+    """Why an account makes no real entry now: without keys of its own it never does, and never by somebody else's."""
+    if mode is not Mode.REAL:
+        return None
+    if trader.entries_stopped is not None:
+        return Refusal(reason=RefusalReason.REAL_STOPPED, detail=trader.entries_stopped)
+    if trader.credentials is None and not dry_run:
+        return Refusal(reason=RefusalReason.NO_CREDENTIALS, detail="there is no exchange key of this account")
+    return None
 
 
 async def foreign_in(unit: UnitOfWork, trader: Trader, symbol: str) -> Refusal | None:

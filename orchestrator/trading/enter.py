@@ -45,6 +45,7 @@ from orchestrator.trading.claims import (
     free_entry,
     refusal_record,
     stamped,
+    stopped_for_real,
     taken,
     was_approved,
 )
@@ -258,7 +259,7 @@ class Enter:
             instrument=signal.instrument,
         )
         intent, standing = await self.judge(unit, trader, plan, marks, mode)
-        held = taken(standing, signal.symbol)
+        held = stopped_for_real(trader, mode, dry_run=self._rules.dry_run) or taken(standing, signal.symbol)
         if held is None and mode is Mode.REAL:
             held = await foreign_in(unit, trader, signal.symbol)
         if held is not None:
