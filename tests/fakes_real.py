@@ -29,6 +29,8 @@ from shared.execution import (
     EntryRequest,
     ExecutionReport,
     Fill,
+    FlattenReply,
+    FlattenRequest,
     Income,
     OrderSide,
     Protection,
@@ -86,6 +88,7 @@ class FakeExchangeEngine(FakeEngine):
         self.books: dict[str, RealBook] = {}
         self.me = str(USER)
         self.no_stops = False
+        self.refusing: set[str] = set()
         self.stuck: set[str] = set()
         self.lagging: set[str] = set()
         self.nudges: dict[str, asyncio.Queue[AccountEvent | None]] = {}
@@ -204,6 +207,38 @@ class FakeExchangeEngine(FakeEngine):
         if trouble == "lost after":
             raise EngineUnavailable("the reply was lost")
         return CancelReply(gone=list(request.client_order_ids), unknown=[], as_of=self._clock.now())
+
+    async def flatten(self, request: FlattenRequest) -> FlattenReply:
+        """Closes what it can and cancels everything; symbols of `refusing` stay."""
+        trouble = await self._asked("flatten", request)
+        book, reports = self._book_of(request.account), []
+        for number, symbol in enumerate([symbol for symbol, one in book.held.items() if one.quantity != 0], start=1):
+            held = book.quantity(symbol)
+            side = Side.LONG if held > 0 else Side.SHORT
+            name = f"{request.client_order_prefix}-{number}"
+            asked = CloseRequest(account=request.account, client_order_id=name, symbol=symbol, side=side)
+            if symbol in self.refusing:
+                reports.append(self._refused(asked, "venue_rule"))
+                continue
+            order = self._order(symbol, name, OrderKind.MARKET, _against(held), abs(held), OrderState.FILLED)
+            book.orders.append(order)
+            self._execute(book, order, abs(held))
+            done = self._refused(asked, "-")
+            reports.append(structs.replace(done, status=ExecutionStatus.FILLED, refusal=None, fills=self._fills_of(book, name)))
+        for order in book.working():
+            if order.symbol not in self.refusing:
+                self._end(book, order)
+        self._store.cuts.step("after flatten")
+        if trouble == "lost after":
+            raise EngineUnavailable("the reply was lost")
+        left, resting = [one for one in book.held.values() if one.quantity != 0], book.working()
+        return FlattenReply(
+            reports=reports,
+            open_positions=len(left),
+            open_orders=len(resting),
+            flat=not left and not resting,
+            as_of=self._clock.now(),
+        )
 
     async def balance(self, account: Account) -> BalanceReply:
         await self._asked("balance", account)

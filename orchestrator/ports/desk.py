@@ -46,7 +46,7 @@ class SymbolResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PanicReceipt(msgspec.Struct, frozen=True, kw_only=True):
-    """The proof of a panic. `flat` only when nothing is open and no order rests."""
+    """The proof of a panic. `flat` only when nothing is open and no order rests. `stored` is False while PostgreSQL is away."""
 
     receipt_id: UUID
     auto_trade_enabled: bool
@@ -54,6 +54,7 @@ class PanicReceipt(msgspec.Struct, frozen=True, kw_only=True):
     open_positions: int
     open_orders: int
     flat: bool
+    stored: bool = True
 
 
 class Stopped(msgspec.Struct, frozen=True, kw_only=True):

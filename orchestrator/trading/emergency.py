@@ -77,6 +77,7 @@ class Emergency:
             open_positions=done.open_positions,
             open_orders=done.open_orders,
             flat=False,
+            stored=False,
         )
 
     async def write_back(self) -> int:

@@ -149,7 +149,7 @@ class Panic:
             receipt = await self._note(receipt, results=list(found.values()), open_positions=shown)
             await self._pause(BETWEEN_ROUNDS)
         said = at_exchange.said
-        found |= {result.symbol: result for result in said.results if not said.flat}
+        found |= {result.symbol: result for result in said.results}
         left = (len(orders) or claims) + said.open_orders
         receipt = await self._note(
             receipt,

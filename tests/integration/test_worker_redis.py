@@ -12,8 +12,10 @@ from arq.connections import ArqRedis
 from orchestrator.bus import KEPT, RedisBus, RedisLiveLog
 from orchestrator.errors import LeaseLost, StoreUnavailable
 from orchestrator.jobs import RedisJobs, open_redis, scan_job_id
+from orchestrator.lifeline import RedisLifeline
 from orchestrator.mutex import RedisMutex
 from orchestrator.ports import LiveMessage
+from shared.execution import SealedCredentials
 from tests.polling import eventually
 
 pytestmark = pytest.mark.servers
@@ -180,3 +182,31 @@ async def test_a_queue_without_redis_says_so() -> None:
     with pytest.raises(StoreUnavailable):
         await RedisJobs(client).waiting()
     await client.aclose(close_connection_pool=True)
+
+
+async def test_sealed_keys_and_stop_flags_outlive_the_process_that_kept_them(redis: ArqRedis, redis_url: str) -> None:
+    user, other, keys = uuid4(), uuid4(), SealedCredentials(key_id="k1", sealed="AAAA")
+    lifeline = RedisLifeline(redis)
+    await lifeline.keep(user, keys)
+    await lifeline.stop(user, CLOSE)
+    another = open_redis(redis_url)
+    try:
+        seen = RedisLifeline(another)
+        assert await seen.credentials(user) == keys
+        assert await seen.credentials(other) is None
+        assert (await seen.stopped(user), await seen.stopped(other)) == (True, False)
+        assert await seen.all_stopped() == [user]
+        await seen.take_down(user)
+        await seen.forget(user)
+    finally:
+        await another.aclose(close_connection_pool=True)
+    assert not await lifeline.stopped(user)
+    assert await lifeline.credentials(user) is None
+
+
+async def test_a_lifeline_without_redis_says_so() -> None:
+    lifeline = RedisLifeline(await nobody())
+    with pytest.raises(StoreUnavailable):
+        await lifeline.stopped(uuid4())
+    with pytest.raises(StoreUnavailable):
+        await lifeline.stop(uuid4(), CLOSE)

@@ -1,0 +1,158 @@
+"""Panic with real money: flat by the exchange's own word, with everything of the account, with the store or without it."""
+
+from uuid import UUID
+
+import pytest
+
+from orchestrator.core.order import OrderStatus
+from orchestrator.core.position import CloseReason, PositionStatus
+from orchestrator.errors import StoreUnavailable
+from orchestrator.ports import UnitOfWork
+from shared.enums import Mode
+from shared.execution import OrderSide, SealedCredentials
+from shared.margin import ZERO
+from tests.builders import USER, d, signal, trader
+from tests.fakes import World
+from tests.fakes_real import RealWorld, real_trader
+
+KEYS = SealedCredentials(key_id="k1", sealed="AAAA")
+SYMBOLS = ("AAAUSDT", "BBBUSDT")
+
+
+async def holding(*symbols: str) -> RealWorld:
+    """Real positions, protected at the exchange."""
+    world = RealWorld(real_trader(credentials=KEYS))
+    await world.reconcile()
+    await world.enter(*(signal(symbol) for symbol in symbols))
+    await world.reconcile()
+    return world
+
+
+def store_away(world: RealWorld | World) -> None:
+    """PostgreSQL is gone; a new process finds it so."""
+
+    def begin() -> UnitOfWork:
+        raise StoreUnavailable("postgresql: away")
+
+    world.store.begin = begin  # type: ignore[method-assign, assignment]
+    world.start()
+
+
+def store_back(world: RealWorld | World) -> None:
+    del world.store.begin
+    world.start()
+
+
+async def test_panic_is_flat_only_by_the_exchanges_own_word_and_the_rows_follow() -> None:
+    world = await holding(*SYMBOLS)
+    receipt = await world.trading.desk.panic(USER)
+    assert (receipt.flat, receipt.open_positions, receipt.open_orders) == (True, 0, 0)
+    assert {(one.symbol, one.result) for one in receipt.positions} == {(symbol, "closed") for symbol in SYMBOLS}
+    assert world.engine.book().working() == []
+    assert {position.close_reason for position in world.rows.positions.values()} == {CloseReason.PANIC}
+    assert world.rows.claims == {}
+    assert not world.rows.traders[USER].auto_trade_enabled
+    booked = sum((row.amount for row in world.rows.ledger if row.mode is Mode.REAL), ZERO)
+    assert booked == world.engine.book().wallet
+
+
+async def test_what_nobody_here_opened_is_flattened_too() -> None:
+    world = await holding("AAAUSDT")
+    world.engine.prices["ZZZUSDT"] = d(7)
+    world.engine.hand("ZZZUSDT", OrderSide.BUY, 3)
+    world.engine.rest("AAAUSDT", OrderSide.BUY, 1)
+    receipt = await world.trading.desk.panic(USER)
+    assert receipt.flat
+    assert world.engine.book().quantity("ZZZUSDT") == 0
+    assert world.engine.book().working() == []
+
+
+async def test_one_symbol_that_the_exchange_refuses_is_told_and_the_others_are_closed() -> None:
+    world = await holding(*SYMBOLS)
+    world.engine.refusing = {"BBBUSDT"}
+    receipt = await world.trading.desk.panic(USER)
+    assert (receipt.flat, receipt.open_positions) == (False, 1)
+    assert {one.symbol: one.result for one in receipt.positions} == {"AAAUSDT": "closed", "BBBUSDT": "venue_rule"}
+    assert receipt.open_orders > 0
+    world.engine.refusing = set()
+    assert (await world.trading.desk.panic(USER)).flat
+
+
+async def test_a_reply_that_is_lost_is_asked_for_again_and_closes_nothing_twice() -> None:
+    world = await holding("AAAUSDT")
+    world.engine.trouble["flatten"] = ["lost after"]
+    receipt = await world.trading.desk.panic(USER)
+    assert receipt.flat
+    closing = [trade for trade in world.engine.book().trades if trade.client_order_id.startswith("nt-f-")]
+    assert len(closing) == 1
+
+
+async def test_an_account_whose_keys_are_gone_is_never_called_flat() -> None:
+    world = await holding("AAAUSDT")
+    world.rows.traders[USER] = real_trader(credentials=None)
+    receipt = await world.trading.desk.panic(USER)
+    assert not receipt.flat
+    assert "no_credentials" in {one.result for one in receipt.positions}
+
+
+async def test_a_user_on_paper_sends_nothing_to_an_exchange() -> None:
+    world = RealWorld(trader(credentials=KEYS))
+    await world.enter(signal())
+    receipt = await world.trading.desk.panic(USER)
+    assert receipt.flat
+    assert world.engine.sent("flatten") == []
+
+
+async def test_while_the_store_is_away_the_exchange_is_flattened_and_the_flag_is_up() -> None:
+    world = await holding(*SYMBOLS)
+    await world.lifeline.keep(USER, KEYS)
+    store_away(world)
+    receipt = await world.trading.desk.panic(USER)
+    assert world.engine.book().quantity("AAAUSDT") == world.engine.book().quantity("BBBUSDT") == 0
+    assert world.engine.book().working() == []
+    assert (receipt.flat, receipt.open_positions, receipt.open_orders) == (False, 0, 0)
+    results = {one.symbol: one.result for one in receipt.positions}
+    assert results == {"AAAUSDT": "closed", "BBBUSDT": "closed", "REAL": "flat", "PAPER": "waiting"}
+    assert await world.lifeline.stopped(USER)
+
+
+async def test_when_the_store_is_back_the_stop_is_written_the_rows_follow_and_the_flag_goes() -> None:
+    world = await holding("AAAUSDT")
+    await world.lifeline.keep(USER, KEYS)
+    store_away(world)
+    await world.trading.desk.panic(USER)
+    store_back(world)
+    assert await world.trading.emergency.write_back() == 1
+    assert not world.rows.traders[USER].auto_trade_enabled
+    (position,) = world.rows.positions.values()
+    assert (position.status, position.close_reason) == (PositionStatus.CLOSED_LOSS, CloseReason.PANIC)
+    assert not await world.lifeline.stopped(USER)
+    assert await world.trading.emergency.write_back() == 0
+
+
+@pytest.mark.parametrize("real", [True, False])
+async def test_nothing_new_is_entered_while_the_flag_is_up(real: bool) -> None:
+    world = RealWorld(real_trader(credentials=KEYS) if real else trader())
+    await world.lifeline.stop(USER, world.clock.wall())
+    await world.enter(signal())
+    assert world.engine.sent("enter") == []
+    (order,) = world.rows.orders.values()
+    assert (order.status, order.reason) == (OrderStatus.REFUSED, "stopped")
+    assert world.rows.claims == {}
+
+
+@pytest.mark.parametrize(("real", "sent"), [(True, 0), (False, 1)])
+async def test_with_real_money_a_flag_that_cannot_be_read_counts_as_up(real: bool, sent: int) -> None:
+    world = RealWorld(real_trader(credentials=KEYS) if real else trader())
+    world.lifeline.away = True
+    await world.enter(signal())
+    assert len(world.engine.sent("enter")) == sent
+
+
+async def test_without_store_and_without_redis_nothing_is_claimed_to_be_done() -> None:
+    world = await holding("AAAUSDT")
+    world.lifeline.away = True
+    store_away(world)
+    with pytest.raises(StoreUnavailable):
+        await world.trading.desk.panic(UUID(str(USER)))
+    assert world.engine.book().quantity("AAAUSDT") != 0
