@@ -47,6 +47,8 @@ def read_body[T](body: bytes, kind: type[T]) -> T:
         return decode_strict(body or b"{}", kind)
     except (msgspec.MsgspecError, ValueError) as error:
         raise ProblemError(400, "bad_request", str(error)) from error
+    except RecursionError as error:
+        raise ProblemError(400, "bad_request", "the body is nested too deeply") from error
 
 
 def token_guard(token: str) -> Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], None]:
