@@ -21,8 +21,10 @@ from shared.enums import Mode
 EVERY_SECONDS: Final = 60.0
 """Wall time between two truths of an account that says nothing."""
 
-SOON_SECONDS: Final = 3.0
-"""Until the next look at what was triggered and did not fill, or could not be explained."""
+SOON_SECONDS: Final = 2.0
+"""Until the next look at what was triggered and did not fill, or could not be explained; doubled from the third such look on."""
+
+QUICK_LOOKS: Final = 3
 
 DEBOUNCE_SECONDS: Final = 0.05
 """One fill nudges several times within a few milliseconds."""
@@ -82,12 +84,20 @@ class Follow:
             group.create_task(self._guarded("listening to a real account", user_id, lambda: self._listen(user_id, nudged)))
 
     async def _keep(self, user_id: UUID, nudged: asyncio.Event) -> None:
+        looks = 0
         while True:
             nudged.clear()
             done = await self._once(user_id)
+            looks = looks + 1 if done.soon else 0
             await asyncio.sleep(self._rhythm.apart)
-            await _set_within(nudged, self._rhythm.soon if done.soon else self._rhythm.every)
+            await _set_within(nudged, self._pause(looks) - self._rhythm.apart)
             await asyncio.sleep(self._rhythm.debounce)
+
+    def _pause(self, looks: int) -> float:
+        """Until the next truth when nothing nudges, after that many in a row that asked for another soon."""
+        if looks == 0:
+            return self._rhythm.every
+        return min(self._rhythm.soon * 2.0 ** max(0, min(looks - QUICK_LOOKS, 10)), self._rhythm.every)
 
     async def _once(self, user_id: UUID) -> Reconciled:
         try:

@@ -19,6 +19,7 @@ from orchestrator.trading.bounded import each
 from orchestrator.trading.close import Close
 from orchestrator.trading.reconcile_acts import Actor
 from orchestrator.trading.reconcile_booking import Before, Booked, Booking, Exited, read_before
+from orchestrator.trading.settle import Settle
 from shared.enums import Mode, PositionMode
 from shared.execution import Account, TruthReply, TruthRequest
 from shared.wire import plain
@@ -36,13 +37,15 @@ class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
 class Reconcile:
     """Reconciles real accounts."""
 
-    def __init__(self, transactions: Transactions, engine: Engine, close: Close, bus: Bus, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self, transactions: Transactions, engine: Engine, close: Close, settle: Settle, bus: Bus, clock: Clock, ids: Ids
+    ) -> None:
         self._transactions = transactions
         self._engine = engine
         self._bus = bus
         self._clock = clock
         self._ids = ids
-        self._actor = Actor(transactions, engine, close, bus, clock, ids)
+        self._actor = Actor(transactions, engine, close, settle, bus, clock, ids)
 
     async def run(self) -> int:
         """One round for everybody with something real; how many accounts were heard."""

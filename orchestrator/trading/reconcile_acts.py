@@ -10,21 +10,26 @@ from uuid import UUID
 
 import msgspec
 
-from orchestrator.core.order import Refusal, request_id
+from orchestrator.core.order import OrderPurpose, OrderStatus, Refusal, request_id, resting_order_id
 from orchestrator.core.position import CloseReason, PositionStatus
-from orchestrator.core.truth import Resting, held_of, orphans_of, resting_for, triggered
+from orchestrator.core.truth import Resting, held_of, orphans_of, resting_for, triggered, working
 from orchestrator.errors import EngineRefused, EngineUnavailable
 from orchestrator.log import logger
-from orchestrator.ports import Bus, Clock, Engine, Ids, PositionRecord, Transactions
+from orchestrator.ports import Bus, Clock, Engine, Ids, OrderRecord, PositionRecord, Transactions
 from orchestrator.trading import announce
 from orchestrator.trading.booking import change_position, with_protection
+from orchestrator.trading.claims import first_sent
 from orchestrator.trading.close import Close
 from orchestrator.trading.reconcile_booking import Booked
+from orchestrator.trading.settle import Settle
 from shared.enums import ExecutionStatus, OrderState
 from shared.execution import Account, CancelRequest, Protection, ProtectRequest, TruthReply, VenueOrder, VenuePosition
 
 FILLS_WITHIN: Final = timedelta(seconds=3)
 """Wall time in which a stop that was triggered has to fill; after it the position is closed at the market."""
+
+ENTERED_WITHIN: Final = timedelta(seconds=2)
+"""Wall time after the sending of an entry in which whoever carries it may still be placing its stop; after it another does."""
 
 TARGET_AGAIN: Final = timedelta(seconds=60)
 """Wall time between two tries to put back a target: without one a position is protected all the same."""
@@ -41,6 +46,7 @@ class Acts(msgspec.Struct, frozen=True, kw_only=True):
     resize: list[PositionRecord]
     untargeted: list[PositionRecord]
     stuck: list[PositionRecord]
+    entries: list[OrderRecord]
     rests: list[tuple[PositionRecord, Resting]]
     soon: bool
 
@@ -52,15 +58,19 @@ class Actor:
         transactions: To note what rests.
         engine: Does it.
         close: Closes what cannot be protected.
+        settle: Takes over an entry that stands unprotected.
         bus: Tells the user.
         clock: Wall time.
         ids: For new requests.
     """
 
-    def __init__(self, transactions: Transactions, engine: Engine, close: Close, bus: Bus, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self, transactions: Transactions, engine: Engine, close: Close, settle: Settle, bus: Bus, clock: Clock, ids: Ids
+    ) -> None:
         self._transactions = transactions
         self._engine = engine
         self._close = close
+        self._settle = settle
         self._bus = bus
         self._clock = clock
         self._ids = ids
@@ -90,8 +100,16 @@ class Actor:
             if resting.stop is not None and resting.superfluous:
                 cancel.setdefault(position.symbol, []).extend(order.client_order_id for order in resting.superfluous)
             soon = soon or waiting is not None
+        entries = [order for order in booked.under_way if _stands_naked(order, truth)]
         return Acts(
-            cancel=cancel, naked=naked, resize=resize, untargeted=untargeted, stuck=stuck, rests=rests, soon=soon or bool(naked)
+            cancel=cancel,
+            naked=naked,
+            resize=resize,
+            untargeted=untargeted,
+            stuck=stuck,
+            entries=[order for order in entries if self._is_late(order)],
+            rests=rests,
+            soon=soon or bool(naked or entries),
         )
 
     async def act(self, user_id: UUID, account: Account, acts: Acts) -> None:
@@ -100,6 +118,8 @@ class Actor:
             await self._give_up(position, CloseReason.STOP, "its stop was triggered and did not fill")
         for position in acts.naked:
             await self._protect_or_close(account, position)
+        for order in acts.entries:
+            await self._settle.take_over(order)
         for position in [*acts.resize, *acts.untargeted]:
             await self._protect(account, position, with_stop=False)
         for symbol, names in acts.cancel.items():
@@ -131,6 +151,10 @@ class Actor:
         wall = self._clock.wall()
         waits = [wall - self._triggered.setdefault((position.id, order.client_order_id), wall) for order in due]
         return max(waits, default=None)
+
+    def _is_late(self, order: OrderRecord) -> bool:
+        sent_at = first_sent(order)
+        return sent_at is not None and self._clock.wall() - sent_at >= ENTERED_WITHIN
 
     def _may_target(self, position: PositionRecord) -> bool:
         tried = self._untargeted.get(position.id)
@@ -204,6 +228,15 @@ class Actor:
             )
         else:
             logger().info("orders that nobody owns were cancelled", user_id=str(user_id), symbol=symbol, count=len(reply.gone))
+
+
+def _stands_naked(order: OrderRecord, truth: TruthReply) -> bool:
+    """Whether an entry under way stands at the exchange without a stop: whoever carried it may have died."""
+    if order.purpose is not OrderPurpose.ENTRY or order.status is OrderStatus.CLAIMED:
+        return False
+    held = held_of(truth, order.symbol, order.side)
+    stop = resting_order_id("s", order.client_order_id)
+    return held is not None and all(one.client_order_id != stop for one in working(truth))
 
 
 def _oversized(resting: Resting, quantity: Decimal) -> bool:

@@ -78,9 +78,10 @@ class Exited(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Booked(msgspec.Struct, kw_only=True):
-    """What one truth did to the rows; `positions` are live after it, `unsettled` symbols are in motion and not judged."""
+    """What one truth did to the rows; `positions` are live and orders `under_way` after it, `unsettled` symbols in motion, not judged."""
 
     positions: list[PositionRecord] = []
+    under_way: list[OrderRecord] = []
     unsettled: set[str] = set()
     exits: list[Exited] = []
     revived: list[PositionRecord] = []
@@ -147,7 +148,7 @@ class Booking:
         await self._income()
         await self._close_the_books(after.truth)
         await self._foreign(after.foreign)
-        self._booked.positions = list(self._live.values())
+        self._booked.positions, self._booked.under_way = list(self._live.values()), self._orders
         return self._booked
 
     async def _revive(self) -> None:

@@ -52,9 +52,12 @@ class Settle:
 
     async def settle(self, order: OrderRecord) -> None:
         """Settles one order, unless somebody still carries it or takes it over first."""
+        if order.carried_until is None or order.carried_until <= self._clock.wall():
+            await self.take_over(order)
+
+    async def take_over(self, order: OrderRecord) -> None:
+        """Settles one order whoever carries it, unless the row has moved: for what stands at the exchange and cannot wait."""
         wall = self._clock.wall()
-        if order.carried_until is not None and order.carried_until > wall:
-            return
         async with self._transactions() as unit:
             mine = await unit.orders.advance(order, order.status, carried_until=wall + CARRY)
             await unit.commit()

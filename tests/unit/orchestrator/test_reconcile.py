@@ -1,5 +1,7 @@
 """The rows of a real account follow the exchange: exits, fees, funding, what is nobody's, what is not ours, and what must be protected."""
 
+from contextlib import suppress
+
 import pytest
 
 from orchestrator.core.ledger import EntryKind
@@ -10,6 +12,7 @@ from shared.enums import Mode, OrderKind
 from shared.execution import OrderSide
 from shared.margin import ZERO
 from tests.builders import USER, d, signal
+from tests.fakes import Killed
 from tests.fakes_real import RealWorld
 
 
@@ -370,3 +373,31 @@ async def test_a_real_position_is_never_judged_by_our_own_bars() -> None:
     world = await entered()
     await world.trading.watch.run()
     assert world.engine.sent("marks") == []
+
+
+async def test_an_entry_that_stands_without_a_stop_is_taken_over_from_whoever_carried_it() -> None:
+    """Engine and worker died between fill and stop: nobody waits until the order's carrier is presumed dead."""
+    before = await entered()
+    world = RealWorld()
+    world.cuts.at = before.cuts.steps.index("between fill and stop") + 1
+    await world.reconcile()
+    with suppress(Killed):
+        await world.enter(signal())
+    world.cuts.at = None
+    world.start()
+    assert world.engine.book().stops("SOLUSDT") == []
+    world.clock.pass_wall(seconds=2)
+    await world.reconcile()
+    assert only(world).stop_order_id == world.engine.book().stops("SOLUSDT")[0].client_order_id
+    await world.reconcile()
+    assert_equal_to_the_exchange(world)
+
+
+async def test_an_entry_whose_carrier_has_just_sent_it_is_left_to_it() -> None:
+    world = RealWorld()
+    await world.reconcile()
+    world.engine.trouble["enter"] = ["unprotected"]
+    await world.enter(signal())
+    world.clock.pass_wall(seconds=1)
+    assert (await world.trading.reconcile.user(USER)).soon
+    assert [request.resume for request in world.engine.sent("enter")] == [False]
