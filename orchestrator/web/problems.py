@@ -119,6 +119,10 @@ _CODES = {
 }
 
 
+_TOO_DEEP = Problem(code="bad_request", detail="The body is nested too deeply.")
+"""The one place where a request decides how deep the stack gets is its JSON."""
+
+
 def exception_handlers(error_page: ErrorPage | None = None) -> dict[Any, Any]:
     """What the application answers to each kind of exception; people who ask for HTML outside /api get a page."""
 
@@ -161,7 +165,13 @@ def exception_handlers(error_page: ErrorPage | None = None) -> dict[Any, Any]:
         logger().error("a request crashed", route=request.url.path, error=type(error).__name__, exc_info=error)
         return answer(request, 500, Problem(code="internal", detail="Something failed here; the trace id finds the record."))
 
-    return {ProblemError: on_problem, HTTPException: on_http_error, OrchestratorError: on_own_error, Exception: on_crash}
+    return {
+        ProblemError: on_problem,
+        HTTPException: on_http_error,
+        OrchestratorError: on_own_error,
+        RecursionError: lambda request, _error: answer(request, 400, _TOO_DEEP),
+        Exception: on_crash,
+    }
 
 
 def _allowed(request: Request[Any, Any, Any], status: int) -> dict[str, str]:
