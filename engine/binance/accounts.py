@@ -153,6 +153,11 @@ class Session:
         self.get, self.post = self._straight(session.get), self._straight(session.post)
         self.put, self.delete = self._straight(session.put), self._straight(session.delete)
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be asked any more."""
+        return self._session.closed
+
     @staticmethod
     def _straight(ask: Callable[..., Any]) -> Callable[..., Any]:
         return partial(ask, allow_redirects=False)

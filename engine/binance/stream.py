@@ -104,9 +104,9 @@ class UserStream:
         self._keep_seconds = keep_seconds
 
     async def events(self) -> AsyncGenerator[AccountEvent]:
-        """Yields CONNECTED after each connection, PING while nothing happens, and the exchange's events; for ever."""
+        """Yields CONNECTED after each connection, PING while nothing happens, and the exchange's events; until the session is closed."""
         attempt = 0
-        while True:
+        while not getattr(self._session, "closed", False):
             began = asyncio.get_running_loop().time()
             try:
                 async with aclosing(self._connection()) as connection:

@@ -36,6 +36,7 @@ class Theatre:
         self.deleted = 0
         self.refused = 0
         self.known = True
+        self.session: aiohttp.ClientSession | None = None
 
     async def key(self, request: web.Request) -> web.Response:
         assert request.headers["X-MBX-APIKEY"] == "k"
@@ -80,6 +81,7 @@ async def listening(theatre: Theatre, **options: float) -> AsyncIterator[AsyncIt
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         clock = MarketClock()
         async with aiohttp.ClientSession() as session:
+            theatre.session = session
             pair, budget = KeyPair(api_key="k", api_secret="s"), WeightBudget(2400, clock.now_ms)
             client = Client("u1", pair, (url, url), session, budget, clock, Skew())
             stream = UserStream(client, session, url.replace("http", "ws"), clock, delay=lambda attempt: 0.0, **options)
@@ -176,6 +178,18 @@ async def test_an_exchange_that_gives_no_key_is_asked_again() -> None:
     theatre.refused = 3
     async with listening(theatre) as events:
         assert [kind for kind, _, _ in await heard(events, 1)] == ["CONNECTED"]
+
+
+async def test_a_closed_session_ends_the_stream() -> None:
+    theatre = Theatre()
+    async with listening(theatre, ping_seconds=0.01) as events:
+        kinds: list[str] = []
+        async for event in events:
+            kinds.append(event.kind)
+            if event.kind == "PING":
+                assert theatre.session is not None
+                await theatre.session.close()
+    assert kinds[-1] == "PING"
 
 
 @pytest.mark.parametrize(("attempt", "least", "most"), [(0, 0.25, 0.5), (3, 2.0, 4.0), (6, 15.0, 30.0), (500, 15.0, 30.0)])
