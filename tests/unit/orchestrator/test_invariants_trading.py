@@ -19,6 +19,7 @@ from shared.enums import Mode, Side
 from shared.execution import EntryRequest, PaperAccount, RealAccount
 from tests.builders import USER, at, bar, d, funding, signal, trader
 from tests.fakes import World
+from tests.fakes_real import RealWorld, real_trader
 from tests.soundness import assert_at_rest, assert_sound
 
 
@@ -201,6 +202,100 @@ async def test_the_status_follows_the_net_result_and_not_the_barrier() -> None:
     assert (position.close_reason, position.status) == (CloseReason.TARGET, PositionStatus.CLOSED_LOSS)
 
 
+async def real_position() -> RealWorld:
+    world = RealWorld()
+    await world.reconcile()
+    await world.enter(signal())
+    return world
+
+
+async def test_invariant_2_a_real_position_is_closed_at_the_exchange_whatever_mode_its_user_is_in_now() -> None:
+    world = await real_position()
+    world.rows.traders[USER] = structs.replace(world.rows.traders[USER], mode=Mode.PAPER)
+    (position,) = world.rows.live(USER)
+    await world.trading.desk.close(USER, position.id, None)
+    (request,) = world.engine.sent("close")
+    assert isinstance(request.account, RealAccount)
+    assert not request.account.dry_run
+    assert world.engine.book().quantity("SOLUSDT") == 0
+    assert world.balance(USER) == d(10_000)
+
+
+async def test_invariant_5_a_stale_writer_never_resurrects_a_position_that_the_exchange_closed() -> None:
+    world = await real_position()
+    (stale,) = world.rows.live(USER)
+    world.engine.tick("SOLUSDT", 97)
+    await world.reconcile()
+    async with world.store.begin() as unit:
+        assert await unit.positions.change(stale, stop_loss=d(99)) is None
+    assert world.rows.positions[stale.id].close_reason is CloseReason.STOP
+
+
+async def test_invariant_5_a_real_entry_of_unknown_outcome_counts_as_live_for_its_symbol() -> None:
+    world = RealWorld()
+    world.engine.trouble["enter"] = ["lost before"]
+    await world.enter(signal())
+    world.clock.pass_market(minutes=75)
+    await world.enter(signal(candle_close=at("13:15")))
+    assert [row.reason.value for row in world.rows.refusals] == ["entry_under_way"]
+
+
+async def test_invariant_9_a_truth_that_is_not_heard_closes_no_row_and_a_stale_balance_enters_nothing() -> None:
+    world = await real_position()
+    world.engine.tick("SOLUSDT", 97)
+    world.engine.broken = {"truth", "balance"}
+    await world.reconcile()
+    (position,) = world.rows.live(USER)
+    assert position.status is PositionStatus.OPEN
+    world.rows.traders[USER] = structs.replace(world.rows.traders[USER], real_balance_at=None)
+    await world.enter(signal("ETHUSDT", candle_close=at("12:15")))
+    assert [row.reason.value for row in world.rows.refusals] == ["balance_stale"]
+
+
+async def test_invariant_10_real_money_is_what_the_exchange_booked_and_no_formula() -> None:
+    """The exchange's own profit and fee stand in the ledger, also where our arithmetic would say otherwise."""
+    world = await real_position()
+    world.engine.tick("SOLUSDT", 97)
+    trade = world.engine.book().trades[-1]
+    told = structs.replace(trade, realized_pnl=d("-29.5"), fee=d("0.4"))
+    world.engine.book().trades[-1] = told
+    world.engine.book().income[-2:] = []
+    await world.reconcile()
+    (position,) = world.rows.positions.values()
+    assert (position.realized_pnl, position.fees) == (d("-29.5"), d("0.9"))
+
+
+async def test_invariant_12_the_day_of_real_money_is_lost_by_the_exchanges_own_figures() -> None:
+    world = RealWorld(real_trader(max_daily_loss=d(31)))
+    await world.reconcile()
+    await world.enter(signal())
+    world.engine.tick("SOLUSDT", 97)
+    world.engine.pay("TRANSFER", 500)
+    await world.reconcile()
+    await world.enter(signal("ETHUSDT", candle_close=at("12:15")))
+    assert [row.reason.value for row in world.rows.refusals] == []
+    world.engine.pay("FUNDING_FEE", "-0.5", "ETHUSDT")
+    await world.reconcile()
+    await world.enter(signal("XRPUSDT", candle_close=at("12:30")))
+    assert [row.reason.value for row in world.rows.refusals] == ["daily_loss_reached"]
+
+
+async def test_invariant_12_real_claims_reserve_margin_before_anything_leaves() -> None:
+    world = RealWorld(real_trader(real_balance_cache=d(250), auto_trade_enabled=False))
+    await world.enter(signal("AAAUSDT"), signal("BBBUSDT"), signal("CCCUSDT"))
+    assert len(world.rows.claims) == 2
+    assert [row.reason.value for row in world.rows.refusals] == ["not_enough_margin"]
+
+
+async def test_invariant_14_a_real_trailing_stop_is_armed_where_it_locks_break_even() -> None:
+    world = await real_position()
+    (position,) = world.rows.live(USER)
+    await world.trading.desk.amend(USER, position.id, stop_loss=None, take_profit=None, trailing_ratio=d("0.005"))
+    (request,) = world.engine.sent("protect")
+    assert request.trailing.activation_price * (1 - request.trailing.ratio) >= break_even(position)
+    assert len(world.engine.book().stops("SOLUSDT")) == 1
+
+
 def test_no_use_case_mentions_a_mode_to_decide_what_happens() -> None:
     """The mode picks a type of account in one place; elsewhere it only labels rows, names a wallet, or forbids a second sending."""
     folder = Path(__file__).resolve().parents[3] / "orchestrator" / "trading"
@@ -220,6 +315,8 @@ def test_no_use_case_mentions_a_mode_to_decide_what_happens() -> None:
         "reconcile_booking",
         "balance_sync",
         "follow",
+        "claims",
+        "flatten",
     }
 
 
