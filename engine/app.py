@@ -30,15 +30,18 @@ from engine.execution.desk import Desk
 from engine.execution.exchange_venue import ExchangeVenue
 from engine.execution.lasting_once import LastingOnce
 from engine.execution.once import Once
+from engine.execution.opening import opened
+from engine.execution.signed_reads import SignedReads
 from engine.execution.venues import Venues
 from engine.keys import Seal, private_keys_of
 from engine.paper import DryRunVenue, PaperVenue
-from engine.ports import Analyst, Clock, Exchanges, KeyPair, MarketData
+from engine.ports import Analyst, Clock, Exchanges, KeyPair, MarketData, Urgency
 from engine.reports import RedisReports
 from engine.routes import execution, keys, market, schema
 from engine.routes.http import EXCEPTION_HANDLERS, token_guard, trace_middleware
 from engine.settings import EngineSettings, read_settings
 from engine.snapshots import RedisSnapshots, connect
+from shared.execution import RealAccount
 
 SHUTDOWN_SECONDS = 4
 """A worker that has not ended by then is killed; callers retry, and nothing that may be lost lives here."""
@@ -157,10 +160,16 @@ def _nothing_wider(_candles: Candles) -> dict[str, float]:
 
 
 def _venues(market_data: MarketData, clock: Clock, exchanges: Exchanges, *, dry_run: bool) -> Venues:
+    patience = Patience()
+
+    def dry(account: RealAccount) -> DryRunVenue:
+        reads = SignedReads(lambda: opened(exchanges, account, Urgency.ENTER), patience)
+        return DryRunVenue(market_data, clock, account.dry_positions, reads)
+
     return Venues(
         paper=lambda account: PaperVenue(market_data, clock, account.book),
-        dry=lambda account: DryRunVenue(market_data, clock, account.dry_positions),
-        real=lambda account: ExchangeVenue(account, exchanges, market_data, clock, Patience()),
+        dry=dry,
+        real=lambda account: ExchangeVenue(account, exchanges, market_data, clock, patience),
         exchanges=exchanges,
         dry_run=dry_run,
     )

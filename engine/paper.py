@@ -16,6 +16,7 @@ from engine.core.market import MINUTE_MS, ms_of
 from engine.core.order import MAX_PRICE_AGE_MS, EntryPlan, OrderRefusal, Wallet, no
 from engine.errors import ExchangeError, UnknownSymbol
 from engine.execution.protect import liquidation_of
+from engine.execution.signed_reads import BRACKETS, FREE_MARGIN, MODE, OPEN_POSITION, SignedReads
 from engine.ports import Clock, Closing, Entered, Executed, Guard, Holdings, MarketData, Terms, Unknown
 from shared.brackets import brackets_of
 from shared.enums import OrderLookup, Side, TriggerKind
@@ -187,22 +188,43 @@ class PaperVenue(MarketFills):
         return _held(_holding(self._book.positions), symbol, side)
 
 
+UNCHECKED = (FREE_MARGIN, OPEN_POSITION, BRACKETS, "margin_type", MODE)
+"""A margin type is known only by setting it, which a dry run does not."""
+
+
 class DryRunVenue(MarketFills):
-    """A REAL account whose orders are not sent: checks what public data allows and names what it could not."""
+    """A REAL account whose orders are not sent: checks what can be read and names what it could not."""
 
     name = "binance"
     executor = "BinanceExecutor DRY_RUN"
     dry_run = True
     lasting = False
-    unchecked: tuple[str, ...] = ("free_margin", "open_position", "account_brackets", "margin_type", "position_mode")
 
-    def __init__(self, market: MarketData, clock: Clock, positions: Sequence[PaperPosition] | None = None) -> None:
+    def __init__(
+        self,
+        market: MarketData,
+        clock: Clock,
+        positions: Sequence[PaperPosition] | None = None,
+        reads: SignedReads | None = None,
+    ) -> None:
         super().__init__(market, clock)
-        self._positions = positions
+        self._positions, self._reads = positions, reads
+
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """What a live order would have met and nobody looked at."""
+        return tuple(name for name in UNCHECKED if self._reads is None or name not in self._reads.checked)
 
     async def wallet(self) -> Wallet | Problem | None:
         """Only a signed call could say."""
-        return None
+        if self._reads is None:
+            return None
+        return await self._reads.wallet(sum((position.margin for position in self._positions or ()), ZERO))
+
+    async def terms(self, symbol: str) -> Terms | Problem:
+        """The account's own, where it has a key that answers; else the brackets that were recorded."""
+        told = None if self._reads is None else await self._reads.terms(symbol)
+        return await super().terms(symbol) if told is None else told
 
     async def holdings(self) -> Holdings | Problem:
         """The dry-run positions that came with the request; where none were told, nothing is known."""

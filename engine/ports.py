@@ -256,7 +256,11 @@ class Venue(Protocol):
     executor: str
     dry_run: bool
     lasting: bool
-    unchecked: tuple[str, ...]
+
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """What a live order would meet and a dry run could not look at."""
+        ...
 
     async def wallet(self) -> Wallet | Problem | None:
         """The account's USDT; None where only a signed call could say."""

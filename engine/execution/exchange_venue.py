@@ -12,14 +12,15 @@ from decimal import Decimal
 import msgspec
 
 from engine.core.order import EntryPlan, OrderRefusal, Wallet, no
-from engine.errors import ExchangeError, SealBroken, VenueError
+from engine.errors import ExchangeError
 from engine.execution.amend import Amendment, resting
-from engine.execution.asking import Patience, answered, refusal_of
+from engine.execution.asking import Patience, answered
 from engine.execution.close_unit import CloseUnit
 from engine.execution.entry_unit import EntryUnit, Opened, is_filled
 from engine.execution.exchange_flatten import Flattening
 from engine.execution.exchange_lookup import look_up
 from engine.execution.market_orders import carry_out, missing
+from engine.execution.opening import opened
 from engine.ports import (
     Clock,
     Closing,
@@ -231,12 +232,7 @@ class ExchangeVenue:
         return Amendment(exchange, self._clock, self._patience)
 
     def _open(self, urgency: Urgency) -> Exchange | Problem:
-        if self._account.credentials is None:
-            return no(OrderRefusal.NO_CREDENTIALS, "the account has no exchange key; nothing was sent")
-        try:
-            return self._exchanges.of(self._account, urgency)
-        except (SealBroken, VenueError) as error:
-            return refusal_of(error)
+        return opened(self._exchanges, self._account, urgency)
 
     async def _read[T](self, urgency: Urgency, question: Callable[[Exchange], Awaitable[T]]) -> T | Problem:
         exchange = self._open(urgency)

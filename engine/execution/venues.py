@@ -8,8 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from engine.core.order import OrderRefusal, no
-from engine.errors import SealBroken, VenueError
-from engine.execution.asking import refusal_of
+from engine.execution.opening import opened
 from engine.ports import Exchange, Exchanges, Urgency, Venue
 from shared.execution import Account, PaperAccount, RealAccount
 from shared.problem import Problem
@@ -44,9 +43,4 @@ class Venues(msgspec.Struct, frozen=True, kw_only=True):
         """A REAL account itself, for what only an exchange can say; refused where it has no key."""
         if isinstance(account, PaperAccount):
             return no(OrderRefusal.REAL_NOT_AVAILABLE, "a paper account is at no exchange")
-        if account.credentials is None:
-            return no(OrderRefusal.NO_CREDENTIALS, "the account has no exchange key")
-        try:
-            return self.exchanges.of(account, Urgency.PROTECT)
-        except (SealBroken, VenueError) as error:
-            return refusal_of(error)
+        return opened(self.exchanges, account, Urgency.PROTECT)

@@ -21,6 +21,8 @@ from engine.execution.desk import Desk
 from engine.execution.exchange_venue import ExchangeVenue
 from engine.execution.lasting_once import LastingOnce
 from engine.execution.once import Once
+from engine.execution.opening import opened
+from engine.execution.signed_reads import SignedReads
 from engine.execution.venues import Venues
 from engine.paper import DryRunVenue, PaperVenue
 from engine.ports import Claimed, Exchange, Exchanges, InFlight, Urgency
@@ -255,12 +257,16 @@ class World:
             patience=SOON,
             venues=Venues(
                 paper=lambda account: PaperVenue(self.market, self.clock, account.book),
-                dry=lambda account: DryRunVenue(self.market, self.clock, account.dry_positions),
+                dry=self._dry,
                 real=self._real,
                 exchanges=self.exchanges,
                 dry_run=dry_run,
             ),
         )
+
+    def _dry(self, account: RealAccount) -> DryRunVenue:
+        reads = SignedReads(lambda: opened(self.exchanges, account, Urgency.ENTER), SOON)
+        return DryRunVenue(self.market, self.clock, account.dry_positions, reads)
 
     def _real(self, account: RealAccount) -> ExchangeVenue:
         self.real_venues += 1

@@ -7,13 +7,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from engine.core.order import Wallet
 from engine.execution.balance import balance, positions
+from engine.execution.entry import enter
 from engine.execution.flatten import flatten
 from engine.execution.protect import protect
-from shared.enums import ExecutionStatus, Side
+from shared.enums import ExecutionStatus, PositionMode, Side
 from shared.execution import Account, BalanceReply, FlattenReply, FlattenRequest, ProtectRequest, VenueState
 from shared.problem import Problem
-from tests.unit.engine.execution_desk import BTC_MARK, NOW, World, held, paper, real
+from tests.unit.engine.execution_desk import BTC_MARK, NOW, World, armed, entry, held, paper, real, refusal_of
+from tests.unit.engine.fake_exchange import FakeExchange, Fault
 
 
 async def test_free_is_the_wallet_less_the_margins_in_use() -> None:
@@ -187,3 +190,45 @@ async def test_flatten_of_a_dry_run_closes_the_positions_that_came_with_it() -> 
 
 async def test_the_positions_told_of_an_account_that_is_not_dry_are_ignored() -> None:
     assert (await positions(World().desk, real(held(), dry_run=False))).state is VenueState.UNKNOWN
+
+
+async def test_a_dry_run_with_a_key_reads_what_a_live_order_would_meet() -> None:
+    exchange = FakeExchange()
+    world = World(dry_run=True, exchanges=exchange)
+
+    report = await enter(world.desk, entry(armed()))
+
+    assert (report.status, report.dry_run) == (ExecutionStatus.FILLED, True)
+    assert report.unchecked == ["margin_type"]
+    assert report.brackets_source == "EXCHANGE"
+
+
+async def test_a_dry_run_is_refused_what_a_live_order_would_be() -> None:
+    poor, taken, hedged = FakeExchange(), FakeExchange(), FakeExchange()
+    poor.usdt = Wallet(total=Decimal(10), free=Decimal(10))
+    taken.open()
+    hedged.mode = PositionMode.HEDGE
+
+    reports = [await enter(World(exchanges=one).desk, entry(armed())) for one in (poor, taken, hedged)]
+
+    assert [refusal_of(report) for report in reports] == ["not_enough_margin", "position_open", "hedge_mode"]
+
+
+async def test_a_dry_run_whose_key_is_not_answered_goes_on_and_says_what_was_not_checked() -> None:
+    exchange = FakeExchange()
+    for method in ("wallet", "brackets"):
+        exchange.always[method] = Fault.AWAY
+
+    report = await enter(World(exchanges=exchange).desk, entry(armed()))
+
+    assert report.status is ExecutionStatus.FILLED
+    assert len(report.unchecked) == 5
+
+
+async def test_a_dry_run_with_a_key_knows_its_balance_less_what_dry_positions_tie_up() -> None:
+    account = msgspec.structs.replace(armed(), dry_run=True, dry_positions=[held()])
+
+    told = await balance(World(exchanges=FakeExchange()).desk, account)
+
+    assert isinstance(told, BalanceReply)
+    assert (told.total, told.free) == (Decimal(1000), Decimal(970))
