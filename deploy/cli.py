@@ -45,16 +45,22 @@ def demo(
     port: Port = 8080,
     data: Data = None,
     fresh: Fresh = False,
+    real: Annotated[bool, typer.Option("--real", help="Trade an account of the sandbox with the real executor.")] = False,
+    faults: Annotated[str | None, typer.Option(help="With --real: let the exchange go wrong, `storm` or `calm`.")] = None,
 ) -> None:
-    """Run everything embedded against the sandbox exchange, with a demo user that trades on paper."""
+    """Run everything embedded against the sandbox exchange, with a demo user that trades on paper, or with --real at the sandbox."""
+    if faults is not None and not real:
+        raise DeployError("--faults needs --real: on paper nothing is sent that could go wrong")
     options = local.Options(
         kind="demo",
-        data=data or local.PROJECT / ".neurotrade" / "demo",
+        data=data or local.PROJECT / ".neurotrade" / ("demo-real" if real else "demo"),
         port=port,
         seconds=seconds,
         report=report,
         fresh=fresh,
         tape=_tape(seed, speed, market, history, liquidations, start),
+        real=real,
+        faults=faults,
     )
     raise typer.Exit(local.run(options))
 

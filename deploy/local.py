@@ -19,6 +19,7 @@ from deploy.environments import NEVER_IN_THE_DEMO, environment_of, given_setting
 from deploy.errors import DeployError, PortTaken
 from deploy.folder import Folder, Tape
 from deploy.readable import Console
+from deploy.real import JOURNAL, RealDemo, RealOutcome
 from deploy.report import OPEN_WITHOUT_STOP, Report, Run, read_report
 from deploy.stack import Stack
 from engine.errors import SettingsError as EngineSettingsError
@@ -42,6 +43,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     report: Path | None = None
     fresh: bool = False
     tape: Tape = Tape()
+    real: bool = False
+    faults: str | None = None
 
 
 def run(options: Options) -> int:
@@ -67,12 +70,16 @@ class _Supervisor:
         given = given_settings(os.environ, None if demo else PROJECT / ".env")
         if demo:
             given = {name: value for name, value in given.items() if name not in NEVER_IN_THE_DEMO}
-        self.stack = Stack(folder, self.console, given, options.port)
+        if options.real:
+            given |= {"BINANCE_DRY_RUN": "false"}
+        self.stack = Stack(folder, self.console, given, options.port, journal=folder.path / JOURNAL if options.real else None)
         self.thresholds = _check_settings(self.stack.settings)
         self.stop = asyncio.Event()
         self.new_folder = folder.session.market_ms is None
         self.began: datetime | None = None
         self.open_without_stop = 0
+        self.exchange: RealDemo | None = None
+        self.real_outcome: RealOutcome | None = None
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -82,6 +89,8 @@ class _Supervisor:
         try:
             if await self._unless_stopped(self._start()):
                 await self._unless_stopped(self._watch())
+                if self.began is not None:
+                    await self._settle_with_exchange()
             await self.stack.stop_services()
             return await self._judge()
         finally:
@@ -119,8 +128,12 @@ class _Supervisor:
         if self.stack.clock is not None and self.stack.clock.ended():
             raise DeployError(f"the tape in {self.folder.path} has been played to its end; --fresh plays it again")
         login = await self._demo_login() if self.stack.demo else "register there, or: neurotrade user add NAME --admin"
+        if self.options.real:
+            await self._arm()
         self.began = self._market_now()
         await self.stack.start_worker()
+        if self.exchange is not None and self.options.faults is not None:
+            await self.exchange.storm(self.options.faults, self.folder.session.tape.seed or 0)
         self.console.say(f"\n  dashboard  {self.stack.dashboard}\n  login      {login}\n")
 
     async def _demo_login(self) -> str:
@@ -131,6 +144,21 @@ class _Supervisor:
         if not made and self.new_folder:
             return f"{DEMO_USER}, with the password that this database's demo user was given before"
         return f"{DEMO_USER} / {password}"
+
+    async def _arm(self) -> None:
+        """The demo user trades an account of the sandbox with the real executor."""
+        await self.stack.serving()
+        self.exchange = RealDemo(self.stack.address("sandbox"), self.stack.dashboard, self.folder.path, self.console.say)
+        await self.exchange.arm(DEMO_USER, self.folder.secrets.demo_password)
+
+    async def _settle_with_exchange(self) -> None:
+        """Calm weather, no new entries, and the books held against the exchange; while everything still serves."""
+        if self.exchange is None:
+            return
+        fired = await self.exchange.calm()
+        url, password = self.stack.settings["DATABASE_URL"], self.folder.secrets.demo_password
+        self.real_outcome = await self.exchange.outcome(url, DEMO_USER, password, fired)
+        self.console.say(_told(self.real_outcome))
 
     async def _watch(self) -> None:
         """Each second: note market time, look for positions without a stop, see whether the run is over."""
@@ -199,12 +227,33 @@ class _Supervisor:
         )
         try:
             with psycopg.connect(self.stack.settings["DATABASE_URL"], connect_timeout=20) as connection:
-                return read_report(connection, about)
+                report = read_report(connection, about)
         except psycopg.Error as error:
             raise DeployError(f"the report could not be read: {error}") from error
+        return report if self.real_outcome is None else with_exchange(report, self.real_outcome)
 
     def _market_now(self) -> datetime:
         return self.stack.clock.now() if self.stack.clock is not None else datetime.now(UTC)
+
+
+def with_exchange(report: Report, outcome: RealOutcome) -> Report:
+    """The report with what only the exchange could say."""
+    return msgspec.structs.replace(
+        report,
+        exchange_equal=outcome.exchange_equal,
+        unprotected_seconds=outcome.unprotected_seconds,
+        unknown_orders=outcome.unknown_orders,
+    )
+
+
+def _told(outcome: RealOutcome) -> str:
+    fired = ", ".join(f"{kind} {count}" for kind, count in sorted(outcome.faults.items())) or "none"
+    lines = [
+        f"the books {'equal' if outcome.exchange_equal else 'DO NOT EQUAL'} the exchange; longest without a stop "
+        f"{outcome.unprotected_seconds:.2f} s; orders of unknown outcome {outcome.unknown_orders}",
+        f"faults that fired: {fired}",
+    ]
+    return "\n".join([*lines, *outcome.differences])
 
 
 def _check_port(port: int) -> None:

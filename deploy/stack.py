@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import httpx
@@ -48,7 +49,9 @@ class TapeClock(msgspec.Struct, frozen=True, kw_only=True):
 class Stack:
     """Every process of one embedded stack, as children of this one."""
 
-    def __init__(self, folder: Folder, console: Console, given: dict[str, str], port: int) -> None:
+    def __init__(
+        self, folder: Folder, console: Console, given: dict[str, str], port: int, *, journal: Path | None = None
+    ) -> None:
         """Composes; nothing is started.
 
         Args:
@@ -56,8 +59,10 @@ class Stack:
             console: Takes every line.
             given: Settings that the environment or a .env file gives; DATABASE_URL and REDIS_URL replace our own servers.
             port: The dashboard's.
+            journal: Where the sandbox keeps its accounts over a restart; None forgets them.
         """
         self.folder = folder
+        self._journal = journal
         self.console = console
         self.clock: TapeClock | None = None
         self.children: dict[str, Child] = {}
@@ -117,6 +122,10 @@ class Stack:
             await self._ready("sandbox")
             reply = await self._http.get(f"{self.address('sandbox')}/sandbox/clock")
             self.clock = msgspec.json.decode(reply.content, type=TapeClock, strict=False)
+
+    async def serving(self) -> None:
+        """Waits until engine and orchestrator serve."""
+        await self._ready("engine", "orchestrator")
 
     async def start_executor(self) -> None:
         """Starts Redis and the engine alone, which is all that one order needs; the market, if it is ours, must be up."""
@@ -213,6 +222,8 @@ class Stack:
         if self.clock is not None:
             tape |= {"base-market-ms": self.clock.base_market_ms, "base-wall-ms": self.clock.base_wall_ms}
         tape |= {"journal": self.folder.path / JOURNAL}
+        if self._journal is not None:
+            tape |= {"journal": self._journal}
         options = [part for name, value in tape.items() if value is not None for part in (f"--{name}", str(value))]
         return ["deploy.sandbox", "--host", "127.0.0.1", "--port", str(self.ports["sandbox"]), *options]
 
