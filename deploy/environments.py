@@ -15,7 +15,7 @@ OF_THE_MACHINE_PREFIXES: Final = ("LC_", "PYTHON", "NUMBA_", "SSL_CERT_", "HTTP_
 
 OF_THE_ENGINE: Final = frozenset(name.upper() for name in EngineSettings.__struct_fields__) | {"DEEPSEEK_API_KEY"}
 OF_THE_APP: Final = frozenset(name.upper() for name in OrchestratorSettings.__struct_fields__)
-OF_THE_WORKER: Final = OF_THE_APP - {"JWT_SECRET"}
+OF_THE_WORKER: Final = OF_THE_APP - {"JWT_SECRET", "TOTP_KEY"}
 
 SETTINGS_OF: Final[Mapping[str, frozenset[str]]] = {
     "sandbox": frozenset({"LOG_FORMAT"}),

@@ -29,9 +29,11 @@ from orchestrator.store.logins import SqlLogins, SqlPreferences
 from orchestrator.store.reads import SqlReads
 from orchestrator.store.sent_forms import RedisSentForms
 from orchestrator.store.throttle import RedisThrottle
+from orchestrator.store.vault import SqlFactorVault
 from orchestrator.web.addresses import Addresses
 from orchestrator.web.auth import Auth, Tokens
 from orchestrator.web.doors import Doors
+from orchestrator.web.factors import FactorKey, Factors
 from orchestrator.web.health import Health, Source
 from orchestrator.web.hub import Hub
 from orchestrator.web.market import Market
@@ -83,11 +85,14 @@ def compose(parts: Orchestrator) -> Doors:
     """The doors of the routes from the process's object graph."""
     settings = parts.settings
     logins, reads = SqlLogins(parts.database), SqlReads(parts.database)
+    throttle = RedisThrottle(parts.redis)
+    factors = Factors(SqlFactorVault(parts.database), throttle, parts.clock, FactorKey(settings.totp_key or settings.jwt_secret))
     auth = Auth(
         logins,
-        RedisThrottle(parts.redis),
+        throttle,
         parts.clock,
         Tokens(settings.jwt_secret),
+        factors=factors,
         registration_open=settings.registration_open,
         max_daily_loss=settings.max_daily_loss,
     )
@@ -98,6 +103,8 @@ def compose(parts: Orchestrator) -> Doors:
         reads=reads,
         preferences=SqlPreferences(parts.database),
         desk=parts.desk,
+        arm=parts.arm,
+        factors=factors,
         bus=parts.bus,
         clock=parts.clock,
         market=market,

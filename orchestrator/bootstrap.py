@@ -17,6 +17,7 @@ from orchestrator.bus import RedisBus, RedisLiveLog
 from orchestrator.clock import MarketClock, market_clock
 from orchestrator.engine_client import HttpEngine, open_engine
 from orchestrator.jobs import RedisJobs, open_redis
+from orchestrator.keys import EngineSealer
 from orchestrator.lifeline import RedisLifeline
 from orchestrator.metrics import Metrics
 from orchestrator.mutex import RedisMutex
@@ -24,6 +25,8 @@ from orchestrator.ports import Desk
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.store.database import Database, migrate_when_up, open_database
 from orchestrator.store.unit_of_work import SqlTransactions
+from orchestrator.store.vault import SqlKeyVault
+from orchestrator.trading.arm import Arm
 from orchestrator.trading.compose import Ports, Trading, compose
 from orchestrator.trading.enter import EntryRules
 from orchestrator.trading.scan import ScanRules
@@ -52,6 +55,7 @@ class Orchestrator:
     mutex: RedisMutex
     metrics: Metrics
     trading: Trading
+    arm: Arm
 
     @property
     def desk(self) -> Desk:
@@ -111,4 +115,5 @@ def _composed(
         mutex=RedisMutex(redis),
         metrics=Metrics(),
         trading=compose(ports, entries, scans),
+        arm=Arm(SqlKeyVault(database), EngineSealer(engine), engine, ports.bus, clock, dry_run=settings.binance_dry_run),
     )

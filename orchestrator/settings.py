@@ -22,8 +22,9 @@ _DATABASE_SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What both orchestrator processes are told.
 
-    `jwt_secret` is empty in the worker, which logs nobody in. `min_confidence` and `top_coins_limit` override the engine's where
-    given. `max_daily_loss` is what a new user starts with, USDT. An empty clock URL means the wall; port 0 means no metrics port.
+    `jwt_secret` is empty in the worker, which logs nobody in. `totp_key` locks second factors; where it is empty, `jwt_secret` does.
+    `min_confidence` and `top_coins_limit` override the engine's where given. `max_daily_loss` is what a new user starts with, USDT. An
+    empty clock URL means the wall; port 0 means no metrics port.
     """
 
     database_url: str
@@ -31,6 +32,7 @@ class OrchestratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     engine_url: str
     engine_token: str
     jwt_secret: str = ""
+    totp_key: str = ""
     binance_dry_run: bool = True
     min_confidence: int | None = None
     top_coins_limit: int | None = None
@@ -70,6 +72,7 @@ def read_settings(env: Mapping[str, str], *, logs_people_in: bool = True) -> Orc
         engine_url=_url(env, "ENGINE_URL", _required(env, "ENGINE_URL"), ("http://", "https://")),
         engine_token=_required(env, "ENGINE_TOKEN"),
         jwt_secret=_secret(env, "JWT_SECRET") if logs_people_in else "",
+        totp_key=_secret(env, "TOTP_KEY") if logs_people_in and env.get("TOTP_KEY", "").strip() else "",
         binance_dry_run=_flag(env, "BINANCE_DRY_RUN", defaults.binance_dry_run),
         min_confidence=_number(env, "MIN_CONFIDENCE", None, int, 0, 100),
         top_coins_limit=_number(env, "TOP_COINS_LIMIT", None, int, 1, 60),

@@ -31,6 +31,9 @@ from orchestrator.trading.whales import Whales
 WATCH_SECONDS: Final = 1.0
 SETTLE_SECONDS: Final = 2.0
 PULSE_SECONDS: Final = 1.0
+CANARY_SECONDS: Final = 60.0
+"""Between two looks at whose proof of protection is old; one sings once a day."""
+
 WHALES_SECONDS: Final = 2.0
 CLOSE_LOOK_SECONDS: Final = 0.05
 REVIEW_EVERY: Final = timedelta(minutes=5)
@@ -178,6 +181,7 @@ def loops_of(orchestrator: Orchestrator, heart: Heart) -> list[Loop]:
         Loop(name="stops", every_seconds=SETTLE_SECONDS, run=alone("stops", trading.emergency.write_back)),
         Loop(name="approvals", every_seconds=SETTLE_SECONDS, run=alone("approvals", trading.approve.expire)),
         Loop(name="leftovers", every_seconds=SETTLE_SECONDS, run=trading.scan.finish),
+        Loop(name="canaries", every_seconds=CANARY_SECONDS, run=alone("canaries", orchestrator.arm.run)),
         Loop(name="review", every_seconds=review_seconds, run=alone("review", trading.review.run)),
         Loop(name="closes", every_seconds=CLOSE_LOOK_SECONDS, run=CloseFeed(orchestrator.clock, orchestrator.jobs).run),
         Loop(name="whales", every_seconds=WHALES_SECONDS, run=alone("whales", whales.run)),

@@ -123,8 +123,9 @@ class SentForms(Protocol):
 
 
 class SettingsChanges(msgspec.Struct, frozen=True, kw_only=True):
-    """What a user wants changed; None means unchanged. Bounds were checked at the door."""
+    """What a user wants changed; None means unchanged. Bounds, and what REAL needs, were checked at the door."""
 
+    mode: str | None = None
     fixed_order_size: Decimal | None = None
     leverage: Decimal | None = None
     auto_trade_enabled: bool | None = None

@@ -26,6 +26,8 @@ class UserRow(msgspec.Struct, frozen=True, kw_only=True):
     max_exposure: Decimal
     settings_version: int
     created_at: datetime
+    has_api_key: bool = False
+    totp_enabled: bool = False
 
 
 class PositionRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -51,6 +51,12 @@ CLOSED = ("CLOSED_WIN", "CLOSED_LOSS")
 NO_RESULT_KINDS = sorted(kind.value for kind in NO_RESULT)
 ZERO = Decimal(0)
 
+_BESIDES = {
+    "has_api_key": "EXISTS (SELECT 1 FROM exchange_keys WHERE user_id = users.id)",
+    "totp_enabled": "EXISTS (SELECT 1 FROM second_factors WHERE user_id = users.id AND confirmed_at IS NOT NULL)",
+}
+"""What a user's row says of other tables."""
+
 
 class SqlReads:
     """Implements the port Reads."""
@@ -60,7 +66,7 @@ class SqlReads:
 
     async def user(self, user_id: UUID) -> UserRow | None:
         """One user by primary key."""
-        return await by_key(self._database, User, user_id, UserRow)
+        return await by_key(self._database, User, user_id, UserRow, _BESIDES)
 
     async def account(self, user_id: UUID, mode: str) -> Account:
         """The wallet of a mode, by one statement."""
@@ -283,7 +289,7 @@ class SqlReads:
 
 def user_row(user: User) -> UserRow:
     """A loaded user as the pages see them."""
-    return UserRow(**{name: getattr(user, name) for name in UserRow.__struct_fields__})
+    return UserRow(**{name: getattr(user, name) for name in UserRow.__struct_fields__ if name not in _BESIDES})
 
 
 async def _read[T](session: AsyncSession, statement: Select[Any], kind: type[T]) -> list[T]:

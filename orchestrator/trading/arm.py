@@ -157,7 +157,7 @@ class Arm:
             return other
         if not await self._vault.keep_key(user_id, credentials, self._clock.wall(), claimed=claimed, stopped=KEY_CHANGED):
             return Refusal(reason=RefusalReason.KEY_CLAIMED, detail="the owner's key is claimed by another admin")
-        logger().info("an exchange key was stored", user_id=str(user_id), key_id=credentials.key_id)
+        logger().info("an exchange key was stored, sealed", user_id=str(user_id))
         await self._bus.publish(user_id, "status", {})
         await self.audit(user_id)
         return None

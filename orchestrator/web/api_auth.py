@@ -25,7 +25,7 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[RegisterBody]
 async def log_in(request: Request[Any, Any, Any], data: JSONBody[LoginBody]) -> Response[Access]:
     """An access token, and the cookie that carries the same."""
     doors = doors_of(request)
-    logged_in = await doors.auth.log_in(data.username, data.password, address_of(request))
+    logged_in = await doors.auth.log_in(data.username, data.password, address_of(request), data.totp)
     return Response(_access(logged_in), cookies=session_cookies(doors, logged_in))
 
 

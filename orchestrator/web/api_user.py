@@ -1,13 +1,14 @@
-"""REST: the user who asks, their settings, and what a later issue brings."""
+"""REST: the user who asks and their settings."""
 
 from decimal import Decimal
 
-from litestar import Router, delete, get, patch, post, put
+from litestar import Router, get, patch
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, UnsetType
 
 from orchestrator.ports import SettingsChanges, UserRow
-from orchestrator.web.bodies import ApiKeyBody, CodeBody, Numbers, SettingsBody
+from orchestrator.web.arming import allowed_changes, code_of
+from orchestrator.web.bodies import Numbers, SettingsBody
 from orchestrator.web.doors import Asked, Doors, doors_of
 from orchestrator.web.problems import ProblemError, unauthorized
 from orchestrator.web.replies import Me, Settings, me_of, settings_of
@@ -36,18 +37,24 @@ async def read_settings(request: Asked) -> Settings:
 
 @patch("/api/settings", summary="Change settings")
 async def change_settings(request: Asked, data: JSONBody[SettingsBody]) -> Settings:
-    """Change what is given, leave the rest; every change is kept with its time."""
+    """Change what is given, leave the rest; every change is kept with its time. REAL must be armed, and asks for a code in X-TOTP."""
     changes = settings_changes(data, await Numbers.of(request, SettingsBody))
     version = None if isinstance(data.version, UnsetType) else data.version
-    return settings_of(await save_settings(doors_of(request), request, changes, version))
+    return settings_of(await save_settings(doors_of(request), request, changes, version, code_of(request)))
 
 
-async def save_settings(doors: Doors, request: Asked, changes: SettingsChanges, version: int | None) -> UserRow:
-    """Store changes of settings and tell the user's other pages.
+async def save_settings(
+    doors: Doors, request: Asked, changes: SettingsChanges, version: int | None, code: str | None = None
+) -> UserRow:
+    """Store changes of settings, once what they need was seen to, and tell the user's other pages.
 
     Raises:
-        ProblemError: 409 when they were changed elsewhere since `version`.
+        ProblemError: 409 when they were changed elsewhere since `version`; as `allowed_changes` for what real money needs.
     """
+    user = await user_of(doors, request)
+    if version is not None and version != user.settings_version:
+        raise ProblemError(409, "changed_elsewhere", "The settings were changed elsewhere. Reload and try again.")
+    changes = await allowed_changes(doors, user, changes, code)
     row = await doors.preferences.change(request.user.id, changes, doors.clock.wall(), version)
     if row is None:
         raise ProblemError(409, "changed_elsewhere", "The settings were changed elsewhere. Reload and try again.")
@@ -60,7 +67,7 @@ def settings_changes(data: SettingsBody, numbers: Numbers) -> SettingsChanges:
     """The changes that a body asks for, bounds checked.
 
     Raises:
-        ProblemError: 400 with the fields at fault; 409 for a mode that is not available.
+        ProblemError: 400 with the fields at fault.
     """
     order_size = numbers.read("fixed_order_size", data.fixed_order_size, least=1, most=MAX_ORDER_SIZE)
     leverage = numbers.whole("leverage", data.leverage, least=1, most=MAX_LEVERAGE)
@@ -68,9 +75,8 @@ def settings_changes(data: SettingsBody, numbers: Numbers) -> SettingsChanges:
     max_positions = numbers.whole("max_positions", data.max_positions, least=1, most=MAX_POSITIONS)
     max_exposure = numbers.read("max_exposure", data.max_exposure, most=MAX_MONEY)
     numbers.done()
-    if data.mode == "REAL":
-        raise ProblemError(409, "real_not_available", "Trading real money is not available yet. You stay on paper.")
     return SettingsChanges(
+        mode=None if isinstance(data.mode, UnsetType) else data.mode,
         fixed_order_size=order_size,
         leverage=leverage,
         auto_trade_enabled=None if data.auto_trade_enabled is UNSET else bool(data.auto_trade_enabled),
@@ -96,36 +102,6 @@ def _later(what: str) -> ProblemError:
     return ProblemError(501, "not_available_yet", f"{what} is not available yet.")
 
 
-@put("/api/user/api-key", status_code=204, summary="Store an exchange key (not yet)")
-async def store_api_key(data: JSONBody[ApiKeyBody]) -> None:  # noqa: ARG001 - read so that a malformed one is told
-    """Answers 501 until real money is available."""
-    raise _later("Storing an exchange key")
-
-
-@delete("/api/user/api-key", summary="Delete the exchange key (not yet)")
-async def delete_api_key() -> None:
-    """Answers 501 until real money is available."""
-    raise _later("Deleting an exchange key")
-
-
-@post("/api/user/totp", summary="Begin two-step sign-in (not yet)")
-async def begin_totp() -> None:
-    """Answers 501 until real money is available."""
-    raise _later("Two-step sign-in")
-
-
-@post("/api/user/totp/confirm", summary="Confirm two-step sign-in (not yet)")
-async def confirm_totp(data: JSONBody[CodeBody]) -> None:  # noqa: ARG001 - read so that a malformed one is told
-    """Answers 501 until real money is available."""
-    raise _later("Two-step sign-in")
-
-
-@delete("/api/user/totp", summary="End two-step sign-in (not yet)")
-async def end_totp() -> None:
-    """Answers 501 until real money is available."""
-    raise _later("Two-step sign-in")
-
-
 @get("/api/chart/{symbol:str}", summary="A chart (not yet)")
 async def chart(symbol: FromPath[str]) -> None:
     """Answers 501 until charts are available."""
@@ -138,11 +114,6 @@ user_router = Router(
         me,
         read_settings,
         change_settings,
-        store_api_key,
-        delete_api_key,
-        begin_totp,
-        confirm_totp,
-        end_totp,
         chart,
     ],
     tags=["user"],

@@ -8,17 +8,20 @@ with an Authorization header is judged by it alone.
 import asyncio
 import contextlib
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID, uuid4
 
 import msgspec
 
+from orchestrator.errors import StoreUnavailable
 from orchestrator.log import logger
 from orchestrator.ports import Clock, Logins, NewUser, Session, Throttle
+from orchestrator.web.factors import Factors
 from orchestrator.web.passwords import PASSWORD_LENGTH, Passwords, check_name_and_password, could_be_a_name
 from orchestrator.web.problems import ProblemError, unauthorized
 from orchestrator.web.tokens import Claims, Tokens
+from shared.enums import Mode
 
 __all__ = ["Auth", "LoggedIn", "Passwords", "Tokens", "Viewer", "check_name_and_password"]
 
@@ -71,11 +74,13 @@ class Auth:
         clock: Clock,
         tokens: Tokens,
         *,
+        factors: Factors,
         registration_open: bool,
         max_daily_loss: Decimal = Decimal(500),
     ) -> None:
         self.tokens = tokens
         self.registration_open = registration_open
+        self._factors = factors
         self._logins = logins
         self._throttle = throttle
         self._clock = clock
@@ -101,11 +106,11 @@ class Auth:
         logger().info("a user registered", user_id=str(user.id))
         return user
 
-    async def log_in(self, username: str, password: str, address: str) -> LoggedIn:
+    async def log_in(self, username: str, password: str, address: str, totp: str | None = None) -> LoggedIn:
         """Begin a login. The answer and its time are the same for an unknown name and a wrong password.
 
         Raises:
-            ProblemError: 401 for wrong credentials, 429 while a delay runs.
+            ProblemError: 401 for wrong credentials, 403 without a right code where two-step sign-in is on, 429 while a delay runs.
         """
         await self._must_not_wait(username, address, "login", LOGINS_A_MINUTE)
         found = await self._logins.credentials(username) if could_be_a_name(username) else None
@@ -115,6 +120,7 @@ class Auth:
             await self._logins.refused(found.user_id if found else None, address)
             raise unauthorized("wrong_credentials", "Name or password is wrong.")
         await self._throttle.passed(username, address)
+        await self._factors.demand(found.user_id, totp)
         if self._passwords.outdated(found.password_hash):
             await self._logins.replace_hash(found.user_id, await self._passwords.hash(password))
         now = self._clock.wall()
@@ -144,15 +150,22 @@ class Auth:
         token, seconds = self.tokens.issue(viewer.id, viewer.login_id, now, viewer.ends_at)
         return LoggedIn(token=token, expires_in=seconds, viewer=viewer)
 
-    async def viewer(self, token: str, *, by_cookie: bool) -> tuple[Viewer, Claims]:
+    async def viewer(self, token: str, *, by_cookie: bool, without_store: bool = False) -> tuple[Viewer, Claims]:
         """Who a token belongs to.
+
+        With `without_store` a signed token that has not expired suffices while PostgreSQL is away: for panic, which must never wait for it.
 
         Raises:
             ProblemError: 401; the token or its login does not count.
         """
         now = self._clock.wall()
         claims = self.tokens.read(token, now)
-        session = await self.session(claims.login_id)
+        try:
+            session = await self.session(claims.login_id)
+        except StoreUnavailable:
+            if not without_store:
+                raise
+            session = _session_of(claims)
         if session is None or session.user_id != claims.user_id or session.ends_at <= now:
             raise unauthorized("login_ended", "This login has ended. Please log in again.")
         return self._viewer(session, by_cookie), claims
@@ -226,3 +239,9 @@ class Auth:
             raise ProblemError(
                 429, "too_many_attempts", f"Too many attempts. Please wait {seconds} s.", headers={"Retry-After": seconds}
             )
+
+
+def _session_of(claims: Claims) -> Session:
+    """What a token alone says of its login: whose it is, and no more rights than anybody has."""
+    ends_at = datetime.fromtimestamp(claims.expires_at, UTC)
+    return Session(login_id=claims.login_id, user_id=claims.user_id, username="", role="USER", mode=Mode.REAL, ends_at=ends_at)

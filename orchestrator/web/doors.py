@@ -7,8 +7,10 @@ from litestar import Request
 from litestar.datastructures import State
 
 from orchestrator.ports import Bus, Clock, Desk, Logins, Preferences, Reads, SentForms
+from orchestrator.trading.arm import Arm
 from orchestrator.web.addresses import Addresses
 from orchestrator.web.auth import Auth, Viewer
+from orchestrator.web.factors import Factors
 from orchestrator.web.health import Health
 from orchestrator.web.hub import Hub
 from orchestrator.web.market import Market
@@ -25,6 +27,8 @@ class Doors:
     reads: Reads
     preferences: Preferences
     desk: Desk
+    arm: Arm
+    factors: Factors
     bus: Bus
     clock: Clock
     market: Market

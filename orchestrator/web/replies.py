@@ -77,6 +77,46 @@ class Settings(Reply, frozen=True, kw_only=True):
     version: int
 
 
+class LackReply(Reply, frozen=True, kw_only=True):
+    """Something that is missing, or would be wiser: a word and a sentence."""
+
+    code: str
+    detail: str
+
+
+class Arming(Reply, frozen=True, kw_only=True):
+    """How far real money is. With `dry_run` entries in REAL send nothing to the exchange."""
+
+    armed: bool
+    dry_run: bool
+    armed_at: datetime | None
+    audited_at: datetime | None
+    canary_at: datetime | None
+    canary_detail: str
+    refusal: str | None
+    missing: list[LackReply]
+    advice: list[LackReply]
+
+
+class TotpBegun(Reply, frozen=True, kw_only=True):
+    """A secret for an authenticator, shown once."""
+
+    secret: str
+    otpauth_uri: str
+
+    def __repr__(self) -> str:
+        return "TotpBegun(***)"
+
+
+class RecoveryCodes(Reply, frozen=True, kw_only=True):
+    """Each is good for one use instead of a code; shown once."""
+
+    recovery_codes: list[str]
+
+    def __repr__(self) -> str:
+        return "RecoveryCodes(***)"
+
+
 class PositionReply(Reply, frozen=True, kw_only=True):
     """A position; pnl is net of fees and funding, null while no mark is known."""
 
@@ -187,8 +227,8 @@ def me_of(row: UserRow, wall: datetime) -> Me:
         fixed_order_size=amount(row.fixed_order_size),
         leverage=amount(row.leverage),
         auto_trade_enabled=row.auto_trade_enabled,
-        has_api_key=False,
-        totp_enabled=False,
+        has_api_key=row.has_api_key,
+        totp_enabled=row.totp_enabled,
     )
 
 

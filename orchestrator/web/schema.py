@@ -32,7 +32,8 @@ _SAID: Final = {
 }
 _METHODS: Final = ("get", "put", "post", "patch", "delete")
 _ENTRANCE: Final = frozenset({"/api/auth/register", "/api/auth/login"})
-_LATER: Final = ("/api/user/api-key", "/api/user/totp", "/api/chart/")
+_ASKS_FOR_CODES: Final = ("/api/user/api-key", "/api/user/totp", "/api/settings")
+_LATER: Final = ("/api/chart/",)
 
 
 class SchemaPlugin(JsonRenderPlugin):
@@ -68,10 +69,10 @@ def _statuses(path: str, method: str, operation: dict[str, Any]) -> list[str]:
         "400": asks or bool(operation.get("parameters")),
         "401": path != "/api/auth/register",
         "403": changes or path.startswith("/api/admin/"),
-        "404": "{" in path,
+        "404": "{" in path or path in ("/api/user/totp", "/api/user/api-key/claim"),
         "409": changes and path not in _ENTRANCE - {"/api/auth/register"},
         "415": asks,
-        "429": path in _ENTRANCE,
+        "429": path in _ENTRANCE or path.startswith(_ASKS_FOR_CODES),
         "501": path.startswith(_LATER),
         "503": True,
     }

@@ -14,9 +14,11 @@ from litestar.types import ControllerRouterHandler
 from orchestrator.web.api_admin import admin_router
 from orchestrator.web.api_auth import auth_router
 from orchestrator.web.api_health import health_router
+from orchestrator.web.api_keys import keys_router
 from orchestrator.web.api_money import money_router
 from orchestrator.web.api_positions import positions_router
 from orchestrator.web.api_signals import signals_router
+from orchestrator.web.api_totp import totp_router
 from orchestrator.web.api_user import user_router
 from orchestrator.web.doors import Doors
 from orchestrator.web.live import live_router
@@ -31,6 +33,8 @@ MAX_BODY = 64 * 1024
 API: tuple[Router, ...] = (
     auth_router,
     user_router,
+    keys_router,
+    totp_router,
     positions_router,
     money_router,
     signals_router,

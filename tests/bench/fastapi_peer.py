@@ -15,7 +15,9 @@ from orchestrator.settings import read_settings
 from orchestrator.store.logins import SqlLogins
 from orchestrator.store.reads import SqlReads
 from orchestrator.store.throttle import RedisThrottle
+from orchestrator.store.vault import SqlFactorVault
 from orchestrator.web.auth import Auth, Tokens, Viewer
+from orchestrator.web.factors import FactorKey, Factors
 from orchestrator.web.problems import ProblemError
 from shared.wire import plain
 
@@ -45,7 +47,10 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with build(settings) as parts:
         app.state.reads = SqlReads(parts.database)
         logins, throttle = SqlLogins(parts.database), RedisThrottle(parts.redis)
-        app.state.auth = Auth(logins, throttle, parts.clock, Tokens(settings.jwt_secret), registration_open=False)
+        factors = Factors(SqlFactorVault(parts.database), throttle, parts.clock, FactorKey(settings.jwt_secret))
+        app.state.auth = Auth(
+            logins, throttle, parts.clock, Tokens(settings.jwt_secret), factors=factors, registration_open=False
+        )
         yield
 
 
@@ -78,8 +83,8 @@ async def me(request: Request, asking: Annotated[Viewer, Depends(viewer)]) -> Me
         fixed_order_size=_amount(row.fixed_order_size),
         leverage=_amount(row.leverage),
         auto_trade_enabled=row.auto_trade_enabled,
-        has_api_key=False,
-        totp_enabled=False,
+        has_api_key=row.has_api_key,
+        totp_enabled=row.totp_enabled,
     )
 
 

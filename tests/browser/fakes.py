@@ -19,6 +19,7 @@ from orchestrator.ports import (
     Closed,
     Credentials,
     Decision,
+    Engine,
     Entered,
     EquityPoint,
     FillRow,
@@ -43,8 +44,10 @@ from orchestrator.ports import (
     SymbolResult,
     UserRow,
 )
+from orchestrator.trading.arm import Arm
 from orchestrator.web.auth import Auth, Tokens
 from orchestrator.web.doors import Doors
+from orchestrator.web.factors import FactorKey, Factors
 from orchestrator.web.health import Health, Source
 from orchestrator.web.hub import Hub
 from orchestrator.web.market import Market
@@ -52,6 +55,7 @@ from orchestrator.web.pages import error_page, pages_router
 from orchestrator.web.site import create_site
 from shared.analysis import Liquidation, LiquidationPressure, WhaleSignal, WhalesReply, WhaleView
 from shared.enums import Side
+from tests.fakes_vault import FakeKeyEngine, FakeSealer, FakeVault
 
 SECRET = "a secret that belongs to this test only"
 STRUCTURAL = frozenset({"position", "signals", "approvals", "status", "panic", "settings", "notice"})
@@ -214,6 +218,7 @@ class FakeWorld:
     """Reads, logins, preferences and desk over lists; one user's rows are everyone's, but for the users themselves."""
 
     def __init__(self) -> None:
+        self.vault, self.key_engine = FakeVault(), FakeKeyEngine()
         self.users: dict[UUID, UserRow] = {}
         self.hashes: dict[str, Credentials] = {}
         self.sessions: dict[UUID, Session] = {}
@@ -425,7 +430,9 @@ def site_of(world: FakeWorld, market: FakeMarket, bus: FakeBus) -> Litestar:
     @asynccontextmanager
     async def doors() -> AsyncIterator[Doors]:
         anything = cast("Any", world)
-        auth = Auth(anything, OpenThrottle(), clock, Tokens(SECRET), registration_open=True)
+        factors = Factors(world.vault, OpenThrottle(), clock, FactorKey(SECRET))
+        arm = Arm(world.vault, FakeSealer(), cast("Engine", world.key_engine), bus, clock, dry_run=False)
+        auth = Auth(anything, OpenThrottle(), clock, Tokens(SECRET), factors=factors, registration_open=True)
         hub = Hub(bus, anything, market, auth, clock, most_streams=50)
         sources = [
             Source(name=name, check=lost if name == "engine" else fresh) for name in ("postgres", "redis", "engine", "worker")
@@ -434,7 +441,7 @@ def site_of(world: FakeWorld, market: FakeMarket, bus: FakeBus) -> Litestar:
         try:
             yield Doors(
                 auth=auth, logins=anything, reads=anything, preferences=anything, desk=anything, bus=bus, clock=clock, market=market,
-                hub=hub, health=Health(sources, clock), forms=FakeForms(), secure=False,
+                arm=arm, factors=factors, hub=hub, health=Health(sources, clock), forms=FakeForms(), secure=False,
             )  # fmt: skip
         finally:
             hub.shut_down()

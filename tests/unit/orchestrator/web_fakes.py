@@ -13,7 +13,7 @@ import httpx
 import msgspec
 from litestar import Litestar
 
-from orchestrator.errors import EngineUnavailable
+from orchestrator.errors import EngineUnavailable, StoreUnavailable
 from orchestrator.ports import (
     Account,
     AdminUserRow,
@@ -22,6 +22,7 @@ from orchestrator.ports import (
     Closed,
     Credentials,
     Decision,
+    Engine,
     Entered,
     EquityPoint,
     FillRow,
@@ -45,9 +46,11 @@ from orchestrator.ports import (
     SymbolResult,
     UserRow,
 )
+from orchestrator.trading.arm import Arm
 from orchestrator.web.addresses import Addresses
 from orchestrator.web.auth import Auth, Tokens
 from orchestrator.web.doors import Doors
+from orchestrator.web.factors import FactorKey, Factors
 from orchestrator.web.health import Health, Source
 from orchestrator.web.hub import Hub
 from orchestrator.web.market import Market
@@ -55,6 +58,7 @@ from orchestrator.web.pages import error_page, pages_router
 from orchestrator.web.site import create_site
 from shared.analysis import MarksReply, WhalesReply
 from tests.browser.fakes import FakeForms
+from tests.fakes_vault import FakeKeyEngine, FakeSealer, FakeVault
 
 NOW = datetime(2025, 9, 22, 6, 0, tzinfo=UTC)
 WALL = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -90,6 +94,12 @@ class FakeStore:
         self.entries: list[tuple[UUID, str, LedgerRow]] = []
         self.finds = 0
         self.refusals: list[tuple[UUID | None, str]] = []
+        self.away = False
+
+    def answer(self) -> None:
+        """Raises while PostgreSQL is away."""
+        if self.away:
+            raise StoreUnavailable("postgresql: away")
 
     async def add_user(self, user: NewUser) -> bool:
         if any(row.username.lower() == user.username.lower() for row in self.users.values()):
@@ -127,6 +137,7 @@ class FakeStore:
 
     async def find(self, login_id: UUID, at: datetime) -> Session | None:
         self.finds += 1
+        self.answer()
         session = self.sessions.get(login_id)
         gone = session is None or login_id in self.revoked or session.ends_at <= at
         return None if gone else session
@@ -150,6 +161,7 @@ class FakeStore:
         return self.users[user_id]
 
     async def user(self, user_id: UUID) -> UserRow | None:
+        self.answer()
         return self.users.get(user_id)
 
     async def account(self, user_id: UUID, mode: str) -> Account:
@@ -312,7 +324,8 @@ class FakeDesk:
             positions=results,
             open_positions=0 if self.flat else 1,
             open_orders=0,
-            flat=self.flat,
+            flat=self.flat and not self.store.away,
+            stored=not self.store.away,
         )
 
     async def request_scan(self) -> str:
@@ -376,7 +389,12 @@ class World:
         self.bus, self.log, self.engine = FakeBus(), FakeLog(), FakeMarket()
         self.desk = FakeDesk(self.store)
         self.tokens = Tokens(SECRET)
-        self.auth = Auth(self.store, self.throttle, self.clock, self.tokens, registration_open=registration_open)
+        self.vault, self.key_engine, self.sealer = FakeVault(), FakeKeyEngine(), FakeSealer()
+        self.arm = Arm(self.vault, self.sealer, cast("Engine", self.key_engine), self.bus, self.clock, dry_run=False)
+        self.factors = Factors(self.vault, self.throttle, self.clock, FactorKey(SECRET))
+        self.auth = Auth(
+            self.store, self.throttle, self.clock, self.tokens, factors=self.factors, registration_open=registration_open
+        )
         self.market = Market(self.engine, self.clock)
         self.hub = Hub(self.log, self.store, self.market, self.auth, self.clock, most_streams=most_streams)
         self.forms, self.addresses = FakeForms(), Addresses()
@@ -390,6 +408,8 @@ class World:
             reads=self.store,
             preferences=self.store,
             desk=self.desk,
+            arm=self.arm,
+            factors=self.factors,
             bus=self.bus,
             clock=self.clock,
             market=self.market,
