@@ -7,7 +7,6 @@ is of all callers of the address.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import nullcontext
 from typing import Final, cast
 
 import msgspec
@@ -30,8 +29,10 @@ ALONE_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 0.25
 """How long an order may wait for a counter."""
 
-AT_ONCE: Final = 16
-"""Questions that may wait ask Redis so many at a time: each takes a connection. What protects never queues."""
+AHEAD: Final = 40
+AHEAD_SECONDS: Final = 0.5
+"""Weight that a replica takes ahead for what may wait, and for how long it may use it: a scan's hundreds of reads ask Redis a few times,
+and a ban told to another replica is heard soon. What protects, and every order, asks for itself."""
 
 TAKE_SCRIPT: Final = """
 local blocked = math.max(redis.call('PTTL', KEYS[1]), redis.call('PTTL', KEYS[2]))
@@ -63,6 +64,21 @@ class _Taken(msgspec.Struct, frozen=True):
     used: int
 
 
+class _Ahead(msgspec.Struct):
+    """Weight of a minute that was taken from all replicas' and not spent yet."""
+
+    minute: int = -1
+    weight: int = 0
+    until: float = 0.0
+
+    def gives(self, minute: int, weight: int) -> bool:
+        """Spends of it, where it holds so much."""
+        if self.minute != minute or self.weight < weight or wall_seconds() >= self.until:
+            return False
+        self.weight -= weight
+        return True
+
+
 class SharedBudget:
     """See `engine.ports.Budget`; the pools of public pages are each replica's own.
 
@@ -81,7 +97,8 @@ class SharedBudget:
         self._alone = WeightBudget(limit, now_ms, patience_seconds, RESERVE_SHARE)
         self._alone_until = 0.0
         self._told = False
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._taking = asyncio.Lock()
+        self._ahead = _Ahead()
         self._used = (-1, 0)
         self._learned = (-1, 0)
         self._telling: set[asyncio.Task[None]] = set()
@@ -113,6 +130,8 @@ class SharedBudget:
         self._alone.learn(used, minute)
         known = self._learned[1] if self._learned[0] == minute else 0
         self._learned = (minute, max(known, used))
+        if self._used[0] == minute and used > self._used[1]:
+            self._ahead.weight = 0  # others spend too: ask Redis, with this in hand
 
     def learn_orders(self, account: str, at_ms: int, counts: Sequence[int]) -> None:
         """Takes over what the exchange counted of an account's orders; it travels with the account's next order."""
@@ -134,7 +153,7 @@ class SharedBudget:
             return _Taken(taken=False, blocked=blocked, used=0)
         if wall_seconds() >= self._alone_until:
             try:
-                said = await self._ask(minute, weight, urgency, account, orders)
+                said = await self._shared(minute, weight, urgency, account, orders)
             except (RedisError, OSError, TimeoutError) as error:
                 self._go_alone(error)
             else:
@@ -142,6 +161,21 @@ class SharedBudget:
                 self._used = (minute, said.used)
                 return said
         return _Taken(taken=self._alone.take(weight, urgency, account, orders), blocked=0.0, used=self._alone.used)
+
+    async def _shared(self, minute: int, weight: int, urgency: Urgency, account: str, orders: int) -> _Taken:
+        """From all replicas' budget: at once for what protects and for orders, in larger pieces for the rest."""
+        if urgency is Urgency.PROTECT or orders or weight >= AHEAD:
+            return await self._ask(minute, weight, urgency, account, orders)
+        async with self._taking:
+            if wall_seconds() < self._alone_until:
+                raise TimeoutError  # whoever was before us in the queue has tried
+            if self._ahead.gives(minute, weight):
+                return _Taken(taken=True, blocked=0.0, used=self._used[1])
+            piece = await self._ask(minute, AHEAD, urgency, account, 0)
+            if not piece.taken:
+                return await self._ask(minute, weight, urgency, account, 0)
+            self._ahead = _Ahead(minute, AHEAD - weight, wall_seconds() + AHEAD_SECONDS)
+            return piece
 
     async def _ask(self, minute: int, weight: int, urgency: Urgency, account: str, orders: int) -> _Taken:
         now, learned = self._now_ms(), self._learned[1] if self._learned[0] == minute else 0
@@ -158,9 +192,8 @@ class SharedBudget:
             str(KEPT_SECONDS),
             *told,
         ]
-        async with self._slots if urgency is Urgency.ENTER else nullcontext():
-            asked = cast(Awaitable[list[int]], self._redis.eval(TAKE_SCRIPT, len(keys), *keys, *given))
-            taken, blocked_ms, used = await asyncio.wait_for(asked, ANSWER_SECONDS)
+        asked = cast(Awaitable[list[int]], self._redis.eval(TAKE_SCRIPT, len(keys), *keys, *given))
+        taken, blocked_ms, used = await asyncio.wait_for(asked, ANSWER_SECONDS)
         return _Taken(taken=bool(taken), blocked=blocked_ms / 1000, used=used)
 
     async def _next_window(self, deadline: float, orders: int) -> None:

@@ -74,6 +74,15 @@ async def test_many_at_once_never_take_more_than_there_is(replica: Replica) -> N
     assert sum(not isinstance(end, BaseException) for end in taken) == 80 // 3
 
 
+async def test_a_scans_hundreds_of_reads_ask_redis_a_few_times(redis: "Redis", market: Minute) -> None:
+    budget = SharedBudget(redis, 2400, market.now_ms, patience_seconds=0.0)
+    before = (await redis.info("commandstats")).get("cmdstat_eval", {}).get("calls", 0)
+    await asyncio.gather(*(budget.spend(2) for _ in range(500)))
+    asked = (await redis.info("commandstats"))["cmdstat_eval"]["calls"] - before
+    assert asked <= 30
+    assert budget.used == 1000
+
+
 async def test_a_ban_told_to_one_replica_is_obeyed_by_the_others(replica: Replica) -> None:
     one, other = replica(), replica()
     one.block(30)
@@ -131,6 +140,21 @@ async def test_without_redis_a_replica_counts_alone_and_says_so_once(market: Min
         await budget.spend(1, Urgency.PROTECT)
     assert capsys.readouterr().out.count("counts the exchange's budget alone") == 1
     await away.aclose()
+
+
+async def test_a_redis_that_is_silent_holds_a_scan_up_once_and_not_read_by_read(market: Minute) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    redis = Redis.from_url(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", socket_timeout=2.0)
+    budget = SharedBudget(redis, 2400, market.now_ms, patience_seconds=0.0)
+    async with asyncio.timeout(1.5):
+        await asyncio.gather(*(budget.spend(2) for _ in range(50)))
+    assert budget.used == 100
+    await redis.aclose()
+    server.close()
 
 
 async def refused(budget: SharedBudget, account: str = "") -> float | None:
