@@ -243,18 +243,20 @@ class World:
         work_seconds: float = 1.0,
         wait_seconds: float = 0.2,
         exchanges: Exchanges | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self.market = market or StandingMarket()
         self.clock = StandingClock()
         self.reports = DictReports()
         self.real_venues = 0
         self.exchanges = exchanges or NoExchanges()
+        self.patience = patience or SOON
         self.desk = Desk(
             market=self.market,
             clock=self.clock,
             once=Once(reports=self.reports, work_seconds=work_seconds, wait_seconds=wait_seconds),
             lasting=LastingOnce(reports=self.reports, answer_seconds=5.0),
-            patience=SOON,
+            patience=self.patience,
             venues=Venues(
                 paper=lambda account: PaperVenue(self.market, self.clock, account.book),
                 dry=self._dry,
@@ -265,12 +267,12 @@ class World:
         )
 
     def _dry(self, account: RealAccount) -> DryRunVenue:
-        reads = SignedReads(lambda: opened(self.exchanges, account, Urgency.ENTER), SOON)
+        reads = SignedReads(lambda: opened(self.exchanges, account, Urgency.ENTER), self.patience)
         return DryRunVenue(self.market, self.clock, account.dry_positions, reads)
 
     def _real(self, account: RealAccount) -> ExchangeVenue:
         self.real_venues += 1
-        return ExchangeVenue(account, self.exchanges, self.market, self.clock, SOON)
+        return ExchangeVenue(account, self.exchanges, self.market, self.clock, self.patience)
 
     def set_rules(self, **changes: Any) -> None:
         self.market.rules = msgspec.structs.replace(self.market.rules, **changes)
