@@ -20,6 +20,8 @@ user = typer.Typer(no_args_is_help=True, help="The people who may log in.")
 app.add_typer(user, name="user")
 audit = typer.Typer(no_args_is_help=True, help="The record of who did what.")
 app.add_typer(audit, name="audit")
+keys = typer.Typer(no_args_is_help=True, help="The seal of users' exchange keys.")
+app.add_typer(keys, name="keys")
 
 Seed = Annotated[int | None, typer.Option(help="Seed of the synthetic market and of paths inside recorded candles.")]
 Speed = Annotated[float | None, typer.Option(min=0.01, max=100_000, help="Market seconds a second; 450 is 15 minutes in 2 s.")]
@@ -118,6 +120,23 @@ def audit_verify(
 
     folder = data or local.PROJECT / ".neurotrade" / "up"
     raise typer.Exit(auditing.verify_from_terminal(folder, local.PROJECT / ".env", heads))
+
+
+@keys.command("new")
+def keys_new() -> None:
+    """Print a new private key for SEAL_PRIVATE_KEYS. Keep it where only the engine reads it."""
+    from engine.keys import new_private_key  # here, because the library behind it takes a moment to load
+
+    print(new_private_key())
+
+
+@keys.command("rotate")
+def keys_rotate(data: Data = None) -> None:
+    """Seal every user's exchange key anew: in the stopped embedded stack with a new private key, else through the engine as .env says."""
+    from deploy import sealing  # here, because the store behind it takes a second to load
+
+    folder = data or local.PROJECT / ".neurotrade" / "up"
+    raise typer.Exit(sealing.rotate_from_terminal(folder, local.PROJECT / ".env"))
 
 
 @app.command()

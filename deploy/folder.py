@@ -8,6 +8,7 @@ import fcntl
 import os
 import secrets
 import shutil
+from base64 import b64encode
 from pathlib import Path
 from typing import Final
 
@@ -53,6 +54,7 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     postgres_password: str
     redis_password: str
     demo_password: str
+    seal_private_keys: str = ""
 
     def __repr__(self) -> str:
         return "Secrets(***)"
@@ -91,6 +93,11 @@ class Folder:
         """Notes how far market time has come."""
         self.session = msgspec.structs.replace(self.session, market_ms=market_ms)
         self._write(SESSION, self.session)
+
+    def keep_seal_keys(self, keys: str) -> None:
+        """Keeps other private keys of the seal, as SEAL_PRIVATE_KEYS takes them."""
+        self.secrets = msgspec.structs.replace(self.secrets, seal_private_keys=keys)
+        self._write(SECRETS, self.secrets)
 
     def note_running(self, addresses: dict[str, str]) -> None:
         """Leaves word for other commands where this stack's servers are; removed at the end."""
@@ -143,8 +150,12 @@ class Folder:
         if not file.exists():
             drawn = {name: secrets.token_urlsafe(32) for name in Secrets.__struct_fields__}
             drawn["demo_password"] = secrets.token_urlsafe(9)
-            self._write(SECRETS, Secrets(**drawn))
-        return msgspec.json.decode(file.read_bytes(), type=Secrets)
+            self._write(SECRETS, Secrets(**drawn | {"seal_private_keys": _seal_key()}))
+        kept = msgspec.json.decode(file.read_bytes(), type=Secrets)
+        if not kept.seal_private_keys:  # a folder from before there were seals
+            kept = msgspec.structs.replace(kept, seal_private_keys=_seal_key())
+            self._write(SECRETS, kept)
+        return kept
 
     def _write(self, name: str, value: object) -> None:
         # Renamed into place, so that a kill between two writes leaves the older one whole.
@@ -152,6 +163,11 @@ class Folder:
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(msgspec.json.format(msgspec.json.encode(value)))
         partial.replace(self.path / name)
+
+
+def _seal_key() -> str:
+    """A private key of X25519: any 32 random bytes are one. Source: RFC 7748, section 5."""
+    return b64encode(secrets.token_bytes(32)).decode()
 
 
 def is_locked(path: Path) -> bool:

@@ -177,7 +177,8 @@ class Stack:
     def _settings(self, given: dict[str, str]) -> dict[str, str]:
         secrets = self.folder.secrets
         urls = {"postgres": "DATABASE_URL", "redis": "REDIS_URL"}
-        settings = {"ENGINE_TOKEN": secrets.engine_token, "JWT_SECRET": secrets.jwt_secret, **given}
+        settings = {"ENGINE_TOKEN": secrets.engine_token, "JWT_SECRET": secrets.jwt_secret}
+        settings |= {"SEAL_PRIVATE_KEYS": secrets.seal_private_keys, **given}
         settings |= {urls[name]: server.url for name, server in self._servers.items()}
         settings |= {"ENGINE_URL": self.address("engine"), "ENGINE_HOST": "127.0.0.1", "ENGINE_PORT": str(self.ports["engine"])}
         settings |= {"ORCHESTRATOR_HOST": "127.0.0.1", "ORCHESTRATOR_PORT": str(self.ports["orchestrator"])}
