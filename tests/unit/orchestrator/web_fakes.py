@@ -324,8 +324,8 @@ class FakeDesk:
             positions=results,
             open_positions=0 if self.flat else 1,
             open_orders=0,
-            flat=self.flat and not self.store.away,
-            stored=not self.store.away,
+            flat=self.flat and not self._store.away,
+            stored=not self._store.away,
         )
 
     async def request_scan(self) -> str:
