@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint fmt bench lock crash-matrix fault-storm
+.PHONY: help demo test check lint fmt bench lock crash-matrix ccxt-suite fault-storm
 
 help:  ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -39,6 +39,9 @@ crash-matrix: $(STAMP)  ## Kills every process at seeded moments under trading.
 
 fault-storm: $(STAMP)  ## 10,000 seeded schedules of faults over real trading; ARGS="--schedules N --seed S --json FILE".
 	@$(PYTHON) -m tests.fault_storm $(ARGS)
+
+ccxt-suite: $(STAMP)  ## Runs ccxt's own live suite against the sandbox; CCXT_SOURCE names its unpacked source package.
+	@$(PYTHON) -m tests.ccxt_suite $(ARGS)
 
 lock: $(STAMP)  ## Pins the dependencies anew; needs uv.
 	@uv pip compile -q --python-version 3.12 --generate-hashes --no-emit-index-url --no-emit-find-links --extra local --extra dev pyproject.toml -o requirements.lock --custom-compile-command "make lock"

@@ -10,7 +10,6 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "ccxt-suite.md"
 
 
 @pytest.mark.skipif(unpacked() is None, reason="CCXT_SOURCE does not name ccxt's unpacked source package")
-@pytest.mark.timeout(150)
 @pytest.mark.parametrize("part", PARTS)
 async def test_ccxt_s_own_suite_finds_nothing(part: str) -> None:
     folder = unpacked()
