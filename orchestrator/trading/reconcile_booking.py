@@ -62,9 +62,9 @@ class Before(msgspec.Struct, frozen=True, kw_only=True):
 
     def since(self, now: datetime) -> datetime:
         """From when on trades and income are wanted."""
-        if self.truth is None:
-            return now - FIRST_LOOK
         begun = [order.sent_at for order in self.orders if order.sent_at is not None]
+        if self.truth is None:
+            return min([now, *begun, *(position.opened_at for position in self.positions)]) - FIRST_LOOK
         reach = min([self.truth.known_until, *begun]) - OVERLAP
         return max(self.truth.begun_at, min(reach, self.truth.look_back_to or reach))
 

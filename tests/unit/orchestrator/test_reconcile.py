@@ -401,3 +401,17 @@ async def test_an_entry_whose_carrier_has_just_sent_it_is_left_to_it() -> None:
     world.clock.pass_wall(seconds=1)
     assert (await world.trading.reconcile.user(USER)).soon
     assert [request.resume for request in world.engine.sent("enter")] == [False]
+
+
+async def test_the_books_open_before_whatever_was_under_way_when_they_were_opened() -> None:
+    """The entry was executed long before the first truth and is booked after it: its fee is not in the deposit."""
+    world = RealWorld()
+    world.engine.trouble["enter"] = ["unprotected"]
+    await world.enter(signal())
+    world.clock.pass_market(hours=3)
+    await world.reconcile()
+    world.clock.pass_wall(seconds=60)
+    await world.trading.settle.run()
+    await world.reconcile()
+    assert [row.amount for row in world.rows.ledger if row.kind is EntryKind.DEPOSIT and row.mode is Mode.REAL] == [d(1000)]
+    assert_equal_to_the_exchange(world)
