@@ -52,17 +52,23 @@ SKIPPED: dict[str, str | dict[str, str]] = {
 """By method: the reason."""
 
 FUNDED = Path("python/ccxt/test/exchange/sync/test_create_order.py")
+PREAMBLE = """# -*- coding: utf-8 -*-
+import math
+import time
+from ccxt.base.exchange import Exchange
+Exchange.__getitem__ = lambda self, name: getattr(self, name)
+Error = Exception
+"""
 MENDED = {
-    "str((exchange['id']))": "str(exchange.id)",
-    "# -*- coding: utf-8 -*-\n": "# -*- coding: utf-8 -*-\nimport math\nimport time\nError = Exception\n",
+    "# -*- coding: utf-8 -*-\n": PREAMBLE,
     "balance[market['base']]['free']": "balance.get(market['base'], {}).get('free')",
     "exchange.decimal_to_precision(final_amount, 2, ": "exchange.decimal_to_precision(final_amount, 1, ",
     "+ initial_quote_balance +": "+ str(initial_quote_balance) +",
     "side + ' ' + amount + ' ' + price + ' '": "side + ' ' + str(amount) + ' ' + str(price) + ' '",
 }
-"""The test of orders as released names what it does not import, adds numbers to text in its own prints, rounds in a way that
-Python's ccxt does not have, and wants a balance in bitcoin, which production does not tell either while it is zero. It runs with these six
-lines put right, and nothing else of it changed."""
+"""The test of orders as released names what it does not import, takes the exchange for a dictionary, adds numbers to text in its own
+prints, rounds in a way that Python's ccxt does not have, and wants a balance in bitcoin, which production does not tell either while it is
+zero. It runs with these lines put right, and nothing else of it changed."""
 
 
 class Outcome(NamedTuple):
