@@ -1,6 +1,6 @@
 """The audit's rows: appended in the transaction of the change that they record, and walked by `neurotrade audit verify`.
 
-A transaction's notes are kept until it commits and written then, in two statements a chain. The heads are the last rows that a
+A transaction's notes are kept until it commits and written then, in three statements a chain. The heads are the last rows that a
 transaction locks, in one order, so that the audit makes nobody wait long and nobody wait in a circle.
 """
 
