@@ -41,6 +41,7 @@ class _Line:
         self.shocks: list[tuple[int, float]] = []
         self.thin: tuple[int, int] = (0, 0)
         self.fundings: list[Funding] = []
+        self.still_from = 1 << 62
         self.times: list[int] = []
         self.ticks: list[Tick] = []
         self._add(begins_ms - 1)
@@ -48,6 +49,9 @@ class _Line:
     def grow(self, until: int) -> None:
         while self.times[-1] + EVERY_MS <= until:
             at = self.times[-1] + self.random.randrange(EVERY_MS // 2, EVERY_MS + 1)
+            if at >= self.still_from:
+                self._add(at)
+                continue
             self.price *= 1 + self.random.gauss(0, STEP_SHARE)
             while self.shocks and self.shocks[0][0] <= at:
                 self.price *= self.shocks.pop(0)[1]
@@ -84,6 +88,11 @@ class StormBoard:
     def thin(self, symbol: str, now: int, until: int) -> None:
         """Hardly anybody waits in the book for a while."""
         self.lines[symbol].thin = (now, until)
+
+    def rest(self, now: int) -> None:
+        """No price moves any more."""
+        for line in self.lines.values():
+            line.still_from = now
 
     def fund(self, symbol: str, rate: Decimal, at: int) -> None:
         """Funding is paid at a moment that is still to come."""

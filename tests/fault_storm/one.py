@@ -44,6 +44,7 @@ def run_one(seed: int, trace: deque[str] | None = None) -> Outcome:
         world.append(World(schedule, loop, trace))
         await world[0].live()
 
+    loop.jump(schedule.begins_at)
     with process_time(SimulatedClock(loop)):
         run(main(), loop)
     return _outcome(schedule, world[0], time.perf_counter() - began)

@@ -55,6 +55,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a seed decides before anything happens."""
 
     seed: int
+    begins_at: float
+    """Seconds into a minute: where the exchange's windows of request weight lie."""
     users: int
     wallet: int
     leverage: int
@@ -78,6 +80,7 @@ def schedule_of(seed: int) -> Schedule:
     bad = random.choice((0.3, 1.0, 1.0, 3.0, 8.0))
     return Schedule(
         seed=seed,
+        begins_at=round(random.uniform(0, 60), 3),
         users=users,
         wallet=random.choice((1_000, 5_000, 20_000)),
         leverage=random.choice((5, 10, 20, 40)),

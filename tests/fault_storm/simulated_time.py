@@ -50,6 +50,10 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         """Simulated seconds."""
         return self._jumping.now
 
+    def jump(self, seconds: float) -> None:
+        """Lets time pass before anything happens."""
+        self._jumping.now += seconds
+
 
 class SimulatedClock:
     """Wall and market time of a simulation; both ports of a clock, the engine's and the orchestrator's."""

@@ -53,7 +53,9 @@ class Doors(InProcess):
     def _note(self, asked: Asked, what: str) -> None:
         if self.trace is not None:
             given = {name: text for name, text in asked.parameters().items() if name not in UNTOLD}
-            self.trace.append(f"    {asked.method} {asked.path} {given} -> {what}")
+            self.trace.append(
+                f"    {self.exchange.wall_ms() // 100 % 10_000 / 10:5.1f} {asked.method} {asked.path} {given} -> {what}"
+            )
 
 
 class GatedSession(InProcessSession):

@@ -116,6 +116,7 @@ class World:
         """Faults off, everybody alive, and a minute later judged."""
         self.say("calm")
         self.weather.calm = True
+        self.board.rest(self.clock.now_ms())
         self.fired = [firing.kind.value for firing in self.exchange.faults.log]
         self.exchange.faults.clear()
         self._restart()
