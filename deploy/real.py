@@ -25,14 +25,18 @@ SECONDS: Final = 60.0
 SETTLES_SECONDS: Final = 75.0
 """How long the books may take to equal the exchange once the faults are off: a round of reconciliation and a little."""
 
+CODES_TRIED: Final = (0, 1)
+"""Steps from now: this one may have been used by the arming a moment before."""
+
 LOOK_SECONDS: Final = 0.25
 
 
 class SandboxAccount(msgspec.Struct, frozen=True, kw_only=True):
-    """The demo user's account at the sandbox, kept in the data folder with mode 0600."""
+    """The demo user's account at the sandbox and the seed of their second factor, kept in the data folder with mode 0600."""
 
     api_key: str
     api_secret: str
+    totp_secret: str = ""
 
     def __repr__(self) -> str:
         return "SandboxAccount(***)"
@@ -73,12 +77,10 @@ class RealDemo:
             DeployError: One of the doors refused.
         """
         async with httpx.AsyncClient(timeout=SECONDS, trust_env=False) as http:
-            known = self._kept()
-            self._account = known or await self._open(http)
-            token = await self._done(http, "POST", "/api/auth/login", {"username": username, "password": password}, who="")
-            bearer = token["access_token"]
-            if known is None:
-                await self._arm(http, bearer, self._account)
+            self._account = self._kept()
+            bearer = await self._log_in(http, username, password)
+            if self._account is None:
+                self._account = await self._arm(http, bearer, await self._open(http))
                 self._keep(self._account)
             settings = await self._done(http, "GET", "/api/settings", None, who=bearer)
             if settings["mode"] != "REAL":
@@ -97,8 +99,8 @@ class RealDemo:
     async def outcome(self, database_url: str, username: str, password: str, fired: dict[str, int]) -> RealOutcome:
         """Stops new entries and waits until the books equal the exchange, or says where they do not."""
         async with httpx.AsyncClient(timeout=SECONDS, trust_env=False) as http:
-            token = await self._done(http, "POST", "/api/auth/login", {"username": username, "password": password}, who="")
-            await self._done(http, "POST", "/api/user/stop", {"positions": "keep"}, who=token["access_token"])
+            bearer = await self._log_in(http, username, password)
+            await self._done(http, "POST", "/api/user/stop", {"positions": "keep"}, who=bearer)
         until = time.monotonic() + SETTLES_SECONDS
         while True:
             truth = await self._truth()
@@ -120,15 +122,31 @@ class RealDemo:
         opened = reply.raise_for_status().json()
         return SandboxAccount(api_key=opened["api_key"], api_secret=opened["api_secret"])
 
-    async def _arm(self, http: httpx.AsyncClient, bearer: str, account: SandboxAccount) -> None:
+    async def _log_in(self, http: httpx.AsyncClient, username: str, password: str) -> str:
+        """A token, with a code once the user is armed; a code is good for one use, so that the next one is tried after it."""
+        body = {"username": username, "password": password}
+        if self._account is not None:
+            codes = pyotp.TOTP(self._account.totp_secret)
+            for shift in CODES_TRIED:
+                reply = await http.post(
+                    f"{self._dashboard}/api/auth/login",
+                    json={**body, "totp": codes.at(int(time.time()) + shift * codes.interval)},
+                )
+                if reply.is_success:
+                    return str(reply.json()["access_token"])
+        return str((await self._done(http, "POST", "/api/auth/login", body, who=""))["access_token"])
+
+    async def _arm(self, http: httpx.AsyncClient, bearer: str, account: SandboxAccount) -> SandboxAccount:
         """Key first, which needs no code yet; each code is good for one use, so that arming takes the next one."""
-        await self._done(http, "PUT", "/api/user/api-key", msgspec.to_builtins(account), who=bearer)
+        pair = {"api_key": account.api_key, "api_secret": account.api_secret}
+        await self._done(http, "PUT", "/api/user/api-key", pair, who=bearer)
         begun = await self._done(http, "POST", "/api/user/totp", None, who=bearer)
         codes = pyotp.TOTP(begun["secret"])
         now = int(time.time())
         await self._done(http, "POST", "/api/user/totp/confirm", {"code": codes.at(now)}, who=bearer)
         await self._done(http, "PATCH", "/api/settings", {"mode": "REAL"}, who=bearer, code=codes.at(now + codes.interval))
         self._say("the demo user is armed: real orders go to the sandbox exchange")
+        return msgspec.structs.replace(account, totp_secret=begun["secret"])
 
     async def _truth(self) -> dict[str, Any]:
         assert self._account is not None  # noqa: S101 - armed before
