@@ -1,34 +1,31 @@
 """What a report of the engine does to the rows: fills, position, ledger, claim and order, all in the caller's transaction.
 
-The only place where money state changes, and it changes only from fills. The caller holds the user's row; an order that was booked
-before is found so and nothing happens twice.
+Money state changes only here, from fills, and in `reconcile_booking`, from the exchange's income. The caller holds the user's row; an
+order that was booked before is found so and nothing happens twice.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from msgspec import structs
 
 from orchestrator.core.answer import trades_of
 from orchestrator.core.barriers import Payment
 from orchestrator.core.ledger import Entry, entries_of_fill, entry_of_funding
-from orchestrator.core.order import UNDER_WAY, OrderPurpose, OrderStatus
+from orchestrator.core.order import UNDER_WAY, OrderStatus
 from orchestrator.core.position import (
     LIVE,
     CloseReason,
     PositionStatus,
-    Trade,
     after_close,
     booked,
-    liquidation_of,
     replay,
 )
 from orchestrator.errors import Conflict
 from orchestrator.ports import (
-    FillRecord,
     FundingRecord,
     LedgerRecord,
     OrderRecord,
@@ -36,9 +33,10 @@ from orchestrator.ports import (
     Trader,
     UnitOfWork,
 )
+from orchestrator.trading.booking_rows import adopted, fill_record, opened, reason_of, trade_of, trade_told, with_protection
 from shared.enums import Mode
-from shared.execution import ExecutionReport, Fill, Protection
-from shared.margin import ZERO, bracket_for
+from shared.execution import ExecutionReport, Fill
+from shared.margin import ZERO
 
 
 async def book_wallet(unit: UnitOfWork, trader: Trader, mode: Mode, entries: Sequence[Entry], position_id: UUID | None) -> Trader:
@@ -99,12 +97,12 @@ async def book_entry(
     order = await unit.orders.get(order_id)
     if order is None or not (order.status in UNDER_WAY or (proven and order.status is OrderStatus.REFUSED)):
         return None
-    position = await _opened(unit, order, report, position_id)
+    position = await opened(unit, order, report, position_id)
     await unit.positions.add(position)
     entries: list[Entry] = []
     for fill in trades_of(report):
         realized = fill.realized_pnl or ZERO
-        if await unit.fills.add(_fill_record(order, fill, position.id, opens=True, realized=realized)):
+        if await unit.fills.add(fill_record(order, fill, position.id, opens=True, realized=realized)):
             entries += entries_of_fill(
                 _origin(position, order), fill.trade_id, fill.at, realized_pnl=realized, fee=fill.fee, liquidation_fee=ZERO
             )
@@ -133,7 +131,7 @@ async def book_close(
     if position is None or position.status not in LIVE:
         return None
     after = await _reduced(
-        unit, trader, order, position, trades_of(report), _reason(order, report), liquidation_fee=report.liquidation_fee
+        unit, trader, order, position, trades_of(report), reason_of(order, report), liquidation_fee=report.liquidation_fee
     )
     changed = await change_position(unit, position, with_protection(after, report.protection))
     if changed.status not in LIVE:
@@ -170,7 +168,7 @@ async def book_exit(
     """
     order = await unit.orders.named(trader.id, client_order_id)
     if order is None:
-        order = _adopted(position, client_order_id, fills, reason, now)
+        order = adopted(position, client_order_id, fills, reason, now)
         await unit.orders.add(order)
     elif order.status is not OrderStatus.FILLED:
         order = await _advance(unit, order, OrderStatus.FILLED, settled_at=now, position_id=position.id)
@@ -202,21 +200,6 @@ async def book_funding(unit: UnitOfWork, trader: Trader, position: PositionRecor
     return await book_wallet(unit, trader, position.mode, entries, position.id)
 
 
-def with_protection(position: PositionRecord, protection: Protection | None) -> PositionRecord:
-    """The position with what rests for it at the exchange; unchanged where none is told, or none rests there."""
-    if protection is None or not protection.stop_order_id:
-        return position
-    return structs.replace(
-        position,
-        stop_loss=protection.stop_loss,
-        take_profit=protection.take_profit or position.take_profit,
-        stop_order_id=protection.stop_order_id,
-        target_order_id=protection.target_order_id or None,
-        trailing_order_id=protection.trailing_order_id or None,
-        protected_at=protection.confirmed_at,
-    )
-
-
 async def change_position(unit: UnitOfWork, before: PositionRecord, after: PositionRecord) -> PositionRecord:
     """Writes what differs, by compare-and-set.
 
@@ -246,14 +229,14 @@ async def _reduced(
 ) -> PositionRecord:
     """Books closing fills and what they did to the wallet; the position after them, not yet written."""
     before = await unit.fills.of_position(position.id)
-    holding = replay(position.side, [*(_trade(fill, position) for fill in before), *(_wire_trade(fill) for fill in fills)])
+    holding = replay(position.side, [*(trade_of(fill, position) for fill in before), *(trade_told(fill) for fill in fills)])
     if holding.size < 0:
         raise Conflict(f"order {order.client_order_id} would close more of {order.symbol} than there is")
     entries: list[Entry] = []
     for number, fill in enumerate(fills, start=1):
         fee = booked(liquidation_fee) if number == len(fills) else ZERO
         realized = holding.realized[fill.trade_id]
-        if await unit.fills.add(_fill_record(order, fill, position.id, opens=False, realized=realized, liquidation_fee=fee)):
+        if await unit.fills.add(fill_record(order, fill, position.id, opens=False, realized=realized, liquidation_fee=fee)):
             entries += entries_of_fill(
                 _origin(position, order), fill.trade_id, fill.at, realized_pnl=realized, fee=fill.fee, liquidation_fee=fee
             )
@@ -267,32 +250,6 @@ async def _reduced(
     )
 
 
-def _adopted(
-    position: PositionRecord, client_order_id: str, fills: Sequence[Fill], reason: CloseReason, now: datetime
-) -> OrderRecord:
-    return OrderRecord(
-        id=uuid5(position.user_id, client_order_id),
-        client_order_id=client_order_id,
-        user_id=position.user_id,
-        signal_id=position.signal_id,
-        position_id=position.id,
-        purpose=OrderPurpose.CLOSE,
-        status=OrderStatus.FILLED,
-        symbol=position.symbol,
-        side=position.side,
-        mode=position.mode,
-        dry_run=position.dry_run,
-        margin=position.margin,
-        notional=position.size * position.entry_price,
-        leverage=position.leverage,
-        quantity=sum((fill.quantity for fill in fills), ZERO),
-        close_reason=reason,
-        trace_id=uuid5(position.id, client_order_id).hex,
-        created_at=now,
-        settled_at=now,
-    )
-
-
 def _origin(position: PositionRecord, order: OrderRecord) -> str:
     """What a trade id is unique in: at the exchange its symbol, so that the income row of the same trade is the same entry."""
     return order.client_order_id if position.simulated else position.symbol
@@ -303,98 +260,3 @@ async def _advance(unit: UnitOfWork, order: OrderRecord, status: OrderStatus, **
     if advanced is None:
         raise Conflict(f"order {order.client_order_id} moved under a compare-and-set")
     return advanced
-
-
-async def _opened(unit: UnitOfWork, order: OrderRecord, report: ExecutionReport, position_id: UUID) -> PositionRecord:
-    signal = await unit.signals.get(order.signal_id) if order.signal_id else None
-    if signal is None:
-        raise Conflict(f"order {order.client_order_id} names no signal")
-    holding = replay(order.side, [_wire_trade(fill, opens=True) for fill in report.fills])
-    tier = bracket_for(signal.instrument.brackets, holding.opened_size * holding.entry_price)
-    margin = booked(report.margin if report.margin is not None else holding.opened_size * holding.entry_price / order.leverage)
-    at = max(fill.at for fill in report.fills)
-    protection = report.protection
-    position = PositionRecord(
-        id=position_id,
-        user_id=order.user_id,
-        signal_id=order.signal_id,
-        symbol=order.symbol,
-        side=order.side,
-        mode=order.mode,
-        dry_run=report.dry_run and order.mode is Mode.REAL,
-        status=PositionStatus.OPEN,
-        size=holding.size,
-        opened_size=holding.opened_size,
-        entry_price=holding.entry_price,
-        stop_loss=protection.stop_loss if protection else order.stop_loss,
-        take_profit=protection.take_profit if protection else order.take_profit,
-        leverage=report.leverage or order.leverage,
-        margin=margin,
-        isolated_margin=margin,
-        maintenance_ratio=report.maintenance_ratio if report.maintenance_ratio is not None else tier.maintenance_ratio,
-        maintenance_amount=report.maintenance_amount if report.maintenance_amount is not None else tier.cum,
-        liquidation_fee_ratio=signal.instrument.liquidation_fee_ratio,
-        liquidation_price=None,
-        tick_size=signal.instrument.tick_size,
-        step_size=signal.instrument.step_size,
-        realized_pnl=ZERO,
-        fees=holding.fees,
-        funding=ZERO,
-        judged_until=at,
-        funded_until=at,
-        unprotected_seconds=report.unprotected_seconds,
-        opened_at=at,
-    )
-    position = structs.replace(position, liquidation_price=liquidation_of(position, margin))
-    return with_protection(position, protection)
-
-
-def _reason(order: OrderRecord, report: ExecutionReport) -> CloseReason:
-    """Why the position was closed: a liquidation wherever the venue made it one, whoever asked for the close."""
-    if report.liquidation_fee > 0:
-        return CloseReason.LIQUIDATION
-    return order.close_reason or CloseReason.MANUAL
-
-
-def _fill_record(
-    order: OrderRecord, fill: Fill, position_id: UUID, *, opens: bool, realized: Decimal = ZERO, liquidation_fee: Decimal = ZERO
-) -> FillRecord:
-    return FillRecord(
-        order_id=order.id,
-        position_id=position_id,
-        user_id=order.user_id,
-        trade_id=fill.trade_id,
-        mode=order.mode,
-        opens=opens,
-        price=fill.price,
-        quantity=fill.quantity,
-        fee=booked(fill.fee),
-        realized_pnl=realized,
-        liquidation_fee=liquidation_fee,
-        at=fill.at,
-        trace_id=order.trace_id,
-    )
-
-
-def _trade(fill: FillRecord, position: PositionRecord) -> Trade:
-    return Trade(
-        trade_id=fill.trade_id,
-        opens=fill.opens,
-        price=fill.price,
-        quantity=fill.quantity,
-        fee=fill.fee,
-        at=fill.at,
-        realized_pnl=None if position.simulated else fill.realized_pnl,
-    )
-
-
-def _wire_trade(fill: Fill, *, opens: bool = False) -> Trade:
-    return Trade(
-        trade_id=fill.trade_id,
-        opens=opens,
-        price=fill.price,
-        quantity=fill.quantity,
-        fee=fill.fee,
-        at=fill.at,
-        realized_pnl=fill.realized_pnl,
-    )

@@ -14,7 +14,8 @@ from orchestrator.errors import EngineRefused, EngineUnavailable
 from orchestrator.ports import Amended, Balances, Bus, Engine, Ids, PositionRecord, Trader, Transactions, UnitOfWork
 from orchestrator.trading import announce
 from orchestrator.trading.accounts import account_of
-from orchestrator.trading.booking import change_position, with_protection
+from orchestrator.trading.booking import change_position
+from orchestrator.trading.booking_rows import with_protection
 from orchestrator.trading.watch import Watch
 from shared.enums import ExecutionStatus
 from shared.execution import ProtectReport, ProtectRequest, RealAccount, Trailing

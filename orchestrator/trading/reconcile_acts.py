@@ -17,7 +17,8 @@ from orchestrator.errors import EngineRefused, EngineUnavailable
 from orchestrator.log import logger
 from orchestrator.ports import Bus, Clock, Engine, Ids, OrderRecord, PositionRecord, Transactions
 from orchestrator.trading import announce
-from orchestrator.trading.booking import change_position, with_protection
+from orchestrator.trading.booking import change_position
+from orchestrator.trading.booking_rows import with_protection
 from orchestrator.trading.claims import first_sent
 from orchestrator.trading.close import Close
 from orchestrator.trading.reconcile_booking import Booked

@@ -308,6 +308,7 @@ def test_no_use_case_mentions_a_mode_to_decide_what_happens() -> None:
     assert branching <= {
         "accounts",
         "booking",
+        "booking_rows",
         "enter",
         "settle",
         "panic",
