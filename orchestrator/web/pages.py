@@ -8,6 +8,7 @@ from litestar.params import FromPath
 from orchestrator.web import pages_account as account
 from orchestrator.web import pages_actions as actions
 from orchestrator.web import pages_overview as overview
+from orchestrator.web import pages_real as real
 from orchestrator.web import pages_sections as sections
 from orchestrator.web.pages_render import STATIC, STATIC_PATH, error_page, fingerprint
 from orchestrator.web.problems import not_found
@@ -48,6 +49,13 @@ pages_router = Router(
         account.settings_page,
         account.settings_form,
         account.look_form,
+        real.key_form,
+        real.key_delete_form,
+        real.key_claim_form,
+        real.totp_form,
+        real.totp_confirm_form,
+        real.totp_end_form,
+        real.mode_form,
         overview.overview_page,
         overview.positions_page,
         overview.signals_page,

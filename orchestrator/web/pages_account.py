@@ -6,15 +6,15 @@ from typing import Any, Final
 from litestar import Request, Response, get, post
 from litestar.datastructures import Cookie
 
-from orchestrator.ports import SettingsChanges, UserRow
+from orchestrator.ports import SettingsChanges
+from orchestrator.web.arming import allowed_changes
 from orchestrator.web.bodies import MONEY_DECIMALS, given_number
 from orchestrator.web.doors import Asked, doors_of
-from orchestrator.web.pages_frame import first_time, form_of, frame, see, user_of
+from orchestrator.web.pages_frame import first_time, form_of, see, user_of
+from orchestrator.web.pages_real import settings_answer
 from orchestrator.web.pages_render import PALETTE_COOKIE, PALETTES, THEME_COOKIE, THEMES, look, notice_of, page
-from orchestrator.web.pages_words import REAL_NEEDS
 from orchestrator.web.problems import ProblemError
 from orchestrator.web.security import address_of, end_login, maybe_viewer, pre_session, session_cookies
-from shared.wire import plain
 
 A_YEAR_SECONDS = 365 * 24 * 3600
 
@@ -50,7 +50,7 @@ async def login_form(request: Asked) -> Response[str]:
     form, doors = await form_of(request), doors_of(request)
     name, wish = form.get("username", ""), _safe(form.get("next", ""))
     try:
-        logged_in = await doors.auth.log_in(name, await _password(request), address_of(request))
+        logged_in = await doors.auth.log_in(name, await _password(request), address_of(request), form.get("totp"))
     except ProblemError as problem:
         errors = {"_": problem.problem.detail}
         return _before_login(request, "login.html", {"username": name, "next": wish}, errors, problem)
@@ -91,8 +91,7 @@ async def logout_form(request: Asked) -> Response[str]:
 @get("/dashboard/settings", include_in_schema=False)
 async def settings_page(request: Asked) -> Response[str]:
     """What may be done with somebody's money."""
-    user = await user_of(request)
-    return await _settings(request, _values_of(user), {})
+    return await settings_answer(request)
 
 
 @post("/dashboard/settings", include_in_schema=False)
@@ -102,17 +101,19 @@ async def settings_form(request: Asked) -> Response[str]:
     found, errors = read_limits(form)
     values = {name: form.get(name, "") for name in (*BOUNDS, "version")}
     if errors:
-        return await _settings(request, values, errors)
+        return await settings_answer(request, values=values, errors=errors)
     if not await first_time(request, form):
         return see("/dashboard/settings", "again")
     changes = SettingsChanges(**{name: int(value) if name == "max_positions" else value for name, value in found.items()})  # type: ignore[arg-type]
     version = int(form["version"]) if form.get("version", "").isdecimal() else None
+    try:
+        changes = await allowed_changes(doors, await user_of(request), changes, form.get("totp"))
+    except ProblemError as problem:
+        return await settings_answer(request, values=values, errors={"totp": problem.problem.detail}, status=problem.status)
     changed = await doors.preferences.change(request.user.id, changes, doors.clock.wall(), version)
     if changed is None:
-        fresh = _values_of(await user_of(request))
-        return await _settings(
-            request, fresh, {"_": "The settings were changed elsewhere meanwhile. These are the present ones."}
-        )
+        changed_elsewhere = "The settings were changed elsewhere meanwhile. These are the present ones."
+        return await settings_answer(request, errors={"_": changed_elsewhere})
     await doors.bus.publish(request.user.id, "settings", {"rev": changed.settings_version})
     return see("/dashboard/settings", "saved")
 
@@ -150,16 +151,6 @@ def read_limits(form: dict[str, str]) -> tuple[dict[str, Decimal], dict[str, str
         else:
             found[name] = value
     return found, errors
-
-
-def _values_of(user: UserRow) -> dict[str, str]:
-    values = {name: plain(Decimal(getattr(user, name)).normalize()) for name in BOUNDS}
-    return values | {"version": str(user.settings_version)}
-
-
-async def _settings(request: Asked, values: dict[str, str], errors: dict[str, str]) -> Response[str]:
-    context = await frame(request, "settings")
-    return page("settings.html", context | {"values": values, "errors": errors, "real_needs": REAL_NEEDS})
 
 
 def _before_login(

@@ -100,15 +100,6 @@ SOURCES: Final = {
     "scan": "Scanning",
 }
 
-REAL_NEEDS: Final = (
-    "A key of yours, stored sealed and answering",
-    "A key that cannot withdraw, bound to this server's address",
-    "An account in one-way mode",
-    "Two-step sign-in",
-    "A stop placed and cancelled as a proof of protection",
-    "Margin times leverage above the exchange's minimum",
-)
-
 NOTICES: Final = {
     "closed": ("good", "Closed."),
     "partly-closed": ("good", "A part is closed; the rest keeps its stop and target."),
@@ -119,6 +110,12 @@ NOTICES: Final = {
     "stopped": ("good", "Auto-trading is off. Open positions keep their stops."),
     "stopped-closed": ("good", "Auto-trading is off and every position is closed."),
     "saved": ("good", "Saved."),
+    "key-stored": ("good", "The key is stored, sealed. Real entries wait until REAL is armed with it."),
+    "key-deleted": ("good", "The key is deleted."),
+    "totp-begun": ("", "Scan the picture with your authenticator and enter its first code."),
+    "totp-ended": ("good", "Two-step sign-in is off."),
+    "mode-real": ("good", "REAL is armed: a protective order was placed, read back and cancelled just now."),
+    "mode-paper": ("good", "Back on PAPER. What is open in REAL stays there, protected."),
     "scan": ("good", "A scan is queued."),
     "again": ("", "That form was sent twice; it was carried out once."),
     "logged-out": ("good", "You are logged out."),
