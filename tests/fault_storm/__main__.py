@@ -72,8 +72,10 @@ def _replay(seeds: range) -> int:
     loud(trace)
     bad = 0
     for seed in seeds:
-        outcome = run_one(seed, trace)
-        print(*trace, sep="\n")
+        try:
+            outcome = run_one(seed, trace)
+        finally:
+            print(*trace, sep="\n")
         print(msgspec.json.format(msgspec.json.encode(outcome)).decode())
         trace.clear()
         bad += bool(outcome.violations)

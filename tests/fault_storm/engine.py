@@ -230,7 +230,6 @@ class WireEngine:
     def __init__(self, process: Process, replicas: Replicas, board: StormBoard, clock: SimulatedClock, weather: Weather) -> None:
         self._process, self._replicas, self._board, self._clock, self._weather = process, replicas, board, clock, weather
         self.signals: list[Signal] = []
-        self.keys: dict[str, SealedCredentials] = {}
 
     async def analyze(self, request: AnalyzeRequest) -> AnalyzeReply:
         del request
@@ -301,7 +300,7 @@ class WireEngine:
         replica = self._replicas.living()
         if replica is None:
             raise EngineUnavailable("/execute/events: no replica")
-        request = self._sealed(AccountRequest(account=account))
+        request = AccountRequest(account=account)
         lines = await listen(replica.desk, request.account)
         if isinstance(lines, Problem):
             raise _refusal(lines)
@@ -352,7 +351,7 @@ class WireEngine:
         replica = self._replicas.living()
         if replica is None or self._weather.strikes("request lost"):
             raise EngineUnavailable(f"{name}: ConnectError")
-        asked = decode_strict(encode(self._sealed(body)), kind)
+        asked = decode_strict(encode(body), kind)
         serving = replica.begin(_served(work(replica.desk, asked)))
         died = asyncio.ensure_future(replica.died.wait())
         done, _ = await asyncio.wait({serving, died}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -367,14 +366,6 @@ class WireEngine:
         if status == 200:
             return decode(told, answer)
         raise _told(decode(told, Problem), status)
-
-    def _sealed[B: msgspec.Struct](self, body: B) -> B:
-        """With the owner's keys, where the account does not carry them itself yet."""
-        account: Any = getattr(body, "account", None)
-        if getattr(account, "credentials", "paper") is not None:
-            return body
-        sealed = msgspec.structs.replace(account, credentials=self.keys.get(account.user_id))
-        return msgspec.structs.replace(body, account=sealed)
 
 
 async def _served(work: Awaitable[Any]) -> tuple[int, bytes]:

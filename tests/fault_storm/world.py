@@ -83,7 +83,6 @@ class World:
         self.doors.trace = trace
         self.store = FakeStore()
         self.shared = Shared(clock, self.weather, Random(f"{schedule.seed}/ids"))
-        self.keys: dict[str, Any] = {}
         self.accounts: dict[str, Account] = {}
         self.users = [self._open_user(number) for number in range(schedule.users)]
         self.budget = new_budget(clock)
@@ -144,8 +143,9 @@ class World:
 
     async def _opened_books(self) -> None:
         """Before anything goes wrong the first truth opens the ledgers with what the wallets hold."""
-        while not all(user in self.store.rows.truths for user in self.users):  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.2)
+        async with asyncio.timeout(60):
+            while not all(user in self.store.rows.truths for user in self.users):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.2)
 
     # --- what a step does ----------------------------------------------------------------------------------------------------
 
@@ -343,9 +343,12 @@ class World:
 
     def _open_user(self, number: int) -> UUID:
         plan = self.schedule
+        account = self.doors.open_account(Decimal(plan.wallet), f"user {number} of {plan.seed}")
+        pair = KeyPair(api_key=account.key, api_secret=account.secret)
         made = trader(
             number + 1,
             mode=Mode.REAL,
+            credentials=Seal().seal(str(number), pair),
             fixed_order_size=Decimal(plan.order_size),
             leverage=Decimal(plan.leverage),
             auto_trade_enabled=plan.auto_trade[number],
@@ -353,10 +356,7 @@ class World:
             max_exposure=Decimal(1_000_000),
         )
         self.store.add_trader(made)
-        account = self.doors.open_account(Decimal(plan.wallet), f"user {number} of {plan.seed}")
         self.accounts[str(made.id)] = account
-        pair = KeyPair(api_key=account.key, api_secret=account.secret)
-        self.keys[str(made.id)] = Seal().seal(str(made.id), pair)
         return made.id
 
     def _replica(self, name: str) -> Replica:
@@ -366,9 +366,7 @@ class World:
         self._begun = getattr(self, "_begun", 0) + 1
 
         def engine_of(process: Process) -> WireEngine:
-            engine = WireEngine(process, self.replicas, self.board, self.clock, self.weather)
-            engine.keys = self.keys
-            return engine
+            return WireEngine(process, self.replicas, self.board, self.clock, self.weather)
 
         return Service(f"{kind}-{self._begun}", self.store, engine_of, self.shared, self._stepped)
 
