@@ -1,0 +1,109 @@
+"""The daily proof of protection: when it is due, what its failure stops, and what it leaves alone."""
+
+from datetime import timedelta
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+
+from orchestrator.core.arming import Readiness, canary_is_due, lacks
+from orchestrator.core.order import RefusalReason
+from orchestrator.ports import Engine
+from orchestrator.trading.arm import Arm
+from orchestrator.trading.claims import stopped_for_real
+from shared.enums import Mode
+from shared.execution import SealedCredentials
+from shared.problem import Problem
+from tests.builders import trader
+from tests.fakes import FakeBus, FakeClock
+from tests.fakes_vault import FakeKeyEngine, FakeSealer, FakeVault
+
+ADA = UUID(int=1)
+
+
+class World:
+    def __init__(self, *, dry_run: bool = False) -> None:
+        self.vault, self.engine, self.bus, self.clock = FakeVault(), FakeKeyEngine(), FakeBus(), FakeClock()
+        self.arm = Arm(self.vault, FakeSealer(), cast("Engine", self.engine), self.bus, self.clock, dry_run=dry_run)
+        wall = self.clock.wall()
+        self.vault.keys[ADA] = SealedCredentials(key_id="k1", sealed="-")
+        self.vault.known[ADA] = Readiness(has_key=True, armed_at=wall, audited_at=wall, canary_at=wall, canary_passed=True)
+
+    async def a_day_later(self) -> Readiness:
+        self.clock.pass_wall(hours=24)
+        await self.arm.run()
+        return await self.arm.readiness(ADA)
+
+
+async def test_a_canary_sings_each_day_and_not_more_often() -> None:
+    world = World()
+    assert await world.arm.run() == 0
+    known = await world.a_day_later()
+    assert (known.canary_passed, known.refusal, len(world.engine.canaries)) == (True, None, 1)
+    assert await world.arm.run() == 0
+
+
+async def test_a_canary_that_dies_stops_entries_with_the_reason_and_an_alert_and_sings_again_soon() -> None:
+    world = World()
+    world.engine.canary_passes = False
+    known = await world.a_day_later()
+    assert "not confirmed" in (known.refusal or "")
+    assert len(world.bus.events("notice")) == 1
+    world.clock.pass_wall(minutes=10)
+    world.engine.canary_passes = True
+    assert await world.arm.run() == 1
+    assert (await world.arm.readiness(ADA)).refusal is None
+    assert len(world.bus.events("notice")) == 1
+
+
+async def test_a_key_that_may_withdraw_by_now_stops_entries() -> None:
+    world = World()
+    world.engine.problems = [Problem(code="key_can_withdraw", detail="it may withdraw")]
+    known = await world.a_day_later()
+    assert "it may withdraw" in (known.refusal or "")
+    assert world.engine.canaries == []
+
+
+async def test_a_key_that_the_exchange_revoked_stops_entries() -> None:
+    world = World()
+    world.engine.refuses = ("venue_halted", "-2015")
+    assert "-2015" in ((await world.a_day_later()).refusal or "")
+
+
+async def test_an_engine_that_is_away_for_a_moment_stops_nothing_one_that_stays_away_does() -> None:
+    world = World()
+    world.engine.away = True
+    assert (await world.a_day_later()).refusal is None
+    world.clock.pass_wall(hours=3)
+    await world.arm.run()
+    assert (await world.arm.readiness(ADA)).refusal is not None
+
+
+def test_a_dry_runs_canary_proves_nothing_once_entries_are_live() -> None:
+    wall = FakeClock().wall()
+    known = Readiness(has_key=True, armed_at=wall, canary_at=wall, canary_passed=True, canary_detail="dry run: only read")
+    assert not canary_is_due(known, wall + timedelta(hours=1), dry_run=True)
+    assert canary_is_due(known, wall + timedelta(hours=1), dry_run=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "dry_run", "reason"),
+    [
+        ({}, False, None),
+        ({"credentials": None}, False, RefusalReason.NO_CREDENTIALS),
+        ({"credentials": None}, True, None),
+        ({"entries_stopped": "not proven"}, False, RefusalReason.REAL_STOPPED),
+        ({"entries_stopped": "not proven"}, True, RefusalReason.REAL_STOPPED),
+    ],
+)
+def test_a_real_entry_needs_keys_of_its_own_and_no_stop(
+    changes: dict[str, Any], dry_run: bool, reason: RefusalReason | None
+) -> None:
+    refusal = stopped_for_real(trader(mode=Mode.REAL, **changes), Mode.REAL, dry_run=dry_run)
+    assert (refusal and refusal.reason) == reason
+    assert stopped_for_real(trader(**changes), Mode.PAPER, dry_run=dry_run) is None
+
+
+def test_the_problems_of_a_key_stand_among_what_is_missing() -> None:
+    codes = [lack.code for lack in lacks(Readiness())]
+    assert codes == ["no_api_key", "totp_not_enrolled", "canary_not_passed"]
