@@ -46,6 +46,7 @@ from shared.execution import (
     ProtectRequest,
     RealAccount,
     SealedCredentials,
+    Trailing,
     TruthReply,
     TruthRequest,
     VenueOrder,
@@ -276,6 +277,24 @@ async def test_a_revoked_key_is_told_and_nothing_is_sent(trader: Trader) -> None
     assert report.status is ExecutionStatus.REFUSED
     assert report.refusal is not None
     assert report.refusal.code == "venue_halted"
+
+
+async def test_a_trailing_stop_rests_beside_the_plain_one_and_goes_with_the_position(trader: Trader) -> None:
+    entered = await trader.enter()
+    assert entered.average_price is not None
+    trailing = Trailing(ratio=Decimal("0.01"), activation_price=entered.average_price * Decimal("1.015"))
+
+    armed = await protect(
+        trader.desk,
+        ProtectRequest(account=trader.account, client_order_id="nt-p-TWO", symbol=BTC, side=Side.LONG, trailing=trailing),
+    )
+
+    assert armed.status is ExecutionStatus.FILLED, armed.refusal
+    assert armed.protection is not None
+    assert (armed.protection.stop_order_id, armed.protection.trailing_order_id) == ("nt-s-ONE", "nt-r-TWO")
+    assert {order.kind for order in await trader.guards()} == {OrderKind.STOP, OrderKind.TARGET, OrderKind.TRAILING}
+    await close(trader.desk, trader.closing())
+    assert await trader.exchange.working() == []
 
 
 async def test_the_canary_sings_and_leaves_nothing(trader: Trader) -> None:
