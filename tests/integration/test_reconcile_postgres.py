@@ -82,6 +82,11 @@ async def stage(database_url: str) -> AsyncIterator[Stage]:
     async with database.engine.begin() as connection:
         known = "UPDATE users SET mode = 'REAL', real_balance_cache = 1000, real_balance_at = '2026-03-02T11:59:00Z'"
         await connection.execute(sa.text(known))
+        key = (
+            "INSERT INTO exchange_keys (user_id, key_id, sealed, claimed, stored_at, problems, advice) "
+            "VALUES (:user, 'k1', 'c2VhbGVk', false, '2026-03-02T11:59:00Z', '[]', '[]')"
+        )
+        await connection.execute(sa.text(key), {"user": user_id})
     yield Stage(database, user_id)
     await database.close()
 
