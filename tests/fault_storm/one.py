@@ -36,7 +36,6 @@ def run_one(seed: int, trace: deque[str] | None = None) -> Outcome:
     """One schedule in this process, always the same for a seed."""
     schedule, began = schedule_of(seed), time.perf_counter()
     loop = SimulatedLoop()
-    asyncio.set_event_loop(None)
     random.seed(seed)
     world: list[World] = []
 

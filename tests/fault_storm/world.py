@@ -101,7 +101,9 @@ class World:
         """The whole schedule, and what it came to."""
         floor = asyncio.ensure_future(self._pass_time())
         self.worker.work()
+        self.weather.calm = True
         await self._opened_books()
+        self.weather.calm = False
         self.exchange.faults.add(self.schedule.rules, self.clock.wall_ms())
         began = asyncio.get_running_loop().time()
         for step in self.schedule.steps:
