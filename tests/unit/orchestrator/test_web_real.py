@@ -257,3 +257,19 @@ def holding(symbol: str) -> VenuePosition:
         symbol=symbol, side=Side.LONG, quantity=d(1), entry_price=d(1), mark_price=None, leverage=d(1), margin=d(1),
         unrealized_pnl=None, liquidation_price=None,
     )  # fmt: skip
+
+
+async def test_a_login_takes_a_code_where_two_step_sign_in_is_on() -> None:
+    world, who = World(), {"username": "grace", "password": "correct horse battery"}
+    async with client_of(world) as http:
+        user_id = UUID((await http.post("/api/auth/register", json=who)).json()["id"])
+        token = (await http.post("/api/auth/login", json=who)).json()["access_token"]
+        grace = Person(world, http, user_id, token)
+        await grace.enrol()
+        without = await http.post("/api/auth/login", json=who)
+        assert (without.status_code, without.json()["code"]) == (403, "totp_required")
+        wrong = await http.post("/api/auth/login", json=who | {"totp": "000000"})
+        assert (wrong.status_code, wrong.json()["code"]) == (403, "totp_wrong")
+        stranger = await http.post("/api/auth/login", json=who | {"password": "not the password", "totp": grace.code()})
+        assert (stranger.status_code, stranger.json()["code"]) == (401, "wrong_credentials")
+        assert (await http.post("/api/auth/login", json=who | {"totp": grace.code()})).status_code == 200
