@@ -115,5 +115,13 @@ def _composed(
         mutex=RedisMutex(redis),
         metrics=Metrics(),
         trading=compose(ports, entries, scans),
-        arm=Arm(SqlKeyVault(database), EngineSealer(engine), engine, ports.bus, clock, dry_run=settings.binance_dry_run),
+        arm=Arm(
+            SqlKeyVault(database),
+            EngineSealer(engine),
+            engine,
+            ports.lifeline,
+            ports.bus,
+            clock,
+            dry_run=settings.binance_dry_run,
+        ),
     )

@@ -10,9 +10,9 @@ from uuid import UUID
 import msgspec
 
 from orchestrator.core.arming import CANARY_OVERDUE, Lack, Need, Readiness, before_asking, canary_is_due, lacks
-from orchestrator.errors import EngineRefused, EngineUnavailable
+from orchestrator.errors import EngineRefused, EngineUnavailable, StoreUnavailable
 from orchestrator.log import logger
-from orchestrator.ports import Bus, Clock, Engine, KeyVault, Refusal, RefusalReason, Sealer
+from orchestrator.ports import Bus, Clock, Engine, KeyVault, Lifeline, Refusal, RefusalReason, Sealer
 from orchestrator.trading import announce
 from orchestrator.trading.bounded import each
 from shared.execution import RealAccount, SealedCredentials, VenueState
@@ -20,6 +20,7 @@ from shared.problem import Problem
 
 KEY_CHANGED: Final = "the exchange key was changed; switch to REAL again, so that it is checked"
 KEY_DELETED: Final = "the exchange key was deleted"
+PANIC_NOT_PREPARED: Final = "panic_not_prepared"
 AT_ONCE: Final = 4
 
 
@@ -33,10 +34,13 @@ class NotReady(msgspec.Struct, frozen=True, kw_only=True):
 class Arm:
     """Stores keys, audits them, arms accounts and lets the canary sing."""
 
-    def __init__(self, vault: KeyVault, sealer: Sealer, engine: Engine, bus: Bus, clock: Clock, *, dry_run: bool) -> None:
+    def __init__(
+        self, vault: KeyVault, sealer: Sealer, engine: Engine, lifeline: Lifeline, bus: Bus, clock: Clock, *, dry_run: bool
+    ) -> None:
         self._vault = vault
         self._sealer = sealer
         self._engine = engine
+        self._lifeline = lifeline
         self._bus = bus
         self._clock = clock
         self.dry_run = dry_run
@@ -62,10 +66,15 @@ class Arm:
         return await self._keep(user_id, await self._engine.claim_keys(str(user_id)), claimed=True)
 
     async def drop_key(self, user_id: UUID) -> Refusal | None:
-        """Forgets a key, unless something at the exchange still needs it."""
+        """Forgets a key, unless something at the exchange still needs it.
+
+        Raises:
+            StoreUnavailable: It could not be forgotten everywhere; nothing is changed.
+        """
         held = await self._vault.holds_real(user_id)
         if held:
             return Refusal(reason=RefusalReason.REAL_IN_USE, detail=f"{', '.join(held)} at the exchange still needs this key")
+        await self._lifeline.forget(user_id)
         if not await self._vault.drop_key(user_id, self._clock.wall(), KEY_DELETED):
             return Refusal(reason=RefusalReason.NO_CREDENTIALS, detail="there is no key")
         await self._bus.publish(user_id, "status", {})
@@ -99,7 +108,15 @@ class Arm:
         if missing is not None:
             return missing
         credentials = await self._vault.credentials(user_id)
-        if credentials is None or not await self._vault.arm(user_id, credentials, self._clock.wall()):
+        if credentials is None:
+            return _changed_meanwhile()
+        try:
+            await self._lifeline.keep(user_id, credentials)
+        except StoreUnavailable:
+            return NotReady(
+                lacks=[Lack(code=PANIC_NOT_PREPARED, detail="What panic needs could not be kept. Try again.")], away=True
+            )
+        if not await self._vault.arm(user_id, credentials, self._clock.wall()):
             return _changed_meanwhile()
         logger().info("real money was armed", user_id=str(user_id))
         return None
@@ -107,9 +124,17 @@ class Arm:
     async def run(self) -> int:
         """A canary for everyone armed whose last one is old or failed; how many were due."""
         wall = self._clock.wall()
-        due = [user_id for user_id, known in await self._vault.armed() if canary_is_due(known, wall, dry_run=self.dry_run)]
+        armed = await self._vault.armed()
+        await each([user_id for user_id, _ in armed], self._keep_lifeline, what="keeping a lifeline", at_once=AT_ONCE)
+        due = [user_id for user_id, known in armed if canary_is_due(known, wall, dry_run=self.dry_run)]
         await each(due, self._prove_again, what="a canary", at_once=AT_ONCE)
         return len(due)
+
+    async def _keep_lifeline(self, user_id: UUID) -> None:
+        """Redis may have forgotten, or know an older seal: what panic needs without the store is written again and again."""
+        credentials = await self._vault.credentials(user_id)
+        if credentials is not None:
+            await self._lifeline.keep(user_id, credentials)
 
     async def _prove_again(self, user_id: UUID) -> None:
         before = await self.readiness(user_id)

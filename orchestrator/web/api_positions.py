@@ -131,7 +131,7 @@ async def stop(request: Asked, data: JSONBody[StopBody]) -> StopReply:
     return StopReply(auto_trade_enabled=stopped.auto_trade_enabled, positions=_outcomes(stopped.positions))
 
 
-@post("/panic-button", status_code=200, summary="Panic: everything flat")
+@post("/panic-button", status_code=200, summary="Panic: everything flat", opt={"without_store": True})
 async def panic(request: Asked) -> Response[PanicReply]:
     """Auto-trading off, approvals cancelled, everything closed; 200 only when verified flat, else 207."""
     receipt = await doors_of(request).desk.panic(request.user.id)

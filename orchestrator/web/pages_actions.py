@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any
 
 from litestar import Response, get, post
 from litestar.params import FromPath
 
-from orchestrator.ports import PositionRow, Refusal, SettingsChanges
+from orchestrator.errors import StoreUnavailable
+from orchestrator.ports import PanicReceipt, PositionRow, Refusal, SettingsChanges
 from orchestrator.web.bodies import PRICE_DECIMALS, given_number
 from orchestrator.web.doors import Asked, doors_of
 from orchestrator.web.pages_frame import first_time, form_of, frame, id_of, see
-from orchestrator.web.pages_render import page
+from orchestrator.web.pages_render import look, page
 from orchestrator.web.pages_sections import health_context, money_context, position_context, receipt_context
 from orchestrator.web.pages_words import REFUSALS, word
 from orchestrator.web.problems import refused
@@ -136,18 +138,23 @@ async def stop_form(request: Asked) -> Response[str]:
     return see("/dashboard", "stopped-closed" if close else "stopped")
 
 
-@get("/dashboard/panic", include_in_schema=False)
+@get("/dashboard/panic", include_in_schema=False, opt={"without_store": True})
 async def panic_page(request: Asked) -> Response[str]:
-    """Step one: what happens, in which order."""
-    context = await frame(request, "panic")
+    """Step one: what happens, in which order; while the store is away, that it works without it."""
+    try:
+        context = await frame(request, "panic")
+    except StoreUnavailable:
+        return page("panic_away.html", _away(request, None))
     receipt = await doors_of(request).reads.receipt(request.user.id)
     return page("panic.html", context | await money_context(request, context["user"]) | {"receipt": receipt})
 
 
-@post("/dashboard/panic", include_in_schema=False)
+@post("/dashboard/panic", include_in_schema=False, opt={"without_store": True})
 async def panic_form(request: Asked) -> Response[str]:
     """Step two: everything flat, and the receipt. Pressed twice it is one panic: the desk sees to that."""
     done = await doors_of(request).desk.panic(request.user.id)
+    if not done.stored:
+        return page("panic_away.html", _away(request, done), status=207)
     return see(f"/dashboard/panic/{done.receipt_id}")
 
 
@@ -245,3 +252,8 @@ def _number(text: str) -> Decimal | None:
 
 def _readable(refusal: Refusal) -> Refusal:
     return refusal if refusal.detail else Refusal(reason=refusal.reason, detail=word(REFUSALS, refusal.reason))
+
+
+def _away(request: Asked, receipt: PanicReceipt | None) -> dict[str, Any]:
+    """What a page can say that the store is not asked for."""
+    return look(request) | {"csrf": request.user.csrf, "receipt": receipt, "mode": "REAL", "known": False}

@@ -1,8 +1,8 @@
 """The guard in front of every route, the cookies, and the headers of every answer.
 
 A route is closed unless its `opt` says otherwise: `open` lets anybody in, `role` asks for a role, `pre_session` asks an anonymous form
-for the token of the page it came from. A mutation by cookie needs the CSRF token in X-CSRF-Token; a page's plain form may carry it in
-the field `csrf_token`.
+for the token of the page it came from, `without_store` believes a signed token while PostgreSQL is away. A mutation by cookie needs the
+CSRF token in X-CSRF-Token; a page's plain form may carry it in the field `csrf_token`.
 """
 
 import secrets
@@ -58,7 +58,7 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
         if request.method not in _SAFE:
             await _check_anonymous(request, form=bool(handler.opt.get("pre_session")))
         return
-    viewer = await identify(request)
+    viewer = await identify(request, without_store=bool(handler.opt.get("without_store")))
     if viewer.by_cookie and request.method not in _SAFE:
         await _check_csrf(request, viewer.csrf)
     connection.scope["user"] = viewer
@@ -66,7 +66,7 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
         raise ProblemError(403, "forbidden", "Your role does not allow this.")
 
 
-async def identify(request: Request[Any, Any, Any]) -> Viewer:
+async def identify(request: Request[Any, Any, Any], *, without_store: bool = False) -> Viewer:
     """Who asks, by the Authorization header if there is one, else by the cookie, whose token is renewed when it is old.
 
     Raises:
@@ -78,12 +78,12 @@ async def identify(request: Request[Any, Any, Any]) -> Viewer:
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise unauthorized("unauthorized", "The Authorization header must be: Bearer TOKEN.")
-        return (await doors.auth.viewer(token.strip(), by_cookie=False))[0]
+        return (await doors.auth.viewer(token.strip(), by_cookie=False, without_store=without_store))[0]
     token = request.cookies.get(SESSION_COOKIE, "")
     if not token:
         raise unauthorized("unauthorized", "Please log in.")
-    viewer, claims = await doors.auth.viewer(token, by_cookie=True)
-    if doors.auth.is_old(claims):
+    viewer, claims = await doors.auth.viewer(token, by_cookie=True, without_store=without_store)
+    if doors.auth.is_old(claims) and not without_store:
         request.scope["state"][_RENEWED] = session_cookies(doors, await doors.auth.renew(viewer))
     return viewer
 

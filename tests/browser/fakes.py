@@ -55,6 +55,7 @@ from orchestrator.web.pages import error_page, pages_router
 from orchestrator.web.site import create_site
 from shared.analysis import Liquidation, LiquidationPressure, WhaleSignal, WhalesReply, WhaleView
 from shared.enums import Side
+from tests.fakes import FakeLifeline
 from tests.fakes_vault import FakeKeyEngine, FakeSealer, FakeVault
 
 SECRET = "a secret that belongs to this test only"
@@ -431,7 +432,7 @@ def site_of(world: FakeWorld, market: FakeMarket, bus: FakeBus) -> Litestar:
     async def doors() -> AsyncIterator[Doors]:
         anything = cast("Any", world)
         factors = Factors(world.vault, OpenThrottle(), clock, FactorKey(SECRET))
-        arm = Arm(world.vault, FakeSealer(), cast("Engine", world.key_engine), bus, clock, dry_run=False)
+        arm = Arm(world.vault, FakeSealer(), cast("Engine", world.key_engine), FakeLifeline(), bus, clock, dry_run=False)
         auth = Auth(anything, OpenThrottle(), clock, Tokens(SECRET), factors=factors, registration_open=True)
         hub = Hub(bus, anything, market, auth, clock, most_streams=50)
         sources = [

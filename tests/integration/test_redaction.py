@@ -28,6 +28,7 @@ from orchestrator.trading.arm import Arm
 from orchestrator.web.factors import FactorKey, Factors
 from shared.enums import PositionMode
 from shared.execution import RealAccount
+from tests.fakes import FakeLifeline
 from tests.integration.store_rows import NOW, add_user
 from tests.integration.test_vault import dump_of
 from tests.unit.orchestrator.web_fakes import SECRET, World, client_of
@@ -116,7 +117,7 @@ async def test_a_key_that_went_through_both_services_is_found_nowhere(
     )
     world = World()
     engine = HttpEngine(inner)
-    world.arm = Arm(SqlKeyVault(database), EngineSealer(engine), engine, world.bus, world.clock, dry_run=False)
+    world.arm = Arm(SqlKeyVault(database), EngineSealer(engine), engine, FakeLifeline(), world.bus, world.clock, dry_run=False)
     world.factors = Factors(SqlFactorVault(database), world.throttle, world.clock, FactorKey(SECRET))
     async with inner, client_of(world) as http:
         user_id = await add_user(database)

@@ -8,14 +8,14 @@ import pytest
 
 from orchestrator.core.arming import Readiness, canary_is_due, lacks
 from orchestrator.core.order import RefusalReason
-from orchestrator.ports import Engine
+from orchestrator.ports import Engine, FactorRow
 from orchestrator.trading.arm import Arm
 from orchestrator.trading.claims import stopped_for_real
 from shared.enums import Mode
 from shared.execution import SealedCredentials
 from shared.problem import Problem
 from tests.builders import trader
-from tests.fakes import FakeBus, FakeClock
+from tests.fakes import FakeBus, FakeClock, FakeLifeline
 from tests.fakes_vault import FakeKeyEngine, FakeSealer, FakeVault
 
 ADA = UUID(int=1)
@@ -24,7 +24,9 @@ ADA = UUID(int=1)
 class World:
     def __init__(self, *, dry_run: bool = False) -> None:
         self.vault, self.engine, self.bus, self.clock = FakeVault(), FakeKeyEngine(), FakeBus(), FakeClock()
-        self.arm = Arm(self.vault, FakeSealer(), cast("Engine", self.engine), self.bus, self.clock, dry_run=dry_run)
+        self.lifeline = FakeLifeline()
+        engine = cast("Engine", self.engine)
+        self.arm = Arm(self.vault, FakeSealer(), engine, self.lifeline, self.bus, self.clock, dry_run=dry_run)
         wall = self.clock.wall()
         self.vault.keys[ADA] = SealedCredentials(key_id="k1", sealed="-")
         self.vault.known[ADA] = Readiness(has_key=True, armed_at=wall, audited_at=wall, canary_at=wall, canary_passed=True)
@@ -107,3 +109,28 @@ def test_a_real_entry_needs_keys_of_its_own_and_no_stop(
 def test_the_problems_of_a_key_stand_among_what_is_missing() -> None:
     codes = [lack.code for lack in lacks(Readiness())]
     assert codes == ["no_api_key", "totp_not_enrolled", "canary_not_passed"]
+
+
+async def test_what_panic_needs_without_the_store_is_kept_while_an_account_is_armed_and_goes_with_its_key() -> None:
+    world = World()
+    await world.arm.run()
+    assert await world.lifeline.credentials(ADA) == world.vault.keys[ADA]
+    world.lifeline.kept.clear()  # a Redis that forgot
+    await world.arm.run()
+    assert await world.lifeline.credentials(ADA) == world.vault.keys[ADA]
+    await world.arm.drop_key(ADA)
+    assert await world.lifeline.credentials(ADA) is None
+
+
+async def test_no_account_is_armed_whose_panic_could_not_be_prepared() -> None:
+    world = World()
+    world.vault.known[ADA] = Readiness(has_key=True, totp=True)
+    at = world.clock.wall()
+    world.vault.factors[ADA] = FactorRow(user_id=ADA, secret="-", begun_at=at, confirmed_at=at, recovery_hashes=[])
+    world.lifeline.away = True
+    missing = await world.arm.arm(ADA)
+    assert missing is not None
+    assert (missing.lacks[0].code, missing.away) == ("panic_not_prepared", True)
+    world.lifeline.away = False
+    assert await world.arm.arm(ADA) is None
+    assert await world.lifeline.credentials(ADA) == world.vault.keys[ADA]

@@ -221,3 +221,51 @@ async def test_the_forms_before_a_login_need_the_token_of_their_page(client: Cli
     form = {"username": "ada", "password": PASSWORD, CSRF_FIELD: world.tokens.pre_csrf("another page")}
     for path in ("/login", "/register"):
         assert (await client.post(path, data=form)).status_code == 403
+
+
+async def test_while_the_database_is_away_a_signed_login_suffices_for_panic_and_for_nothing_else(
+    world: World, client: Client
+) -> None:
+    await register(client)
+    token = (await log_in(client)).json()["access_token"]
+    world.auth.forget(next(iter(world.store.sessions)))
+    world.store.away = True
+    bearer = {"Authorization": f"Bearer {token}"}
+    client.cookies.clear()
+    done = await client.post("/api/user/panic-button", headers=bearer)
+    assert (done.status_code, done.json()["auto_trade_enabled"]) == (207, False)
+    for path in ("/api/user/me", "/api/settings", "/api/user/positions"):
+        assert (await client.get(path, headers=bearer)).status_code == 503
+    for wrong in (f"{token[:-4]}AAAA", "", "x.y.z"):
+        refused = await client.post("/api/user/panic-button", headers={"Authorization": f"Bearer {wrong}"})
+        assert refused.status_code == 401
+
+
+async def test_an_expired_token_panics_for_nobody_even_while_the_database_is_away(world: World, client: Client) -> None:
+    await register(client)
+    token = (await log_in(client)).json()["access_token"]
+    world.auth.forget(next(iter(world.store.sessions)))
+    world.store.away = True
+    world.clock.real += LOGIN_LIFE
+    client.cookies.clear()
+    done = await client.post("/api/user/panic-button", headers={"Authorization": f"Bearer {token}"})
+    assert done.status_code == 401
+
+
+async def test_the_panic_pages_work_by_cookie_while_the_database_is_away_and_ask_for_their_token(
+    world: World, client: Client
+) -> None:
+    await register(client)
+    token = (await log_in(client)).json()["access_token"]
+    csrf = client.cookies[CSRF_COOKIE]
+    client.cookies = {SESSION_COOKIE: token, CSRF_COOKIE: csrf}
+    world.auth.forget(next(iter(world.store.sessions)))
+    world.store.away = True
+    page = await client.get("/dashboard/panic", headers={"Accept": "text/html"})
+    assert page.status_code == 200
+    assert "The database is away" in page.text
+    assert csrf in page.text
+    assert (await client.post("/dashboard/panic", data={})).status_code == 403
+    done = await client.post("/dashboard/panic", data={CSRF_FIELD: csrf})
+    assert done.status_code == 207
+    assert "Receipt" in done.text

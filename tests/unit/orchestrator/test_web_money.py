@@ -129,9 +129,9 @@ async def test_a_symbol_that_nobody_can_list_is_refused(desk: Desk) -> None:
     assert len((await desk.get("/api/signals?symbol=BTCUSDT")).json()["signals"]) == 1
 
 
-async def test_real_money_is_not_available_and_changes_nothing(desk: Desk) -> None:
+async def test_real_money_that_nothing_is_ready_for_is_refused_and_changes_nothing(desk: Desk) -> None:
     reply = await desk.send("PATCH", "/api/settings", {"mode": "REAL", "leverage": "20"})
-    assert (reply.status_code, reply.json()["code"]) == (409, "real_not_available")
+    assert (reply.status_code, reply.json()["code"]) == (409, "no_api_key")
     settings = (await desk.get("/api/settings")).json()
     assert (settings["mode"], settings["leverage"]) == ("PAPER", "10")
 

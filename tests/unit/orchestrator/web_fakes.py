@@ -58,6 +58,7 @@ from orchestrator.web.pages import error_page, pages_router
 from orchestrator.web.site import create_site
 from shared.analysis import MarksReply, WhalesReply
 from tests.browser.fakes import FakeForms
+from tests.fakes import FakeLifeline
 from tests.fakes_vault import FakeKeyEngine, FakeSealer, FakeVault
 
 NOW = datetime(2025, 9, 22, 6, 0, tzinfo=UTC)
@@ -390,7 +391,9 @@ class World:
         self.desk = FakeDesk(self.store)
         self.tokens = Tokens(SECRET)
         self.vault, self.key_engine, self.sealer = FakeVault(), FakeKeyEngine(), FakeSealer()
-        self.arm = Arm(self.vault, self.sealer, cast("Engine", self.key_engine), self.bus, self.clock, dry_run=False)
+        self.arm = Arm(
+            self.vault, self.sealer, cast("Engine", self.key_engine), FakeLifeline(), self.bus, self.clock, dry_run=False
+        )
         self.factors = Factors(self.vault, self.throttle, self.clock, FactorKey(SECRET))
         self.auth = Auth(
             self.store, self.throttle, self.clock, self.tokens, factors=self.factors, registration_open=registration_open
