@@ -23,11 +23,15 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     """For the look-ups of an order without an answer: about its receive window."""
     linger: float = 25.0
     """And then for an entry, less often, while its caller knows it as unknown: it would be a position without a stop."""
+    silence: float = 1.0
+    """Before an order that was sent and has no answer yet is looked for: it may be filled already, and have no stop."""
     protect: float = 3.0
     """Source: house decision 4: an entry whose stop is not confirmed within a few seconds is closed."""
     fills: float = 4.0
     """How far the exchange's list of trades may be behind."""
     drain: float = 12.0
+    again: float = 0.5
+    """For the look-ups of a reduce-only order that is followed by another: two of them open nothing, waiting leaves a position bare."""
     clear: float = 5.0
     flatten: float = 38.0
     """Below the 45 s that the caller waits."""

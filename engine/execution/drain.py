@@ -57,7 +57,7 @@ class Drain:
     ) -> None:
         self._exchange, self._symbol, self._side, self._base_id = exchange, symbol, side, base_id
         self._patience = patience
-        self._brief = msgspec.structs.replace(patience, outcome=patience.apart, linger=0.0)
+        self._brief = msgspec.structs.replace(patience, outcome=patience.again, linger=0.0)
         self._known, self._most = known, most
         self._orders: list[VenueOrder] = []
         self._unseen: list[str] = []

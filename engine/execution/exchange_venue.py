@@ -61,6 +61,24 @@ SETTING_TRIES = 3
 """Margin type and leverage may be set again: the second time changes nothing."""
 
 
+class Departure:
+    """Judges right before an order leaves whether it is too late for it, which a resume counts on; and remembers when that was."""
+
+    def __init__(self, clock: Clock, latest: datetime) -> None:
+        self._clock, self._latest = clock, latest
+        self._left_at: float | None = None
+
+    def __call__(self) -> bool:
+        """Whether it must not leave any more."""
+        self._left_at = asyncio.get_running_loop().time()
+        return self._clock.wall() > self._latest
+
+    @property
+    def waited(self) -> float:
+        """Seconds since the order left; 0 where it was found and not sent."""
+        return 0.0 if self._left_at is None else asyncio.get_running_loop().time() - self._left_at
+
+
 class ExchangeVenue:
     """See `engine.ports.Venue`.
 
@@ -149,7 +167,8 @@ class ExchangeVenue:
             quantity=plan.quantity,
             reduce_only=False,
         )
-        done = await carry_out(entering, order, self._patience, self._too_late(plan.sent_at))
+        departure = self._too_late(plan.sent_at)
+        done = await carry_out(entering, order, self._patience, departure, protecting)
         if not isinstance(done, VenueOrder):
             return done
         if not is_filled(done):
@@ -162,6 +181,7 @@ class ExchangeVenue:
                 stop_loss=plan.stop_loss,
                 take_profit=plan.take_profit,
                 fresh=True,
+                waited=departure.waited,
                 most=await self._most(plan.symbol),
             )
         )
@@ -223,10 +243,8 @@ class ExchangeVenue:
     def _closing(self, exchange: Exchange, sent_at: datetime | None = None) -> CloseUnit:
         return CloseUnit(exchange, self._amendment(exchange), self._patience, self._too_late(sent_at))
 
-    def _too_late(self, sent_at: datetime | None) -> Callable[[], bool]:
-        """Judged right before an order leaves: what a resume counts on."""
-        latest = (sent_at or self._clock.wall()) + timedelta(seconds=self._patience.send_within)
-        return lambda: self._clock.wall() > latest
+    def _too_late(self, sent_at: datetime | None) -> "Departure":
+        return Departure(self._clock, (sent_at or self._clock.wall()) + timedelta(seconds=self._patience.send_within))
 
     def _amendment(self, exchange: Exchange) -> Amendment:
         return Amendment(exchange, self._clock, self._patience)

@@ -26,6 +26,7 @@ ANSWER_SECONDS = 18.0
 """Below the 20 s that the caller waits."""
 
 LOCK_POLL_SECONDS = 0.1
+RELEASE_AGAIN_SECONDS = 0.5
 
 _GOING: set[asyncio.Task[Any]] = set()
 """The loop holds its tasks weakly only."""
@@ -117,15 +118,31 @@ class LastingOnce(msgspec.Struct, frozen=True, kw_only=True):
     ) -> ExecutionReport:
         """A crash lets the claim expire by itself: something may have been sent."""
         report = await work()
-        gives_back = request.resume or (report.status is ExecutionStatus.REFUSED and not keep_refusals)
+        if request.resume or (report.status is ExecutionStatus.REFUSED and not keep_refusals):
+            if not await self._gave_back(_lock_of(request), digest, claim):
+                _begun(self._give_back(_lock_of(request), digest, claim))
+            return report
         try:
-            if gives_back:
-                await self.reports.release(_lock_of(request), digest, claim)
-            else:
-                await self.reports.keep(request.client_order_id, digest, claim, report)
+            await self.reports.keep(request.client_order_id, digest, claim, report)
         except ReportStoreUnavailable as error:
             logger().warning("a report was not kept", client_order_id=request.client_order_id, error=str(error))
         return report
+
+    async def _give_back(self, order_id: str, digest: str, claim: Claimed) -> None:
+        """Until Redis has heard it: else whoever asks next would wait for a worker that has ended."""
+        ends = asyncio.get_running_loop().time() + self.claim_seconds
+        while asyncio.get_running_loop().time() < ends:
+            await asyncio.sleep(RELEASE_AGAIN_SECONDS)
+            if await self._gave_back(order_id, digest, claim):
+                return
+
+    async def _gave_back(self, order_id: str, digest: str, claim: Claimed) -> bool:
+        try:
+            await self.reports.release(order_id, digest, claim)
+        except ReportStoreUnavailable as error:
+            logger().warning("a claim was not given back yet", client_order_id=order_id, error=str(error))
+            return False
+        return True
 
 
 def _lock_of(request: EntryRequest | CloseRequest) -> str:

@@ -3,7 +3,9 @@
 Nothing is sent before its id was looked up, and an order without an answer is looked up, never sent again.
 """
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -33,9 +35,20 @@ def in_time() -> bool:
 
 
 async def carry_out(
-    exchange: Exchange, order: MarketOrder, patience: Patience, too_late: TooLate = in_time
+    exchange: Exchange,
+    order: MarketOrder,
+    patience: Patience,
+    too_late: TooLate = in_time,
+    watching: Exchange | None = None,
 ) -> VenueOrder | Problem | Unknown:
     """A market order in its final state, sent at most once, and not at all where it is too late for it.
+
+    Args:
+        exchange: Sends it.
+        order: To be sent.
+        patience: Bounds.
+        too_late: Asked right before it leaves.
+        watching: The same account with another urgency, for what is looked up after it left.
 
     Returns:
         The order, filled or not; a Problem where it certainly was not taken; Unknown where it may have been.
@@ -45,21 +58,43 @@ async def carry_out(
     except VenueError as error:
         return refusal_of(error)
     if found is not None:
-        return await settled(exchange, found, patience)
+        return await settled(watching or exchange, found, patience)
     if too_late():
         return no(OrderRefusal.VENUE_AWAY, "it took too long to get so far; nothing was sent")
-    return await send_once(exchange, order, patience)
+    return await send_once(exchange, order, patience, watching or exchange)
 
 
-async def send_once(exchange: Exchange, order: MarketOrder, patience: Patience) -> VenueOrder | Problem | Unknown:
+async def send_once(
+    exchange: Exchange, order: MarketOrder, patience: Patience, watching: Exchange
+) -> VenueOrder | Problem | Unknown:
     """Sends an order whose id the exchange was seen not to know."""
+    sending = asyncio.ensure_future(Bound(patience.outcome).call(exchange.send(order)))
     try:
-        answer = await Bound(patience.outcome).call(exchange.send(order))
+        answer = await _heard(sending, watching, order, patience)
     except VenueUnsure:
-        return await awaited(exchange, order.symbol, order.client_order_id, patience)
+        return await awaited(watching, order.symbol, order.client_order_id, patience)
     except (VenueAway, VenueHalted) as error:
         return refusal_of(error)
-    return answer if isinstance(answer, Problem) else await settled(exchange, answer, patience)
+    return answer if isinstance(answer, Problem) else await settled(watching, answer, patience)
+
+
+async def _heard(
+    sending: asyncio.Future[VenueOrder | Problem], exchange: Exchange, order: MarketOrder, patience: Patience
+) -> VenueOrder | Problem:
+    """The answer, or the order itself where the exchange shows it before it answers."""
+    while not (await asyncio.wait({sending}, timeout=patience.silence))[0]:
+        with suppress(VenueError):
+            found = await Bound(patience.read).call(exchange.find(order.symbol, order.client_order_id, conditional=False))
+            if found is not None:
+                sending.add_done_callback(_let_go)
+                return found
+    return sending.result()
+
+
+def _let_go(sending: asyncio.Future[VenueOrder | Problem]) -> None:
+    """Whoever has seen the order needs no answer any more."""
+    if not sending.cancelled():
+        sending.exception()
 
 
 async def awaited(exchange: Exchange, symbol: str, client_order_id: str, patience: Patience) -> VenueOrder | Unknown:

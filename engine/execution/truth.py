@@ -5,7 +5,7 @@ from datetime import datetime
 
 from engine.execution.asking import answered
 from engine.execution.desk import Desk
-from engine.ports import Exchange
+from engine.ports import Exchange, Urgency
 from shared.execution import BalanceReply, TruthReply, TruthRequest, VenueOrder, VenueTrade
 from shared.problem import Problem
 
@@ -14,8 +14,11 @@ TRUTH_SECONDS = 13.0
 
 
 async def truth(desk: Desk, request: TruthRequest) -> TruthReply | Problem:
-    """All parts asked at once, or a Problem where one of them did not come: half a truth is none."""
-    exchange = desk.venues.exchange(request.account)
+    """All parts asked at once, or a Problem where one of them did not come: half a truth is none.
+
+    It is asked often and costs much weight, so it leaves the budget's reserve to what acts.
+    """
+    exchange = desk.venues.exchange(request.account, Urgency.ENTER)
     if isinstance(exchange, Problem):
         return exchange
     return await answered(_read(exchange, request, desk.clock.now()), TRUTH_SECONDS)

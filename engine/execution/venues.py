@@ -39,8 +39,8 @@ class Venues(msgspec.Struct, frozen=True, kw_only=True):
         """The venue of an entry that was sent before: a setting that changed since does not undo it."""
         return self.of(account)
 
-    def exchange(self, account: Account) -> Exchange | Problem:
+    def exchange(self, account: Account, urgency: Urgency = Urgency.PROTECT) -> Exchange | Problem:
         """A REAL account itself, for what only an exchange can say; refused where it has no key."""
         if isinstance(account, PaperAccount):
             return no(OrderRefusal.REAL_NOT_AVAILABLE, "a paper account is at no exchange")
-        return opened(self.exchanges, account, Urgency.PROTECT)
+        return opened(self.exchanges, account, urgency)

@@ -219,7 +219,18 @@ class DictReports:
 
 
 SOON = Patience(
-    poll=0.002, read=0.1, outcome=0.05, linger=0.05, protect=0.06, fills=0.05, drain=0.4, clear=0.1, flatten=1.0, apart=0.01
+    poll=0.002,
+    read=0.1,
+    outcome=0.05,
+    linger=0.05,
+    protect=0.06,
+    fills=0.05,
+    drain=0.4,
+    clear=0.1,
+    flatten=1.0,
+    apart=0.01,
+    again=0.01,
+    silence=0.02,
 )
 """Bounds of the exchange in hundredths of a second; those of the wall clock as they are."""
 
