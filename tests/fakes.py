@@ -500,7 +500,8 @@ class FakeOrders:
         return sorted(rows, key=lambda row: row.created_at)[:limit]
 
     async def live_of_user(self, user_id: UUID) -> list[OrderRecord]:
-        return [row for row in self._rows.orders.values() if row.user_id == user_id and row.status in LIVE_ORDERS]
+        rows = [row for row in self._rows.orders.values() if row.user_id == user_id and row.status in LIVE_ORDERS]
+        return sorted(rows, key=lambda row: row.created_at)
 
     async def expired(self, at: datetime, limit: int) -> list[OrderRecord]:
         waiting = [row for row in self._rows.orders.values() if row.status is OrderStatus.AWAITING_APPROVAL]
@@ -513,7 +514,7 @@ class FakePositions:
 
     async def add(self, position: PositionRecord) -> None:
         key = (position.user_id, position.symbol, position.mode)
-        if any((row.user_id, row.symbol, row.mode) == key for row in self._rows.live()):
+        if position.status in LIVE and any((row.user_id, row.symbol, row.mode) == key for row in self._rows.live()):
             raise Conflict(f"{position.symbol} is held")
         self._rows.positions[position.id] = position
 
@@ -521,7 +522,8 @@ class FakePositions:
         return self._rows.positions.get(position_id)
 
     async def live_of_user(self, user_id: UUID, mode: Mode | None = None) -> list[PositionRecord]:
-        return [row for row in self._rows.live(user_id) if mode in (None, row.mode)]
+        rows = [row for row in self._rows.live(user_id) if mode in (None, row.mode)]
+        return sorted(rows, key=lambda row: row.opened_at)
 
     async def real_since(self, user_id: UUID, symbol: str, since: datetime) -> list[PositionRecord]:
         mine = [row for row in self._rows.positions.values() if (row.user_id, row.symbol) == (user_id, symbol)]
@@ -529,8 +531,8 @@ class FakePositions:
         return sorted(rows, key=lambda row: row.opened_at)
 
     async def open_everywhere(self) -> list[PositionRecord]:
-        rows = [row for row in self._rows.live() if row.status is PositionStatus.OPEN]
-        return [row for row in rows if row.simulated]
+        rows = [row for row in self._rows.live() if row.status is PositionStatus.OPEN and row.simulated]
+        return sorted(rows, key=lambda row: row.opened_at)
 
     async def change(self, position: PositionRecord, **changes: Any) -> PositionRecord | None:
         row = self._rows.positions[position.id]
