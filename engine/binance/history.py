@@ -23,6 +23,9 @@ PAGE: Final = 1000
 WINDOW_MS: Final = 7 * 24 * 3_600_000 - 1
 """The exchange refuses a span of more than 7 days."""
 
+YOUNG_MS: Final = 60_000
+"""Reads of orders may be so far behind those of trades."""
+
 AHEAD_MS: Final = 60_000
 """Our clock may be behind the exchange's."""
 
@@ -67,9 +70,12 @@ class History:
         return [order for order in found if order.state is not OrderState.WORKING]
 
     async def trades(self, symbol: str, since: datetime) -> list[VenueTrade]:
-        """All trades of a symbol, each with its order's client id."""
+        """All trades of a symbol, each with its order's client id; a young one whose order is not shown yet is no answer."""
         found = await self._paged(calls.TRADES, list[rows.TradeRow], symbol, since, lambda row: (row.time, row.id))
         await self._learn_names(symbol, since, {row.order_id for row in found})
+        young = self._clock.now_ms() - YOUNG_MS
+        if any(row.time >= young and row.order_id not in self._names for row in found):
+            raise VenueAway(f"a trade in {symbol} is told before its order")
         return [await self._fees.trade_of(row, self._names.get(row.order_id, "")) for row in found]
 
     async def income(self, since: datetime) -> list[Income]:

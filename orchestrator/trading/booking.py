@@ -140,6 +140,15 @@ async def book_close(
     return changed, report.filled_quantity
 
 
+async def end_booked(unit: UnitOfWork, order_id: UUID, report: ExecutionReport, now: datetime) -> None:
+    """Ends the row of a real close whose position was closed before it was heard of: its trades were, or will be, booked as an exit."""
+    order = await unit.orders.get(order_id)
+    position = await unit.positions.get(order.position_id) if order is not None and order.position_id else None
+    if order is None or position is None or order.status not in UNDER_WAY or position.status in LIVE or position.simulated:
+        return
+    await _advance(unit, order, OrderStatus.FILLED, quantity=report.filled_quantity, settled_at=now)
+
+
 async def book_exit(
     unit: UnitOfWork,
     trader: Trader,

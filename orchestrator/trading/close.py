@@ -30,7 +30,7 @@ from orchestrator.ports import (
 )
 from orchestrator.trading import announce
 from orchestrator.trading.accounts import account_of, with_keys, without_keys
-from orchestrator.trading.booking import book_close, change_position
+from orchestrator.trading.booking import book_close, change_position, end_booked
 from orchestrator.trading.claims import CARRY, asked_by
 from shared.enums import ExecutionStatus
 from shared.execution import CloseRequest, ExecutionReport, Trigger
@@ -189,6 +189,8 @@ class Close:
             trader = await unit.traders.lock(order.user_id)
             booked = await book_close(unit, trader, order.id, report, self._clock.now()) if trader else None
             if booked is None:
+                await end_booked(unit, order.id, report, self._clock.now())
+                await unit.commit()
                 return await self._settled_before(unit, order)
             await unit.commit()
         position, quantity = booked

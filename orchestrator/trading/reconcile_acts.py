@@ -26,7 +26,7 @@ from orchestrator.trading.settle import Settle
 from shared.enums import ExecutionStatus, OrderState
 from shared.execution import Account, CancelRequest, Protection, ProtectRequest, TruthReply, VenueOrder, VenuePosition
 
-FILLS_WITHIN: Final = timedelta(seconds=3)
+FILLS_WITHIN: Final = timedelta(seconds=2)
 """Wall time in which a stop that was triggered has to fill; after it the position is closed at the market."""
 
 ENTERED_WITHIN: Final = timedelta(seconds=2)
