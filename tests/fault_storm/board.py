@@ -32,11 +32,11 @@ MARK_GRID: Final = Decimal("0.00000001")
 class _Line:
     """One symbol's ticks."""
 
-    def __init__(self, symbol: str, random: Random, begins_ms: int) -> None:
+    def __init__(self, symbol: str, price: str, random: Random, begins_ms: int) -> None:
         self.rules = RECORDED[symbol]
         self.tick, self.step = Decimal(self.rules.tick), Decimal(self.rules.step)
         self.random = random
-        self.price = float(PRICES[symbol])
+        self.price = float(price)
         self.premium = random.uniform(-2e-4, 2e-4)
         self.shocks: list[tuple[int, float]] = []
         self.thin: tuple[int, int] = (0, 0)
@@ -75,8 +75,8 @@ class _Line:
 class StormBoard:
     """See `deploy.sandbox.core.board.Board`."""
 
-    def __init__(self, random: Random, begins_ms: int) -> None:
-        self.lines = {symbol: _Line(symbol, random, begins_ms) for symbol in PRICES}
+    def __init__(self, random: Random, begins_ms: int, prices: Mapping[str, str] = PRICES) -> None:
+        self.lines = {symbol: _Line(symbol, price, random, begins_ms) for symbol, price in prices.items()}
 
     # --- what a schedule does ------------------------------------------------------------------------------------------------
 

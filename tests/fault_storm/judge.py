@@ -5,6 +5,7 @@ No naked position: the working stops of each live position cover all of it. The 
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final
 
@@ -34,7 +35,7 @@ class Judgement(msgspec.Struct, kw_only=True):
     longest: str = ""
 
 
-def judge(rows: Rows, trading: Trading, accounts: dict[str, Account], now: int) -> Judgement:
+def judge(rows: Rows, trading: Trading, accounts: dict[str, Account], now: int, thin: Mapping[str, tuple[int, int]]) -> Judgement:
     """Everything that is wrong.
 
     Args:
@@ -42,6 +43,7 @@ def judge(rows: Rows, trading: Trading, accounts: dict[str, Account], now: int) 
         trading: The exchange's floor, brought up to now.
         accounts: The exchange's account of each user id.
         now: Market time, Unix milliseconds.
+        thin: Of symbols whose book was thin, from when to when: an exchange that fills a part and refuses the rest takes no order.
     """
     found = Judgement()
     if trading.imbalance(now) != 0:
@@ -50,7 +52,7 @@ def judge(rows: Rows, trading: Trading, accounts: dict[str, Account], now: int) 
         account = accounts[str(trader.id)]
         live = [row for row in rows.live(trader.id) if not row.simulated]
         found.violations += [f"{trader.id.hex[-2:]} {line}" for line in _violations(rows, trader, account, live)]
-        _spans(found, trading, account, now)
+        _spans(found, trading, account, now, thin)
     return found
 
 
@@ -123,11 +125,13 @@ def _unsettled(rows: Rows, trader: Trader, live: list[PositionRecord]) -> list[s
     return lines + [f"unsettled: {claim.symbol} stays claimed" for claim in claims]
 
 
-def _spans(found: Judgement, trading: Trading, account: Account, now: int) -> None:
+def _spans(found: Judgement, trading: Trading, account: Account, now: int, thin: Mapping[str, tuple[int, int]]) -> None:
     vigil = trading.herald.vigil
     for span in vigil.told(account.key):
         until = vigil.wall(now) if span.until is None else span.until.wall_ms
         counted = until - span.since.wall_ms - vigil.refused_ms(account.key, span.since.wall_ms, until)
+        begun, ended = thin.get(span.symbol, (0, 0))
+        counted -= max(0, min(until, ended) - max(span.since.wall_ms, begun))
         if counted > max(found.unprotected_ms, default=0):
             found.longest = f"{span.symbol} {span.quantity} for {counted} ms from {span.since.wall_ms}"
         found.unprotected_ms.append(counted)

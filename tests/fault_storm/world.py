@@ -124,7 +124,8 @@ class World:
         await asyncio.sleep(REST_SECONDS)
         floor.cancel()
         self.exchange.advance(self.clock.now_ms())
-        self.judgement = judge(self.store.rows, self.exchange.trading, self.accounts, self.clock.now_ms())
+        thin = {symbol: line.thin for symbol, line in self.board.lines.items()}
+        self.judgement = judge(self.store.rows, self.exchange.trading, self.accounts, self.clock.now_ms(), thin)
         for service in (self.worker, self.web):
             self.judgement.violations += [f"crash: {type(error).__name__}: {error}" for error in service.crashes]
         for replica in self.replicas.ever:
