@@ -187,6 +187,9 @@ from orchestrator.ports.rows import (
     FillRow as FillRow,
 )
 from orchestrator.ports.rows import (
+    ForeignRow as ForeignRow,
+)
+from orchestrator.ports.rows import (
     LedgerPage as LedgerPage,
 )
 from orchestrator.ports.rows import (
@@ -194,6 +197,9 @@ from orchestrator.ports.rows import (
 )
 from orchestrator.ports.rows import (
     PositionRow as PositionRow,
+)
+from orchestrator.ports.rows import (
+    RealRow as RealRow,
 )
 from orchestrator.ports.rows import (
     ReceiptRow as ReceiptRow,

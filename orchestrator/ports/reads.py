@@ -16,6 +16,7 @@ from orchestrator.ports.rows import (
     FillRow,
     LedgerPage,
     PositionRow,
+    RealRow,
     ReceiptRow,
     ScanRow,
     SignalView,
@@ -35,6 +36,10 @@ class Reads(Protocol):
 
     async def account(self, user_id: UUID, mode: str) -> Account:
         """The wallet of a mode."""
+        ...
+
+    async def real(self, user_id: UUID) -> RealRow:
+        """What is known of the account at the exchange."""
         ...
 
     async def positions(

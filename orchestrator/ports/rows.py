@@ -1,5 +1,6 @@
 """The rows that pages and the REST API show, as they are read."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -31,7 +32,10 @@ class UserRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PositionRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A position with what it would need to be priced now. `size` is what is left, `opened_size` what was opened."""
+    """A position with what it would need to be priced now. `size` is what is left, `opened_size` what was opened.
+
+    The ids are of what rests at the exchange for a real one, as it was read back at `protected_at` (market time).
+    """
 
     id: UUID
     signal_id: UUID | None
@@ -61,6 +65,39 @@ class PositionRow(msgspec.Struct, frozen=True, kw_only=True):
     opened_at: datetime
     closed_at: datetime | None
     version: int
+    stop_order_id: str | None = None
+    target_order_id: str | None = None
+    trailing_order_id: str | None = None
+    protected_at: datetime | None = None
+
+
+class ForeignRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A position or an order at the exchange that is not ours; `name` is the order's client id, or "position"."""
+
+    symbol: str
+    name: str
+    side: str
+    quantity: Decimal
+
+
+class RealRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user should know of their account at the exchange; as new, before anything is known of it.
+
+    `opened` says that its books have been opened: before, the ledger says nothing of its wallet. `difference` is what the ledger lacks
+    to the wallet, `alarmed_at` when it had stood long enough to be told. `unknown` are symbols with an order that has no answer.
+    Times are wall time.
+    """
+
+    armed_at: datetime | None = None
+    refusal: str | None = None
+    heard_at: datetime | None = None
+    opened: bool = False
+    position_mode: str | None = None
+    wallet: Decimal | None = None
+    difference: Decimal = Decimal(0)
+    alarmed_at: datetime | None = None
+    foreign: Sequence[ForeignRow] = ()
+    unknown: Sequence[str] = ()
 
 
 class FillRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from orchestrator.ports import (
     LedgerPage,
     LedgerRow,
     PositionRow,
+    RealRow,
     ReceiptRow,
     ScanRow,
     SignalView,
@@ -32,6 +33,7 @@ from orchestrator.ports import (
 from orchestrator.store.asking import asking, by_key
 from orchestrator.store.database import Database
 from orchestrator.store.decisions import decisions_for, signal_row
+from orchestrator.store.real_reads import real_row
 from orchestrator.store.rows import rows_of
 from orchestrator.store.tables import (
     Claim,
@@ -102,6 +104,11 @@ class SqlReads:
             open_positions=found.open,
             waiting=found.waiting,
         )
+
+    async def real(self, user_id: UUID) -> RealRow:
+        """What is known of the account at the exchange."""
+        async with asking(self._database) as session:
+            return await real_row(session, user_id)
 
     async def positions(
         self, user_id: UUID, *, statuses: Sequence[str], mode: str | None = None, limit: int = 200, offset: int = 0

@@ -109,6 +109,13 @@ def age(seconds: float | None) -> str:
     return f"{whole} s"
 
 
+def seconds(value: float | None) -> str:
+    """A short time to a tenth: `0.8 s`, `under 0.1 s`."""
+    if value is None or value != value:
+        return UNKNOWN
+    return "under 0.1 s" if value < 0.1 else f"{value:.1f} s"
+
+
 def clock_time(at: datetime | None) -> str:
     """The time of day in UTC: `14:02`."""
     return UNKNOWN if at is None else at.astimezone(UTC).strftime("%H:%M")

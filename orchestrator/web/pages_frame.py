@@ -12,6 +12,7 @@ from orchestrator.web.doors import Asked, doors_of
 from orchestrator.web.pages_render import look, notice_of, tabs_for
 from orchestrator.web.problems import not_found, unauthorized
 from orchestrator.web.sent import spend_form
+from shared.enums import Mode
 
 PAGE_SIZE = 50
 _LONGEST_FIELD = 500
@@ -84,6 +85,7 @@ async def frame(request: Asked, active: str) -> dict[str, Any]:
         "viewer": viewer,
         "user": user,
         "mode": user.mode,
+        "dry_here": user.mode == Mode.REAL and doors.arm.dry_run,
         "csrf": viewer.csrf,
         "tabs": tabs_for(viewer.role),
         "active": active,

@@ -11,6 +11,7 @@ import msgspec
 
 from orchestrator.ports import Account, EquityPoint, Mark, PositionRow, Stats
 from orchestrator.web import format as fmt
+from orchestrator.web.pages_alarms import is_naked
 from orchestrator.web.pages_curve import Curve, draw
 from orchestrator.web.valuation import CLOSED, Valued, gain, loss_left, value, wealth
 from shared.enums import Side
@@ -33,6 +34,7 @@ class PositionView(msgspec.Struct, frozen=True, kw_only=True):
     row: PositionRow
     valued: Valued
     live: bool
+    naked: bool
     mark: Decimal | None
     pnl: Decimal | None
     percent: Decimal | None
@@ -68,6 +70,7 @@ def view_of(row: PositionRow, mark: Mark | None, now: datetime) -> PositionView:
         row=row,
         valued=valued,
         live=row.status not in CLOSED,
+        naked=is_naked(row),
         mark=price,
         pnl=valued.pnl,
         percent=valued.pnl_percent,
@@ -90,6 +93,7 @@ def money_of(
     stats: Stats,
     views: Sequence[PositionView],
     *,
+    known: bool = True,
     max_daily_loss: Decimal,
     points: Sequence[EquityPoint],
     period: str,
@@ -97,7 +101,7 @@ def money_of(
 ) -> Money:
     """Everything the equity card and the limits say."""
     valued = [view.valued for view in views]
-    rich = wealth(account, valued)
+    rich = wealth(account, valued, known=known)
     gained = gain(rich, stats, valued)
     return Money(
         equity=rich.equity,
@@ -107,12 +111,18 @@ def money_of(
         all_percent=gained.all_percent,
         deposited=gained.deposited,
         margin_used=rich.margin_used,
-        free=rich.free,
+        free=rich.free if rich.known else None,
         loss_left=loss_left(gained, max_daily_loss),
-        curve=draw([(point.at, point.value) for point in points] + ([] if rich.equity is None else [(now, rich.equity)])),
+        curve=draw(from_first_money(points) + ([] if rich.equity is None else [(now, rich.equity)])),
         period=period,
         periods=[(name, text) for name, (text, _) in PERIODS.items()],
     )
+
+
+def from_first_money(points: Sequence[EquityPoint]) -> list[tuple[datetime, Decimal]]:
+    """The curve from where the wallet first held something: an empty one before is no low."""
+    first = next((place for place, point in enumerate(points) if point.value), len(points))
+    return [(point.at, point.value) for point in points[first:]]
 
 
 def _net_at(row: PositionRow, price: Decimal | None) -> Decimal | None:

@@ -79,6 +79,7 @@ def _environment() -> Environment:
         any_figure=words.any_figure,
         sign=fmt.sign,
         age=fmt.age,
+        seconds=fmt.seconds,
         clock_time=fmt.clock_time,
         day_time=fmt.day_time,
         iso=fmt.iso,

@@ -1,23 +1,27 @@
 """What the sections of the dashboard show. A page includes them; when something changes the live link has each fetched again by itself."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from litestar import Response, get
 from litestar.params import FromPath
 
-from orchestrator.ports import ScanRow, UserRow
+from orchestrator.ports import PositionRow, RealRow, ScanRow, UserRow
 from orchestrator.web import format as fmt
 from orchestrator.web.doors import Asked, Doors, doors_of
 from orchestrator.web.health import Ready
+from orchestrator.web.pages_alarms import UNHEARD, alarms_of, is_naked, wallet_of
 from orchestrator.web.pages_frame import frame, id_of, user_of
 from orchestrator.web.pages_money import PERIODS, Money, PositionView, money_of, view_of, worst_case
 from orchestrator.web.pages_render import page
 from orchestrator.web.pages_words import REFUSALS, SOURCES, WHALES, word
 from orchestrator.web.problems import not_found
+from orchestrator.web.replies import real_balance_status
 from orchestrator.web.ticks import balance_payload, positions_payload, prices_payload
-from orchestrator.web.valuation import LIVE, day_start, gain, loss_left, value_all, wealth
+from orchestrator.web.valuation import LIVE, books_known, day_start, gain, loss_left, value_all, wealth
+from shared.enums import Mode
 
 SCAN_MINUTES = 15
 BRIEF = 5
@@ -38,30 +42,54 @@ async def money_context(request: Asked, user: UserRow) -> dict[str, Any]:
     marks = await doors.market.marks({row.symbol for row in rows}) if rows else {}
     views = [view_of(row, marks.get(row.symbol), now) for row in rows]
     own = [view for view in views if view.row.mode == user.mode]
+    real = await real_context(request, user, rows)
     stats = await doors.reads.stats(user.id, user.mode, day_start(now))
     since = None if hours is None else now - timedelta(hours=hours)
     money = money_of(
         await doors.reads.account(user.id, user.mode),
         stats,
         own,
+        known=books_known(user.mode, real["real"]),
         max_daily_loss=user.max_daily_loss,
         points=await doors.reads.equity(user.id, user.mode, since),
         period=period,
         now=now,
     )
-    return {
-        "positions": views,
+    return real | {
+        "positions": own,
+        "elsewhere": [view for view in views if view.row.mode != user.mode],
         "money": money,
         "stats": stats,
-        "worst_case": worst_case(views),
-        "status": status_of(user, money, views, now),
-        "first_steps": stats.trades == 0 and not views,
+        "worst_case": worst_case(own),
+        "status": status_of(user, money, own, now, armed=is_sound(real["real"])),
+        "first_steps": user.mode == Mode.PAPER and stats.trades == 0 and not views,
     }
 
 
-def status_of(user: UserRow, money: Money, views: list[PositionView], now: datetime) -> dict[str, Any]:
+async def real_context(request: Asked, user: UserRow, rows: Sequence[PositionRow]) -> dict[str, Any]:
+    """What is known of the account at the exchange, and what of it should be seen. In REAL whoever looks has the wallet asked for."""
+    doors, wall = doors_of(request), doors_of(request).clock.wall()
+    if user.mode != Mode.REAL and not user.has_api_key:
+        return {"real": None, "wallet": None, "alarms": []}
+    real = await doors.reads.real(user.id)
+    wallet = wallet_of(user, wall)
+    if user.mode == Mode.REAL and wallet.status != "fresh" and user.has_api_key:
+        doors.desk.sync_balance(user.id)
+    return {
+        "real": real,
+        "wallet": wallet if user.mode == Mode.REAL else None,
+        "alarms": alarms_of(user, real, rows, wall, dry_run=doors.arm.dry_run),
+    }
+
+
+def is_sound(real: RealRow | None) -> bool:
+    """Whether real entries may be made, as far as the account goes."""
+    return real is None or (real.armed_at is not None and real.refusal is None)
+
+
+def status_of(user: UserRow, money: Money, views: list[PositionView], now: datetime, *, armed: bool = True) -> dict[str, Any]:
     """The status strip: what the system does now and waits for, in words."""
-    protected = sum(1 for view in views if view.row.stop_loss is not None)
+    protected = sum(1 for view in views if view.row.stop_loss is not None and not is_naked(view.row))
     next_scan = f"Next scan at {fmt.clock_time(next_close(now))} market time."
     kind = "on paper" if user.mode == "PAPER" else "with REAL money"
     if money.loss_left is not None and money.loss_left == 0:
@@ -71,6 +99,9 @@ def status_of(user: UserRow, money: Money, views: list[PositionView], now: datet
             "says": ["Nothing new is opened until the next UTC day."],
             "protected": protected,
         }
+    if user.mode == Mode.REAL and not armed:
+        says = ["Nothing new is opened with real money until REAL is armed. What is open stays protected."]
+        return {"title": "Trading waits", "tone": "warn", "says": says, "protected": protected}
     if user.auto_trade_enabled:
         return {
             "title": f"Trading is on, {kind}",
@@ -121,7 +152,9 @@ async def health_context(request: Asked, patience: float = HEALTH_PATIENCE_SECON
         {"label": word(SOURCES, name), "ok": state.ok, "age": None if state.age_seconds is None else state.age_seconds + asked}
         for name, state in (ready.sources if ready else {}).items()
     ]
-    return {"sources": sources, "scan": scans[0] if scans else None}
+    user = await user_of(request)
+    real = await doors.reads.real(user.id) if user.mode == Mode.REAL else None
+    return {"sources": sources, "scan": scans[0] if scans else None, "account_read": _account_read(real, doors.clock.wall())}
 
 
 async def scan_context(request: Asked) -> dict[str, Any]:
@@ -174,7 +207,7 @@ async def section_page(request: Asked, section: FromPath[str]) -> Response[str]:
     """
     context = await frame(request, "")
     everything = request.query_params.get("all") == "1"
-    if section in ("equity", "positions", "limits", "status", "steps"):
+    if section in ("equity", "positions", "limits", "status", "steps", "alarms", "wallet"):
         context |= await money_context(request, context["user"])
     elif section == "signals":
         context |= await signals_context(request, brief=not everything, limit=50 if everything else BRIEF)
@@ -209,13 +242,14 @@ async def tick(request: Asked) -> Response[dict[str, Any]]:
     marks = await doors.market.marks({row.symbol for row in rows})
     valued = value_all(rows, marks)
     own = [each for each in valued if each.row.mode == user.mode]
-    worth = wealth(await doors.reads.account(user.id, user.mode), own)
+    real = await doors.reads.real(user.id) if user.mode == Mode.REAL else None
+    worth = wealth(await doors.reads.account(user.id, user.mode), own, known=books_known(user.mode, real))
     gained = gain(worth, await doors.reads.stats(user.id, user.mode, day_start(doors.clock.now())), own)
     wall = doors.clock.wall()
     parts = [
         prices_payload(marks, rows, wall),
-        positions_payload(valued, worth, wall, gained, loss_left(gained, user.max_daily_loss)),
-        balance_payload(user.mode, worth, wall),
+        positions_payload(valued, user.mode, worth, wall, gained, loss_left(gained, user.max_daily_loss)),
+        balance_payload(user.mode, worth, wall, real_balance_status(user, wall)),
     ]
     patches: dict[str, Any] = {name: {} for name in ("t", "s", "x")}
     for part in parts:
@@ -240,6 +274,14 @@ async def _ready(doors: Doors, patience: float) -> Ready | None:
             return await doors.health.ready()
     except TimeoutError:
         return kept
+
+
+def _account_read(real: RealRow | None, wall: datetime) -> dict[str, Any] | None:
+    """How long ago the account at the exchange was read, and whether the ledger equals its wallet; None on paper."""
+    if real is None:
+        return None
+    heard = None if real.heard_at is None else max(0.0, (wall - real.heard_at).total_seconds())
+    return {"age": heard, "ok": heard is not None and heard <= UNHEARD.total_seconds(), "equal": real.alarmed_at is None}
 
 
 def _suspects(scan: ScanRow) -> list[dict[str, Any]]:

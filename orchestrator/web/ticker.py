@@ -11,11 +11,13 @@ from uuid import UUID
 import msgspec
 
 from orchestrator.errors import StoreUnavailable
-from orchestrator.ports import Account, Clock, PositionRow, Reads, Stats
+from orchestrator.ports import Account, Clock, PositionRow, Reads, RealRow, Stats, UserRow
 from orchestrator.web.market import Market
+from orchestrator.web.replies import real_balance_status
 from orchestrator.web.stream import Stream, frame
 from orchestrator.web.ticks import Payload, balance_payload, equity_payload, positions_payload, prices_payload
-from orchestrator.web.valuation import LIVE, day_start, gain, loss_left, value_all, wealth
+from orchestrator.web.valuation import LIVE, Gain, books_known, day_start, gain, loss_left, value_all, wealth
+from shared.enums import Mode
 
 BALANCE_SECONDS = 5.0
 STATUS_SECONDS = 15.0
@@ -35,7 +37,8 @@ class Holding:
         self.rows: list[PositionRow] = []
         self.account: Account | None = None
         self.stats: Stats | None = None
-        self.max_daily_loss: Decimal | None = None
+        self.user: UserRow | None = None
+        self.real: RealRow | None = None
         self.mode = "PAPER"
         self.read_at = _LONG_AGO
         self.told_balance: tuple[float, str] = (_LONG_AGO, "")
@@ -103,9 +106,9 @@ class Ticker:
         held = {row.symbol for row in holding.rows}
         valued = value_all(holding.rows, self._market.known(held))
         own = [each for each in valued if each.row.mode == holding.mode]
-        worth = wealth(holding.account, own)
+        worth = wealth(holding.account, own, known=books_known(holding.mode, holding.real))
         gained = None if holding.stats is None else gain(worth, holding.stats, own)
-        positions = frame("positions", positions_payload(valued, worth, wall, gained, loss_left(gained, holding.max_daily_loss)))
+        positions = frame("positions", positions_payload(valued, holding.mode, worth, wall, gained, _left(gained, holding)))
         prices = {
             watch: frame("prices", prices_payload(self._market.known(held | watch), holding.rows, wall))
             for watch in {stream.watch for stream in streams}
@@ -113,7 +116,8 @@ class Ticker:
         for stream in streams:
             stream.tick("prices", prices[stream.watch])
             stream.tick("positions", positions)
-        self._tell_slowly(streams, holding, balance_payload(holding.mode, worth, wall))
+        status = "none" if holding.user is None else real_balance_status(holding.user, wall)
+        self._tell_slowly(streams, holding, balance_payload(holding.mode, worth, wall, status))
         if worth.equity is not None and time.monotonic() - holding.told_equity >= EQUITY_SECONDS:
             holding.told_equity = time.monotonic()
             for stream in streams:
@@ -144,8 +148,12 @@ class Ticker:
         holding.read_at = time.monotonic()
         user = await self._reads.user(user_id)
         if user is not None:
-            holding.mode = user.mode
-            holding.max_daily_loss = user.max_daily_loss
+            holding.user, holding.mode = user, user.mode
+            holding.real = await self._reads.real(user_id) if user.mode == Mode.REAL else None
         holding.rows = await self._reads.positions(user_id, statuses=LIVE)
         holding.stats = await self._reads.stats(user_id, holding.mode, day_start(self._clock.now()))
         holding.account = await self._reads.account(user_id, holding.mode)
+
+
+def _left(gained: Gain | None, holding: Holding) -> Decimal | None:
+    return None if holding.user is None else loss_left(gained, holding.user.max_daily_loss)

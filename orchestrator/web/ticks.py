@@ -32,15 +32,15 @@ def prices_payload(marks: Mapping[str, Mark], rows: Sequence[PositionRow], wall:
 
 
 def positions_payload(
-    valued: Sequence[Valued], worth: Wealth, wall: datetime, gained: Gain | None = None, left: Decimal | None = None
+    valued: Sequence[Valued], mode: str, worth: Wealth, wall: datetime, gained: Gain | None = None, left: Decimal | None = None
 ) -> Payload:
-    """Event `positions`: every open position at its mark, and the totals that follow from them."""
+    """Event `positions`: every open position at its mark, and the totals of those in the present mode."""
     text: dict[str, str] = {}
     signs: dict[str, str] = {}
     places: dict[str, int] = {}
     for each in valued:
         _position(each, text, signs, places)
-    parts = [each.pnl for each in valued]
+    parts = [each.pnl for each in valued if each.row.mode == mode]
     known = [part for part in parts if part is not None]
     open_pnl = sum(known, ZERO) if len(known) == len(parts) else None
     for key, value in (("open-pnl", open_pnl), ("unrealized", worth.unrealized)):
@@ -62,19 +62,20 @@ def positions_payload(
     }
 
 
-def balance_payload(mode: str, worth: Wealth, wall: datetime) -> Payload:
+def balance_payload(mode: str, worth: Wealth, wall: datetime, status: str) -> Payload:
     """Event `balance`: the wallet; paper is always fresh, since the ledger is the wallet."""
+    balance, free = (worth.balance, worth.free) if worth.known else (None, None)
     return {
         "mode": mode,
-        "total": amount(worth.balance),
-        "free": amount(worth.free),
+        "total": maybe(balance),
+        "free": maybe(free),
         "margin_used": amount(worth.margin_used),
         "equity": maybe(worth.equity),
-        "status": "fresh" if mode == "PAPER" else "none",
+        "status": "fresh" if mode == "PAPER" else status,
         "as_of": fmt.iso(wall),
         "t": {
-            "balance": fmt.money(worth.balance),
-            "free": fmt.money(worth.free),
+            "balance": fmt.money(balance),
+            "free": fmt.money(free),
             "margin-used": fmt.money(worth.margin_used),
         },
         "s": {},

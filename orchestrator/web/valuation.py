@@ -6,8 +6,8 @@ from decimal import Decimal
 
 import msgspec
 
-from orchestrator.ports import Account, Mark, PositionRow, Stats
-from shared.enums import Side
+from orchestrator.ports import Account, Mark, PositionRow, RealRow, Stats
+from shared.enums import Mode, Side
 from shared.margin import pnl_percent, price_pnl
 
 LIVE = ("OPEN", "CLOSING")
@@ -46,7 +46,12 @@ def value_all(rows: Iterable[PositionRow], marks: Mapping[str, Mark]) -> list[Va
 
 
 class Wealth(msgspec.Struct, frozen=True, kw_only=True):
-    """A wallet with what is open in it. `unrealized` and `equity` are None while a held symbol has no mark."""
+    """A wallet with what is open in it. `unrealized` and `equity` are None while a held symbol has no mark.
+
+    Not `known` is a real wallet whose books have not been opened: the ledger is empty, and nothing follows from that.
+    """
+
+    known: bool = True
 
     balance: Decimal
     margin_used: Decimal
@@ -55,17 +60,23 @@ class Wealth(msgspec.Struct, frozen=True, kw_only=True):
     equity: Decimal | None
 
 
-def wealth(account: Account, valued: Iterable[Valued]) -> Wealth:
+def books_known(mode: str, real: RealRow | None) -> bool:
+    """Whether a mode's ledger is its wallet: on paper always, in REAL from the first truth on."""
+    return mode == Mode.PAPER or (real is not None and real.opened)
+
+
+def wealth(account: Account, valued: Iterable[Valued], *, known: bool = True) -> Wealth:
     """The wallet of a mode with the open positions of that mode. Equity = balance + unrealised; free never counts a profit not booked."""
     parts = [each.unrealized for each in valued if each.row.status in LIVE]
-    known = [part for part in parts if part is not None]
-    unrealized = sum(known, ZERO) if len(known) == len(parts) else None
+    priced = [part for part in parts if part is not None]
+    unrealized = sum(priced, ZERO) if len(priced) == len(parts) else None
     return Wealth(
+        known=known,
         balance=account.balance,
         margin_used=account.margin_used + account.margin_claimed,
         free=account.free,
         unrealized=unrealized,
-        equity=None if unrealized is None else account.balance + unrealized,
+        equity=None if unrealized is None or not known else account.balance + unrealized,
     )
 
 
@@ -92,7 +103,7 @@ def gain(worth: Wealth, stats: Stats, valued: Iterable[Valued]) -> Gain:
     all_time = None if worth.equity is None else worth.equity - deposited
     return Gain(
         deposited=deposited,
-        today=None if worth.unrealized is None else stats.today_booked + worth.unrealized,
+        today=None if worth.equity is None or worth.unrealized is None else stats.today_booked + worth.unrealized,
         against_limit=None
         if worth.unrealized is None
         else min(stats.today_booked + min(worth.unrealized, ZERO), stats.today_lowest),

@@ -30,6 +30,7 @@ from orchestrator.ports import (
     NewUser,
     PanicReceipt,
     PositionRow,
+    RealRow,
     ReceiptRow,
     Refusal,
     RefusalReason,
@@ -223,6 +224,7 @@ class FakeWorld:
         self.users: dict[UUID, UserRow] = {}
         self.hashes: dict[str, Credentials] = {}
         self.sessions: dict[UUID, Session] = {}
+        self.known = RealRow()
         self.live: list[PositionRow] = []
         self.closed: list[PositionRow] = []
         self.views: list[SignalView] = []
@@ -293,6 +295,9 @@ class FakeWorld:
         return Account(
             balance=booked, margin_used=used, margin_claimed=Decimal(0), open_positions=len(self.live), waiting=len(self.waiting)
         )
+
+    async def real(self, user_id: UUID) -> RealRow:
+        return self.known
 
     async def positions(
         self, user_id: UUID, *, statuses: Sequence[str], mode: str | None = None, limit: int = 200, offset: int = 0
@@ -412,6 +417,9 @@ class FakeWorld:
         return PanicReceipt(
             receipt_id=receipt.id, auto_trade_enabled=False, positions=results, open_positions=0, open_orders=0, flat=True
         )
+
+    def sync_balance(self, user_id: UUID) -> None:
+        self.called.append("sync")
 
     async def request_scan(self) -> str:
         self.called.append("scan")

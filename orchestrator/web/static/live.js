@@ -53,7 +53,7 @@
     toast.textContent = text.replaceAll("\u2212", "\u2212\u2060");   // a browser would break the line after the minus sign
     toast.hidden = false;
     clearTimeout(announce.timer);
-    announce.timer = setTimeout(() => { toast.hidden = true; }, 4000);
+    announce.timer = setTimeout(() => { toast.hidden = true; }, urgent ? 12000 : 4000);
   }
 
   // --- events --------------------------------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@
     if (STRUCTURE.includes(name)) { fire(name); seen = Math.max(seen, rev || 0); }
     if (["balance", "whales", "equity"].includes(name)) fire(name);
     if (name === "settings") onSettings(data);
-    if (SAID.includes(name)) announce(data.say || data.text, name === "panic");
+    if (SAID.includes(name)) announce(data.say || data.text, name === "panic" || data.level === "alert");
   }
 
   function onSettings(data) {
@@ -138,6 +138,9 @@
     for (const node of document.querySelectorAll("[data-age]")) {
       const at = heard[node.dataset.age];
       if (at) node.textContent = words(now - at) + " ago";
+    }
+    for (const node of document.querySelectorAll("[data-since]")) {
+      node.textContent = words(serverNow() - Date.parse(node.dataset.since)) + " ago";
     }
     for (const node of document.querySelectorAll("[data-symbol]")) {
       const at = symbols[node.dataset.symbol];

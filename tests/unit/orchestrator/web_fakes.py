@@ -32,6 +32,7 @@ from orchestrator.ports import (
     NewUser,
     PanicReceipt,
     PositionRow,
+    RealRow,
     ReceiptRow,
     Refusal,
     RefusalReason,
@@ -89,6 +90,7 @@ class FakeStore:
         self.hashes: dict[UUID, str] = {}
         self.sessions: dict[UUID, Session] = {}
         self.revoked: set[UUID] = set()
+        self.real_rows: dict[UUID, RealRow] = {}
         self.position_rows: list[tuple[UUID, PositionRow]] = []
         self.approval_rows: list[tuple[UUID, ApprovalRow]] = []
         self.signal_rows: list[SignalRow] = []
@@ -175,6 +177,10 @@ class FakeStore:
             open_positions=len(live),
             waiting=0,
         )
+
+    async def real(self, user_id: UUID) -> RealRow:
+        self.answer()
+        return self.real_rows.get(user_id, RealRow())
 
     async def positions(
         self, user_id: UUID, *, statuses: Sequence[str], mode: str | None = None, limit: int = 200, offset: int = 0
