@@ -6,15 +6,17 @@ from typing import Any, Final
 from litestar import Request, Response, get, post
 from litestar.datastructures import Cookie
 
-from orchestrator.ports import SettingsChanges
-from orchestrator.web.arming import allowed_changes
+from orchestrator.ports import SettingsChanges, UserRow
+from orchestrator.web import format as fmt
+from orchestrator.web.arming import allowed_changes, raises_stakes
 from orchestrator.web.bodies import MONEY_DECIMALS, given_number
 from orchestrator.web.doors import Asked, doors_of
-from orchestrator.web.pages_frame import first_time, form_of, see, user_of
+from orchestrator.web.pages_frame import first_time, form_of, frame, see, user_of
 from orchestrator.web.pages_real import settings_answer
 from orchestrator.web.pages_render import PALETTE_COOKIE, PALETTES, THEME_COOKIE, THEMES, look, notice_of, page
 from orchestrator.web.problems import ProblemError
 from orchestrator.web.security import address_of, end_login, maybe_viewer, pre_session, session_cookies
+from shared.enums import Mode
 
 A_YEAR_SECONDS = 365 * 24 * 3600
 
@@ -102,14 +104,20 @@ async def settings_form(request: Asked) -> Response[str]:
     values = {name: form.get(name, "") for name in (*BOUNDS, "version")}
     if errors:
         return await settings_answer(request, values=values, errors=errors)
+    changes = SettingsChanges(**{name: int(value) if name == "max_positions" else value for name, value in found.items()})  # type: ignore[arg-type]
+    user = await user_of(request)
+    asks = user.mode == Mode.REAL and raises_stakes(user, changes)
+    if asks and not form.get("totp"):
+        return await _confirm(request, user, changes, values, {})
     if not await first_time(request, form):
         return see("/dashboard/settings", "again")
-    changes = SettingsChanges(**{name: int(value) if name == "max_positions" else value for name, value in found.items()})  # type: ignore[arg-type]
     version = int(form["version"]) if form.get("version", "").isdecimal() else None
     try:
-        changes = await allowed_changes(doors, await user_of(request), changes, form.get("totp"))
+        changes = await allowed_changes(doors, user, changes, form.get("totp"))
     except ProblemError as problem:
-        return await settings_answer(request, values=values, errors={"totp": problem.problem.detail}, status=problem.status)
+        if asks:
+            return await _confirm(request, user, changes, values, {"totp": problem.problem.detail}, problem.status)
+        return await settings_answer(request, values=values, errors={"_": problem.problem.detail}, status=problem.status)
     changed = await doors.preferences.change(request.user.id, changes, doors.clock.wall(), version)
     if changed is None:
         changed_elsewhere = "The settings were changed elsewhere meanwhile. These are the present ones."
@@ -151,6 +159,24 @@ def read_limits(form: dict[str, str]) -> tuple[dict[str, Decimal], dict[str, str
         else:
             found[name] = value
     return found, errors
+
+
+async def _confirm(
+    request: Asked, user: UserRow, changes: SettingsChanges, values: dict[str, str], errors: dict[str, str], status: int = 200
+) -> Response[str]:
+    """Asks for a code before real money is put at a greater stake, on a page of its own that says by how much."""
+    size, leverage = changes.fixed_order_size or user.fixed_order_size, changes.leverage or user.leverage
+    raised = [
+        (label, said(before), said(after))
+        for label, said, before, after in (
+            ("Margin per trade", fmt.money, user.fixed_order_size, size),
+            ("Leverage", fmt.leverage, user.leverage, leverage),
+        )
+        if before != after
+    ]
+    notional = (user.fixed_order_size * user.leverage, size * leverage)
+    context = await frame(request, "settings") | {"raised": raised, "notional": notional, "values": values, "errors": errors}
+    return page("confirm.html", context, status)
 
 
 def _before_login(

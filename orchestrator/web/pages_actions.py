@@ -134,7 +134,7 @@ async def stop_form(request: Asked) -> Response[str]:
     done = await doors_of(request).desk.stop(request.user.id, close_positions=close)
     left = [item for item in done.positions if item.result != "closed"] if close else []
     if left:
-        return see("/dashboard/positions", "stopped")
+        return see("/dashboard/positions", "stopped-left")
     return see("/dashboard", "stopped-closed" if close else "stopped")
 
 

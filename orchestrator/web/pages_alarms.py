@@ -11,6 +11,7 @@ import msgspec
 
 from orchestrator.ports import PositionRow, RealRow, UserRow
 from orchestrator.web import format as fmt
+from orchestrator.web.pages_words import sentence
 from orchestrator.web.replies import real_balance_status
 from shared.enums import Mode
 from shared.wire import plain
@@ -110,7 +111,7 @@ def _stopped(user: UserRow, real: RealRow) -> Iterator[Alarm]:
     if not user.has_api_key:
         why, does = "There is no exchange key of this account.", "Store a key and arm REAL"
     elif real.refusal is not None:
-        why, does = _sentence(real.refusal), "Check everything again and arm REAL"
+        why, does = sentence(real.refusal), "Check everything again and arm REAL"
     elif real.armed_at is None:
         why, does = "REAL is not armed.", "Arm REAL"
     else:
@@ -159,9 +160,3 @@ def _foreign(real: RealRow) -> Iterator[Alarm]:
 def _named(symbols: Sequence[str]) -> str:
     shown = ", ".join(symbols[:SHOWN])
     return shown if len(symbols) <= SHOWN else f"{shown} and {len(symbols) - SHOWN} more"
-
-
-def _sentence(text: str) -> str:
-    """A reason as a sentence of its own."""
-    whole = text[:1].upper() + text[1:]
-    return whole if whole.endswith((".", "!", "?")) else f"{whole}."

@@ -3,8 +3,11 @@
 from litestar import Response, get
 from litestar.params import FromPath
 
+from orchestrator.ports import UserRow
 from orchestrator.web.doors import Asked, doors_of
+from orchestrator.web.pages_curve import draw
 from orchestrator.web.pages_frame import PAGE_SIZE, frame, id_of, offset_of, pager
+from orchestrator.web.pages_money import from_first_money
 from orchestrator.web.pages_render import page
 from orchestrator.web.pages_sections import (
     health_context,
@@ -14,6 +17,7 @@ from orchestrator.web.pages_sections import (
     whales_context,
 )
 from orchestrator.web.problems import not_found
+from shared.enums import Mode
 
 
 @get("/dashboard", include_in_schema=False)
@@ -69,9 +73,13 @@ async def history_page(request: Asked) -> Response[str]:
     """What happened to the money, position by position."""
     offset, doors = offset_of(request), doors_of(request)
     context = await frame(request, "history")
-    rows = await doors.reads.history(request.user.id, context["mode"], limit=PAGE_SIZE, offset=offset)
-    stats = await doors.reads.stats(request.user.id, context["mode"], context["now"])
-    return page("history.html", context | {"rows": rows, "stats": stats, "pager": pager(offset, len(rows))})
+    shown = _shown_mode(request, context["user"])
+    rows = await doors.reads.history(request.user.id, shown, limit=PAGE_SIZE, offset=offset)
+    stats = await doors.reads.stats(request.user.id, shown, context["now"])
+    return page(
+        "history.html",
+        context | _both(context["user"], shown) | {"rows": rows, "stats": stats, "pager": pager(offset, len(rows))},
+    )
 
 
 @get("/dashboard/ledger", include_in_schema=False)
@@ -79,8 +87,12 @@ async def ledger_page(request: Asked) -> Response[str]:
     """Every change of the wallet; their sum is the balance."""
     offset = offset_of(request)
     context = await frame(request, "ledger")
-    found = await doors_of(request).reads.ledger(request.user.id, context["mode"], limit=PAGE_SIZE, offset=offset)
-    return page("ledger.html", context | {"page": found, "pager": pager(offset, len(found.entries))})
+    reads, shown = doors_of(request).reads, _shown_mode(request, context["user"])
+    found = await reads.ledger(request.user.id, shown, limit=PAGE_SIZE, offset=offset)
+    curve = draw(from_first_money(await reads.equity(request.user.id, shown, None)))
+    real = await reads.real(request.user.id) if shown == Mode.REAL else None
+    more = {"page": found, "curve": curve, "real": real, "pager": pager(offset, len(found.entries))}
+    return page("ledger.html", context | _both(context["user"], shown) | more)
 
 
 @get("/dashboard/more", include_in_schema=False)
@@ -97,3 +109,14 @@ async def unknown_page(request: Asked, tab: FromPath[str]) -> Response[str]:  # 
         ProblemError: 404.
     """
     raise not_found("This page")
+
+
+def _shown_mode(request: Asked, user: UserRow) -> str:
+    """Which money a page of the past is about: the one asked for, else the present mode's."""
+    asked = str(request.query_params.get("mode", ""))
+    return asked if asked in (Mode.PAPER, Mode.REAL) else user.mode
+
+
+def _both(user: UserRow, shown: str) -> dict[str, object]:
+    """What a page needs to lead to the other money's; somebody who never had a key has but one."""
+    return {"shown": shown, "two_modes": user.mode == Mode.REAL or user.has_api_key or shown == Mode.REAL}

@@ -54,6 +54,20 @@ CLOSE_REASONS: Final = {
 
 ACRONYMS: Final = {part: part.upper() for part in ("adx", "atr", "ema", "macd", "roc", "rsi", "usd")}
 
+RESULTS: Final = {
+    "closed": "closed",
+    "closing": "being closed",
+    "partly_closed": "a part is closed",
+    "kept": "kept, with its stop",
+    "failed": "not closed",
+    "waiting": "waits",
+    "flat": "flat",
+    "not_flat": "not flat yet",
+}
+"""What a panic or a stop did with a position; where it did nothing the word is the refusal's."""
+
+WHOLE: Final = {"*": "The whole account", "REAL": "The real account"}
+
 LEDGER_KINDS: Final = {
     "DEPOSIT": "Deposit",
     "REALIZED_PNL": "Price result",
@@ -108,6 +122,10 @@ NOTICES: Final = {
     "declined": ("good", "Declined."),
     "auto-on": ("good", "Auto-trading is on."),
     "stopped": ("good", "Auto-trading is off. Open positions keep their stops."),
+    "stopped-left": (
+        "danger",
+        "Auto-trading is off, but not everything could be closed. What is left keeps its stop; try again.",
+    ),
     "stopped-closed": ("good", "Auto-trading is off and every position is closed."),
     "saved": ("good", "Saved."),
     "key-stored": ("good", "The key is stored, sealed. Real entries wait until REAL is armed with it."),
@@ -133,6 +151,18 @@ def label(name: object) -> str:
     """`volume_ratio` as `Volume ratio`, `rsi_4h` as `RSI 4h`."""
     text = " ".join(ACRONYMS.get(part, part) for part in str(name).replace("_", " ").split())
     return text[:1].upper() + text[1:]
+
+
+def result(key: str) -> str:
+    """What became of a position in a panic or a stop."""
+    said = RESULTS.get(key) or word(REFUSALS, key)
+    return said[:1].upper() + said[1:]
+
+
+def sentence(text: str) -> str:
+    """A reason as a sentence of its own."""
+    whole = text[:1].upper() + text[1:]
+    return whole if whole.endswith((".", "!", "?")) else f"{whole}."
 
 
 def decision(item: SignalView) -> str:

@@ -64,14 +64,19 @@ async def test_the_page_says_what_real_needs_and_arms_it_with_a_code() -> None:
         assert world.store.users[ada.id].mode == "PAPER"
 
 
-async def test_the_limits_form_asks_for_a_code_when_real_size_grows() -> None:
+async def test_raising_real_size_is_confirmed_on_a_page_of_its_own_with_a_code() -> None:
     world = World()
     async with somebody(world) as ada:
         await armed(ada)
         limits = {"leverage": "10", "max_positions": "10", "max_exposure": "20000", "max_daily_loss": "500"}
         status, text = await send(ada, "/dashboard/settings", fixed_order_size="500", **limits)
+        assert status == 200
+        assert "Raise what each REAL trade puts up?" in text
+        assert re.search(r"\$1,000\.00.*to.*\$5,000\.00", text, re.DOTALL)
+        status, text = await send(ada, "/dashboard/settings", fixed_order_size="500", totp="000000", **limits)
         assert status == 403
-        assert "This needs a code" in text
+        assert "Raise what each REAL trade puts up?" in text
+        assert 'value="500"' in text
         assert world.store.users[ada.id].fixed_order_size == 100
         assert (await send(ada, "/dashboard/settings", fixed_order_size="500", totp=ada.code(), **limits))[0] == 303
         assert world.store.users[ada.id].fixed_order_size == 500
