@@ -176,7 +176,8 @@ STATUSES: Final[dict[int, Decision]] = {
 """For replies without a code of the table."""
 
 CERTAIN_503: Final = "Service Unavailable"
-"""The one sentence of a 503 that says: certainly not carried out. Any other 503 says nothing."""
+"""The one sentence of a 503 that says: certainly not carried out. Any other 503 says nothing, a page of HTML with these words least of all:
+whoever stands between us and the exchange wrote it, and the order may have passed."""
 
 
 def decide(status: int, code: int | None, text: str) -> Decision:
@@ -192,7 +193,7 @@ def decide(status: int, code: int | None, text: str) -> Decision:
     known = CODES.get(code) if code is not None else None
     if known is not None:
         return known
-    if status == 503 and CERTAIN_503 in text:
+    if status == 503 and text.strip().strip('".') == CERTAIN_503:
         return _AGAIN
     return STATUSES.get(status, _UNSURE if status >= 500 or status < 400 else _RULE)
 

@@ -39,6 +39,7 @@ def test_every_class_that_can_mean_a_lost_answer_leaves_the_order_unsure() -> No
         (503, -1000, "Unknown error, please check your request or try again later.", Action.UNSURE),
         (503, -1008, "Server is currently overloaded", Action.AGAIN),
         (503, None, "<html>busy</html>", Action.UNSURE),
+        (503, None, "<html><head><title>503 Service Unavailable</title></head></html>", Action.UNSURE),
         (502, None, "<html>bad gateway</html>", Action.UNSURE),
         (504, None, "", Action.UNSURE),
         (500, None, "", Action.UNSURE),
