@@ -13,11 +13,11 @@ import msgspec
 from engine.core.fills import order_side_of
 from engine.core.order import OrderRefusal, no
 from engine.execution.asking import Bound, Patience, answered
-from engine.execution.conditions import clear, rest
-from engine.execution.ids import OURS, stop_id, target_id, trailing_id
+from engine.execution.conditions import clear, known_under, rest
+from engine.execution.ids import MOST_TRIES, OURS, numbered, stop_id, target_id, trailing_id
 from engine.log import logger
 from engine.ports import Clock, Condition, Exchange, Guard, Unknown
-from shared.enums import OrderKind, Side
+from shared.enums import OrderKind, OrderState, Side
 from shared.execution import Protection, VenueOrder, VenuePosition
 from shared.problem import Problem
 
@@ -64,16 +64,30 @@ class Amendment:
         if isinstance(seen, Problem):
             return seen
         position, now = seen
-        wanted = [one for one in _wanted(guard, position.quantity) if not _rests(one, now)]
-        for condition in wanted:
-            done = await rest(self._exchange, condition, Bound(self._patience.protect), self._patience, fresh=False)
+        placed: list[Condition] = []
+        for wanted in _wanted(guard, position.quantity):
+            if _rests(wanted, now):
+                continue
+            bound = Bound(self._patience.protect)
+            condition = await self._named(wanted, bound)
+            placed.append(condition)
+            done = await rest(self._exchange, condition, bound, self._patience, fresh=False)
             if not isinstance(done, VenueOrder):
-                await self._undo(guard, wanted)
+                await self._undo(guard, placed)
                 return done or Unknown(
                     detail=f"{condition.client_order_id} was not confirmed in time; what rested before still does"
                 )
-        await self._remove(guard, now, wanted)
-        return self._told(guard, now, wanted)
+        await self._remove(guard, now, placed)
+        return self._told(guard, now, placed)
+
+    async def _named(self, wanted: Condition, bound: Bound) -> Condition:
+        """Under the first of its ids that is free, or under which just that rests: an earlier try of the request may have used one."""
+        for attempt in range(1, MOST_TRIES):
+            named = msgspec.structs.replace(wanted, client_order_id=numbered(wanted.client_order_id, attempt))
+            known = await known_under(self._exchange, named, bound, self._patience)
+            if not isinstance(known, VenueOrder) or _is(known, named):
+                return named
+        return msgspec.structs.replace(wanted, client_order_id=numbered(wanted.client_order_id, MOST_TRIES))
 
     async def refit(self, request_id: str, symbol: str, side: Side) -> Protection | Problem | Unknown:
         """The same stop and target for the quantity that is held now."""
@@ -100,6 +114,7 @@ class Amendment:
         return found, resting(orders, side)
 
     async def _undo(self, guard: Guard, placed: Sequence[Condition]) -> None:
+        """Only what this change placed: what rested before it is the protection."""
         ids = {condition.client_order_id for condition in placed}
         if not await clear(self._exchange, guard.symbol, lambda order: order.client_order_id in ids, self._patience):
             logger().warning(
@@ -113,7 +128,8 @@ class Amendment:
         for kind in (OrderKind.STOP, OrderKind.TARGET, OrderKind.TRAILING):
             old += before.of(kind) if kind in replaced else before.of(kind)[1:]
         old += before.trailing[:1] if guard.end_trailing and OrderKind.TRAILING not in replaced else []
-        ids = {order.client_order_id for order in old}
+        ids = {order.client_order_id for order in old} - {condition.client_order_id for condition in placed}
+        old = [order for order in old if order.client_order_id in ids]
         if ids and not await clear(
             self._exchange, guard.symbol, lambda order: order.client_order_id in ids, self._patience, known=old
         ):
@@ -167,7 +183,14 @@ def _rests(wanted: Condition, now: Resting) -> bool:
         return False
     if wanted.kind is OrderKind.TRAILING:
         return newest.client_order_id == wanted.client_order_id
-    return newest.quantity == wanted.quantity and newest.trigger_price == wanted.trigger_price
+    return _is(newest, wanted)
+
+
+def _is(order: VenueOrder, wanted: Condition) -> bool:
+    """A trailing stop tells no ratio, and keeps its size."""
+    if order.state is not OrderState.WORKING or wanted.kind is OrderKind.TRAILING:
+        return order.state is OrderState.WORKING
+    return order.quantity == wanted.quantity and order.trigger_price == wanted.trigger_price
 
 
 def _trigger(orders: Sequence[VenueOrder]) -> Decimal | None:

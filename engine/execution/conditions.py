@@ -26,7 +26,7 @@ async def rest(
     Returns:
         The order as it was read; a Problem where it certainly does not rest; None where that is not known at the bound.
     """
-    known = None if fresh else await _known(exchange, condition, bound, patience)
+    known = None if fresh else await known_under(exchange, condition, bound, patience)
     if isinstance(known, VenueOrder):
         return _standing(known)
     if not fresh and known is None:
@@ -42,8 +42,8 @@ async def _find(exchange: Exchange, condition: Condition) -> VenueOrder | None:
     return await exchange.find(condition.symbol, condition.client_order_id, conditional=True)
 
 
-async def _known(exchange: Exchange, condition: Condition, bound: Bound, patience: Patience) -> VenueOrder | bool | None:
-    """What rests under the id already; False where nothing does, None where the exchange did not say."""
+async def known_under(exchange: Exchange, condition: Condition, bound: Bound, patience: Patience) -> VenueOrder | bool | None:
+    """The order that has the id already, whatever became of it; False where none has, None where the exchange did not say."""
 
     async def look() -> VenueOrder | bool:
         return await _find(exchange, condition) or False

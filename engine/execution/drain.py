@@ -12,15 +12,12 @@ from engine.core.fills import order_side_of
 from engine.core.order import OrderRefusal
 from engine.errors import VenueError
 from engine.execution.asking import Bound, Patience, until
-from engine.execution.ids import numbered
+from engine.execution.ids import MOST_TRIES, numbered
 from engine.execution.market_orders import ZERO, carry_out, fills_of
 from engine.ports import Exchange, MarketOrder
 from shared.enums import Side
 from shared.execution import Fill, VenueOrder, VenuePosition
 from shared.problem import Problem
-
-MOST_TRIES = 9
-"""An id has room for one digit more."""
 
 
 class Drained(msgspec.Struct, frozen=True, kw_only=True):

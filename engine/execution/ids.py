@@ -11,6 +11,9 @@ OURS = "nt-"
 
 _FAMILY = re.compile(r"^nt-[a-z]-(.+)$")
 
+MOST_TRIES = 9
+"""An id has room for one digit more."""
+
 _LONGEST = 36
 """Source: USDⓈ-M "New Order" (2026-05)."""
 
@@ -36,7 +39,7 @@ def emergency_id(request_id: str) -> str:
 
 
 def numbered(base_id: str, attempt: int) -> str:
-    """The id of a reduce-only order's try; the first one has the id itself."""
+    """The id of a reduce-only order's try, MOST_TRIES at most; the first one has the id itself."""
     return base_id if attempt == 1 else f"{base_id[: _LONGEST - 3]}-{attempt}"
 
 

@@ -236,6 +236,33 @@ async def test_asking_for_nothing_makes_protection_fit_the_position() -> None:
     assert {order.quantity for order in exchange.guards()} == {Decimal("0.004")}
 
 
+async def test_a_second_change_under_the_same_id_never_takes_the_stop_that_the_first_one_placed() -> None:
+    world, exchange = holding()
+    exchange.open(Side.LONG, "0.006")
+    await protect(world.desk, amend())
+    exchange.open(Side.LONG, "0.003")  # a part was closed by hand
+
+    report = await protect(world.desk, amend())
+
+    assert report.status is ExecutionStatus.FILLED
+    [stop] = exchange.guards(OrderKind.STOP)
+    [target] = exchange.guards(OrderKind.TARGET)
+    assert (stop.quantity, target.quantity) == (Decimal("0.003"), Decimal("0.003"))
+    assert report.protection is not None
+    assert (report.protection.stop_order_id, report.protection.target_order_id) == (stop.client_order_id, target.client_order_id)
+
+
+async def test_a_change_that_was_undone_may_come_again_under_its_id() -> None:
+    world, exchange = holding()
+    exchange.fail("rest TARGET", VENUE_RULE)
+    refused = await protect(world.desk, amend(stop_loss=Decimal(59_700), take_profit=Decimal(61_000)))
+
+    report = await protect(world.desk, amend(stop_loss=Decimal(59_700), take_profit=Decimal(61_000)))
+
+    assert (refused.status, report.status) == (ExecutionStatus.REFUSED, ExecutionStatus.FILLED)
+    assert [order.trigger_price for order in exchange.guards()] == [Decimal(59_700), Decimal(61_000)]
+
+
 async def test_a_position_whose_stop_is_missing_is_given_one() -> None:
     exchange = FakeExchange()
     exchange.open()
