@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint fmt bench lock crash-matrix ccxt-suite fault-storm
+.PHONY: help demo test check lint fmt bench lock crash-matrix ccxt-suite fault-storm panic-drill
 
 help:  ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -39,6 +39,9 @@ crash-matrix: $(STAMP)  ## Kills every process at seeded moments under trading.
 
 fault-storm: $(STAMP)  ## 10,000 seeded schedules of faults over real trading; ARGS="--schedules N --seed S --json FILE".
 	@$(PYTHON) -m tests.fault_storm $(ARGS)
+
+panic-drill: $(STAMP)  ## Panics over 60 positions, calm and in a storm: seconds until verified flat; ARGS="--runs N --json FILE".
+	@$(PYTHON) -m tests.panic_drill $(ARGS)
 
 ccxt-suite: $(STAMP)  ## Runs ccxt's own live suite against the sandbox; CCXT_SOURCE names its unpacked source package.
 	@$(PYTHON) -m tests.ccxt_suite $(ARGS)

@@ -62,12 +62,13 @@ class Emergency:
         done = Flattened(flat=True)
         if credentials is not None:
             account = account_without_store(user_id, credentials)
-            until, attempt = self._clock.wall() + LASTS, 1
-            done = await flatten(self._engine, account, prefix_of(receipt_id, attempt))
+            begun_at, attempt = self._clock.wall(), 1
+            until = begun_at + LASTS
+            done = await flatten(self._engine, account, prefix_of(receipt_id, begun_at, attempt))
             while not done.flat and self._clock.wall() < until:
                 await self._pause(BETWEEN)
                 attempt += 1
-                done = await flatten(self._engine, account, prefix_of(receipt_id, attempt))
+                done = await flatten(self._engine, account, prefix_of(receipt_id, begun_at, attempt))
             said = SymbolResult(symbol="REAL", result="flat" if done.flat else "not_flat", detail="by the exchange's own word")
             results = [*done.results, said, WAITS_FOR_THE_STORE]
         return PanicReceipt(

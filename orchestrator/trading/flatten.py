@@ -4,6 +4,7 @@ The exchange is asked to show zero positions and zero orders; nothing that a row
 reconciliation, as every exit is.
 """
 
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from orchestrator.errors import EngineRefused, EngineUnavailable
 from orchestrator.log import logger
 from orchestrator.ports import Engine, RefusalReason, SymbolResult, Transactions
 from orchestrator.trading.accounts import account_of
+from orchestrator.trading.bounded import each
 from orchestrator.trading.reconcile import Reconcile
 from shared.enums import ExecutionStatus, Mode
 from shared.execution import ExecutionReport, FlattenRequest, RealAccount, SealedCredentials
@@ -65,10 +67,12 @@ class Flatten:
         return account
 
     async def run(self, account: RealAccount, prefix: str) -> Flattened:
-        """One attempt, then the books; a further attempt needs another prefix."""
-        flattened = await flatten(self._engine, account, prefix)
-        await self._reconcile.user(UUID(account.user_id))
-        return flattened
+        """One attempt; a further one needs another prefix. The books follow by `book`, for which nobody who wants to be flat waits."""
+        return await flatten(self._engine, account, prefix)
+
+    async def book(self, account: RealAccount) -> None:
+        """What the exchange did goes into the rows, as far as it is heard."""
+        await each([UUID(account.user_id)], self._reconcile.user, what="booking a panic")
 
 
 async def flatten(engine: Engine, account: RealAccount, prefix: str) -> Flattened:
@@ -90,9 +94,12 @@ async def flatten(engine: Engine, account: RealAccount, prefix: str) -> Flattene
     )
 
 
-def prefix_of(receipt_id: UUID, attempt: int) -> str:
-    """The beginning of the client ids of one attempt's orders; 24 characters at most."""
-    return f"nt-f-{receipt_id.hex[:12]}-{attempt}"
+def prefix_of(receipt_id: UUID, begun_at: datetime, attempt: int) -> str:
+    """The beginning of the client ids of one attempt's orders; 28 characters at most.
+
+    Whoever takes a panic over begins anew, so that two that work side by side for a moment never share an id.
+    """
+    return f"nt-f-{receipt_id.hex[:8]}-{int(begun_at.timestamp()) & 0xFFFFFF:06x}-{attempt}"
 
 
 def account_without_store(user_id: UUID, credentials: SealedCredentials | None) -> RealAccount:

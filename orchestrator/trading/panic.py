@@ -8,15 +8,16 @@ it runs, it is the same panic; one whose process died is taken over.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+import msgspec
 from msgspec import structs
 
 from orchestrator.core.order import LIVE, OrderPurpose, OrderStatus, Refusal, RefusalReason
 from orchestrator.core.position import CloseReason, PositionStatus
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, StoreUnavailable
 from orchestrator.log import logger
 from orchestrator.ports import (
     Bus,
@@ -43,14 +44,23 @@ from shared.execution import RealAccount
 LASTS: Final = timedelta(seconds=20)
 """Wall time after which a panic says honestly what is still open."""
 
-TAKE_OVER: Final = timedelta(seconds=30)
-"""Wall time after which an unfinished panic is presumed abandoned by its process."""
-
 REAL_LASTS: Final = timedelta(seconds=45)
 """The same where an exchange must be heard: as long as one attempt of the engine may take, and a little."""
 
+TAKE_OVER: Final = timedelta(seconds=50)
+"""Wall time after which an unfinished panic is presumed abandoned by its process: longer than a living one lasts."""
+
+ROWS_FOLLOW: Final = timedelta(seconds=5)
+"""How long a panic that the exchange shows flat waits for its rows. What the books lack then they get by reconciliation."""
+
 BETWEEN_ROUNDS: Final = 0.2
 """Seconds between two looks at what is left."""
+
+READINGS_LAG: Final = timedelta(seconds=1.2)
+"""How far the exchange's readings may be behind what was done there, and a little: the last reading of an attempt is as old as its end."""
+
+STORE_TRIES: Final = 5
+"""How often the store is asked, that long apart, before it counts as away: a connection that broke is no reason to begin without it."""
 
 
 class Panic:
@@ -105,10 +115,20 @@ class Panic:
         return receipt
 
     async def _begin(self, user_id: UUID) -> tuple[ReceiptRecord, bool]:
-        wall = self._clock.wall()
+        wall, fresh = self._clock.wall(), self._ids.new()
+        receipt, begun = await self._asked(lambda: self._begun(user_id, wall, fresh))
+        if begun:
+            logger().warning("panic", user_id=str(user_id), receipt_id=str(receipt.id))
+            await self._bus.publish(user_id, "settings", {})
+            await announce.panic(self._bus, receipt)
+        return receipt, begun
+
+    async def _begun(self, user_id: UUID, wall: datetime, fresh: UUID) -> tuple[ReceiptRecord, bool]:
         async with self._transactions() as unit:
             await unit.traders.lock(user_id)
             running = await unit.receipts.running(user_id)
+            if running is not None and (running.id == fresh or running.started_at == wall):
+                return running, True  # Committed before, though nobody heard of it.
             if running is not None and running.started_at > wall - TAKE_OVER:
                 return running, False
             await unit.traders.switch_auto_trade_off(user_id, wall)
@@ -116,47 +136,65 @@ class Panic:
                 receipt = structs.replace(running, started_at=wall)
                 await unit.receipts.save(receipt)
             else:
-                receipt = ReceiptRecord(id=self._ids.new(), user_id=user_id, started_at=wall, phase="stopping", results=[])
+                receipt = ReceiptRecord(id=fresh, user_id=user_id, started_at=wall, phase="stopping", results=[])
                 await unit.receipts.add(receipt)
             await unit.commit()
-        logger().warning("panic", user_id=str(user_id), receipt_id=str(receipt.id))
-        await self._bus.publish(user_id, "settings", {})
-        await announce.panic(self._bus, receipt)
         return receipt, True
+
+    async def _asked[T](self, question: Callable[[], Awaitable[T]]) -> T:
+        """What the store says, asked again where it failed: each question may be asked twice.
+
+        Raises:
+            StoreUnavailable: It is away.
+        """
+        for _ in range(STORE_TRIES - 1):
+            try:
+                return await question()
+            except StoreUnavailable:
+                await self._pause(BETWEEN_ROUNDS)
+        return await question()
 
     async def _flatten(self, receipt: ReceiptRecord) -> PanicReceipt:
         receipt = await self._note(receipt, phase="closing")
-        at_exchange = _AtExchange(self._flatten_real, receipt.id, await self._flatten_real.account(receipt.user_id))
+        account = await self._asked(lambda: self._flatten_real.account(receipt.user_id))
+        at_exchange = _AtExchange(self._flatten_real, receipt, account, self._clock)
         try:
             return await self._until_flat(receipt, at_exchange)
         finally:
             await at_exchange.end()
 
     async def _until_flat(self, receipt: ReceiptRecord, at_exchange: "_AtExchange") -> PanicReceipt:
+        user_id = receipt.user_id
         lasts = LASTS if at_exchange.account is None else REAL_LASTS
         until, found = self._clock.wall() + lasts, {result.symbol: result for result in receipt.results}
-        at_exchange.go_on()
-        await self._watch.catch_up(receipt.user_id)
+        rows_until: datetime | None = None
+        await self._asked(lambda: self._end_what_has_not_left(user_id))
+        left = await self._asked(lambda: self._left(user_id))
+        at_exchange.go_on(settled=not left.orders)
+        await self._watch.catch_up(user_id)
         while True:
-            await self._end_what_has_not_left(receipt.user_id)
-            positions, orders, claims = await self._left(receipt.user_id)
-            at_exchange.go_on()
-            if self._clock.wall() >= until or (at_exchange.said.flat and not (positions or orders or claims)):
+            await self._asked(lambda: self._end_what_has_not_left(user_id))
+            left = await self._asked(lambda: self._left(user_id))
+            at_exchange.go_on(settled=not left.orders)
+            now = self._clock.wall()
+            if at_exchange.flat and not left.matters:
+                rows_until = rows_until or now + ROWS_FOLLOW
+            if now >= until or (at_exchange.flat and not left.anything) or (rows_until is not None and now >= rows_until):
                 break
-            for result in [*await self._round(positions, orders), *at_exchange.said.results]:
+            for result in [*await self._round(left.positions, left.orders), *at_exchange.said.results]:
                 found[result.symbol] = result
-            shown = max(len(positions), at_exchange.said.open_positions)
+            shown = max(len(left.positions), at_exchange.said.open_positions)
             receipt = await self._note(receipt, results=list(found.values()), open_positions=shown)
             await self._pause(BETWEEN_ROUNDS)
+        flat = at_exchange.flat and not left.matters
         said = at_exchange.said
         found |= {result.symbol: result for result in said.results}
-        left = (len(orders) or claims) + said.open_orders
         receipt = await self._note(
             receipt,
-            phase="not_flat" if positions or left or not said.flat else "flat",
-            results=_final(found, positions, everything_closed=said.flat),
-            open_positions=max(len(positions), said.open_positions),
-            open_orders=left,
+            phase="flat" if flat else "not_flat",
+            results=_final(found, [] if flat else left.positions, everything_closed=flat or said.flat),
+            open_positions=0 if flat else max(len(left.positions), said.open_positions),
+            open_orders=0 if flat else (len(left.orders) or left.claims) + said.open_orders,
             finished_at=self._clock.wall(),
         )
         return _answer(receipt)
@@ -186,47 +224,105 @@ class Panic:
         if ended:
             await self._bus.publish(user_id, "approvals", {"say": "What waited for approval was cancelled."})
 
-    async def _left(self, user_id: UUID) -> tuple[list[PositionRecord], list[OrderRecord], int]:
+    async def _left(self, user_id: UUID) -> "_Left":
         async with self._transactions() as unit:
-            positions = await unit.positions.live_of_user(user_id)
-            orders = [order for order in await unit.orders.live_of_user(user_id) if order.status in LIVE]
-            claims = len(await unit.claims.of_user(user_id, Mode.PAPER)) + len(await unit.claims.of_user(user_id, Mode.REAL))
-        return positions, orders, claims
+            return _Left(
+                positions=await unit.positions.live_of_user(user_id),
+                orders=[order for order in await unit.orders.live_of_user(user_id) if order.status in LIVE],
+                paper_claims=len(await unit.claims.of_user(user_id, Mode.PAPER)),
+                real_claims=len(await unit.claims.of_user(user_id, Mode.REAL)),
+            )
 
     async def _note(self, receipt: ReceiptRecord, **changes: object) -> ReceiptRecord:
         receipt = structs.replace(receipt, **changes)
-        async with self._transactions() as unit:
-            await unit.receipts.save(receipt)
-            await unit.commit()
+        await self._asked(lambda: self._save(receipt))
         await announce.panic(self._bus, receipt)
         return receipt
 
+    async def _save(self, receipt: ReceiptRecord) -> None:
+        async with self._transactions() as unit:
+            await unit.receipts.save(receipt)
+            await unit.commit()
+
+
+class _Left(msgspec.Struct, frozen=True, kw_only=True):
+    """What the rows still show of a user."""
+
+    positions: list[PositionRecord]
+    orders: list[OrderRecord]
+    paper_claims: int
+    real_claims: int
+
+    @property
+    def claims(self) -> int:
+        return self.paper_claims + self.real_claims
+
+    @property
+    def anything(self) -> bool:
+        return bool(self.positions or self.orders or self.claims)
+
+    @property
+    def matters(self) -> bool:
+        """Whether it can still hold or bring anything, given that the exchange shows an account flat: its real positions are books alone."""
+        return bool(self.orders or any(position.simulated for position in self.positions))
+
 
 class _AtExchange:
-    """The attempts to flatten one real account, beside the rounds of the rows; `said` is the exchange's last word."""
+    """The attempts to flatten one real account, beside the rounds of the rows; `said` is the exchange's last word.
 
-    def __init__(self, flatten: Flatten, receipt_id: UUID, account: RealAccount | None) -> None:
+    `flat` only by an attempt that saw it when no order was under way any more: another one's entry may be filled right behind it.
+    """
+
+    def __init__(self, flatten: Flatten, receipt: ReceiptRecord, account: RealAccount | None, clock: Clock) -> None:
         self.account = account
         self.said = NOTHING_REAL if account is None else NOT_HEARD
+        self.flat = account is None
         self._flatten = flatten
-        self._receipt_id = receipt_id
+        self._receipt = receipt
         self._attempt = 0
         self._under_way: asyncio.Task[Flattened] | None = None
+        self._clock = clock
+        self._settled_at: datetime | None = None
+        self._begun_at = self._ended_at = clock.wall()
+        self._booking: asyncio.Task[None] | None = None
 
-    def go_on(self) -> None:
-        """Takes what an attempt ended with, and begins the next one unless the account is flat."""
+    def go_on(self, *, settled: bool) -> None:
+        """Takes what an attempt ended with, and begins the next one unless the account is flat; the books follow each attempt.
+
+        Args:
+            settled: No order of the user is under way now.
+        """
+        if self.account is None:
+            return
+        self._settled_at = (self._settled_at or self._clock.wall()) if settled else None
         if self._under_way is not None and self._under_way.done():
             self.said, self._under_way = self._outcome(self._under_way), None
-        if self.account is not None and not self.said.flat and self._under_way is None:
+            self.flat = self.said.flat and self._saw_all()
+        if self._attempt and (self._booking is None or self._booking.done()) and self._under_way is None:
+            self._booking = asyncio.create_task(self._flatten.book(self.account))
+        if self._under_way is None and not self.flat and (settled or not self.said.flat):
             self._attempt += 1
-            prefix = prefix_of(self._receipt_id, self._attempt)
-            self._under_way = asyncio.create_task(self._flatten.run(self.account, prefix))
+            self._begun_at = self._clock.wall()
+            prefix = prefix_of(self._receipt.id, self._receipt.started_at, self._attempt)
+            self._under_way = asyncio.create_task(self._run(self.account, prefix))
+
+    async def _run(self, account: RealAccount, prefix: str) -> Flattened:
+        try:
+            return await self._flatten.run(account, prefix)
+        finally:
+            self._ended_at = self._clock.wall()
+
+    def _saw_all(self) -> bool:
+        if self._settled_at is None:
+            return False
+        return self._begun_at >= self._settled_at or self._ended_at >= self._settled_at + READINGS_LAG
 
     async def end(self) -> None:
         """Waits for nothing any more; what the engine has begun it ends by itself."""
-        if self._under_way is not None:
-            self._under_way.cancel()
-            await asyncio.gather(self._under_way, return_exceptions=True)
+        tasks = [task for task in (self._under_way, self._booking) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _outcome(self, attempt: asyncio.Task[Flattened]) -> Flattened:
         error = attempt.exception()

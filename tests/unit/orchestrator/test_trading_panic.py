@@ -98,7 +98,7 @@ async def test_a_panic_whose_process_died_is_finished_by_a_worker() -> None:
     await world.trading.panic._begin(USER)
     world.start()
     assert await world.trading.panic.resume() == 0
-    world.clock.pass_wall(seconds=31)
+    world.clock.pass_wall(seconds=51)
     assert await world.trading.panic.resume() == 1
     assert world.rows.live() == []
     (receipt,) = world.rows.receipts.values()
