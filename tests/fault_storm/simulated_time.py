@@ -104,7 +104,11 @@ def run[T](main: Coroutine[Any, Any, T], loop: SimulatedLoop) -> T:
 
 
 async def _cancelled() -> None:
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
-        task.cancel()
-    await asyncio.wait_for(asyncio.gather(*left, return_exceptions=True), 3600)
+    """Again and again: what a dead process left behind may come to a closed gate on its way out."""
+    for _ in range(20):
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        if not left:
+            return
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=1)
