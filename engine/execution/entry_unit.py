@@ -26,6 +26,10 @@ SHORTEST = 3
 """However late an order was heard of, its stop has a third of the usual time."""
 
 
+type Reading = asyncio.Future[list[Fill] | None]
+type Aiming = asyncio.Future[VenueOrder | Problem | None]
+
+
 class Opened(msgspec.Struct, frozen=True, kw_only=True):
     """An entry order that was filled, wholly or in part, and what shall guard it.
 
@@ -72,38 +76,34 @@ class EntryUnit:
         self._exchange, self._clock, self._patience = exchange, clock, patience
 
     async def finish(self, opened: Opened) -> Entered | Unknown:
-        """Protects it or closes it; Unknown where its trades could not be read, and then it is protected or closed all the same."""
+        """Protects it or closes it; Unknown where its trades could not be read, and then it is protected or closed all the same.
+
+        A stop that may not rest waits for nothing else: neither the trades nor the target, which may be slow, keep the position open.
+        """
         began = asyncio.get_running_loop().time()
-        guarding = asyncio.ensure_future(self._guard(opened))
-        fills = await fills_of(self._exchange, opened.order, self._patience)
-        protection, target_refusal, seconds = await guarding
+        bound = Bound(max(self._patience.protect - opened.waited, self._patience.protect / SHORTEST))
+        reading = asyncio.ensure_future(fills_of(self._exchange, opened.order, self._patience))
+        aiming = asyncio.ensure_future(self._rest(opened, OrderKind.TARGET, bound))
+        stop = await self._rest(opened, OrderKind.STOP, bound)
+        seconds = asyncio.get_running_loop().time() - began
+        if not isinstance(stop, VenueOrder):
+            late = no(OrderRefusal.NOT_PROTECTED, f"the stop was not confirmed within {self._patience.protect:g} s")
+            return await self._abandon(opened, began, stop or late, reading, aiming)
+        fills = await reading
         price = average_price(fills) if fills else None
-        if isinstance(protection, Protection) and price is not None:
-            protection = sides_fit(opened.side, price, opened.stop_loss, opened.take_profit) or protection
-        if isinstance(protection, Problem):
-            return await self._abandon(opened, began, fills or [], protection)
+        wrong = None if price is None else sides_fit(opened.side, price, opened.stop_loss, opened.take_profit)
+        if wrong is not None:
+            return await self._abandon(opened, began, wrong, reading, aiming)
+        target = await aiming
         if not fills:
             return Unknown(detail=f"{opened.client_order_id} is protected, its trades are not shown yet")
         return Entered(
             requested=opened.order.quantity,
             fills=fills,
-            protection=protection,
-            refusal=target_refusal,
+            protection=self._protection(opened, target),
+            refusal=_target_refusal(target),
             unprotected_seconds=seconds if opened.fresh else None,
         )
-
-    async def _guard(self, opened: Opened) -> tuple[Protection | Problem, Problem | None, float]:
-        """What rests, why the target may not, and how long the stop took."""
-        began = asyncio.get_running_loop().time()
-        bound = Bound(max(self._patience.protect - opened.waited, self._patience.protect / SHORTEST))
-        aiming = asyncio.ensure_future(self._rest(opened, OrderKind.TARGET, bound))
-        stop = await self._rest(opened, OrderKind.STOP, bound)
-        seconds = asyncio.get_running_loop().time() - began
-        target = await aiming
-        if not isinstance(stop, VenueOrder):
-            late = no(OrderRefusal.NOT_PROTECTED, f"the stop was not confirmed within {self._patience.protect:g} s")
-            return stop or late, None, seconds
-        return self._protection(opened, target), _target_refusal(target), seconds
 
     async def _rest(self, opened: Opened, kind: OrderKind, bound: Bound) -> VenueOrder | Problem | None:
         return await rest(self._exchange, opened.condition(kind), bound, self._patience, fresh=opened.fresh)
@@ -119,7 +119,9 @@ class EntryUnit:
             confirmed_at=self._clock.now(),
         )
 
-    async def _abandon(self, opened: Opened, began: float, fills: list[Fill], reason: Problem) -> Entered | Unknown:
+    async def _abandon(
+        self, opened: Opened, began: float, reason: Problem, reading: Reading | None = None, aiming: Aiming | None = None
+    ) -> Entered | Unknown:
         logger().error(
             "an entry is closed at once",
             symbol=opened.symbol,
@@ -131,9 +133,11 @@ class EntryUnit:
         drain = Drain(self._exchange, opened.symbol, opened.side, order_id, self._patience, known=known, most=opened.most)
         drained = await drain.run(self._patience.drain)
         seconds = asyncio.get_running_loop().time() - began
+        if aiming is not None:
+            await aiming  # a target that is just being placed would be left behind
         if drained.flat:
             await self._clear(opened)
-        fills = fills or await fills_of(self._exchange, opened.order, self._patience) or []
+        fills = (await reading if reading else None) or await fills_of(self._exchange, opened.order, self._patience) or []
         if not fills:
             return Unknown(detail=f"{opened.client_order_id} was closed at once, its trades are not shown yet")
         return Entered(
@@ -163,7 +167,7 @@ class EntryUnit:
             return await self.finish(opened)
         if held:
             reason = no(OrderRefusal.NOT_PROTECTED, "the stop was not confirmed in time")
-            return await self._abandon(opened, asyncio.get_running_loop().time(), [], reason)
+            return await self._abandon(opened, asyncio.get_running_loop().time(), reason)
         return await self._gone(opened)
 
     async def _is_held(self, opened: Opened) -> bool:

@@ -11,6 +11,7 @@ from decimal import Decimal
 
 import msgspec
 
+from engine.core.instrument import InstrumentRules
 from engine.core.order import EntryPlan, OrderRefusal, Wallet, no
 from engine.errors import ExchangeError
 from engine.execution.amend import Amendment, resting
@@ -19,7 +20,7 @@ from engine.execution.close_unit import CloseUnit
 from engine.execution.entry_unit import EntryUnit, Opened, is_filled
 from engine.execution.exchange_flatten import Flattening
 from engine.execution.exchange_lookup import look_up
-from engine.execution.market_orders import carry_out, missing
+from engine.execution.market_orders import Departure, carry_out, missing
 from engine.execution.opening import opened
 from engine.ports import (
     Clock,
@@ -59,24 +60,6 @@ HEDGE_MODE = (
 
 SETTING_TRIES = 3
 """Margin type and leverage may be set again: the second time changes nothing."""
-
-
-class Departure:
-    """Judges right before an order leaves whether it is too late for it, which a resume counts on; and remembers when that was."""
-
-    def __init__(self, clock: Clock, latest: datetime) -> None:
-        self._clock, self._latest = clock, latest
-        self._left_at: float | None = None
-
-    def __call__(self) -> bool:
-        """Whether it must not leave any more."""
-        self._left_at = asyncio.get_running_loop().time()
-        return self._clock.wall() > self._latest
-
-    @property
-    def waited(self) -> float:
-        """Seconds since the order left; 0 where it was found and not sent."""
-        return 0.0 if self._left_at is None else asyncio.get_running_loop().time() - self._left_at
 
 
 class ExchangeVenue:
@@ -167,24 +150,25 @@ class ExchangeVenue:
             quantity=plan.quantity,
             reduce_only=False,
         )
+        most = await self._most(plan.symbol)
         departure = self._too_late(plan.sent_at)
         done = await carry_out(entering, order, self._patience, departure, protecting)
         if not isinstance(done, VenueOrder):
             return done
         if not is_filled(done):
             return no(OrderRefusal.THIN_BOOK, "the exchange ended the order without a fill")
-        return await EntryUnit(protecting, self._clock, self._patience).finish(
-            Opened(
-                order=done,
-                client_order_id=plan.client_order_id,
-                side=plan.side,
-                stop_loss=plan.stop_loss,
-                take_profit=plan.take_profit,
-                fresh=True,
-                waited=departure.waited,
-                most=await self._most(plan.symbol),
-            )
+        unit = EntryUnit(protecting, self._clock, self._patience)
+        work = Opened(
+            order=done,
+            client_order_id=plan.client_order_id,
+            side=plan.side,
+            stop_loss=plan.stop_loss,
+            take_profit=plan.take_profit,
+            fresh=departure.left,
+            waited=departure.waited,
+            most=most,
         )
+        return await (unit.finish(work) if departure.left else unit.resume(work))
 
     async def resume_entry(self, request: EntryRequest) -> Entered | Problem | Unknown:
         """Finishes what the exchange shows of it."""
@@ -243,7 +227,7 @@ class ExchangeVenue:
     def _closing(self, exchange: Exchange, sent_at: datetime | None = None) -> CloseUnit:
         return CloseUnit(exchange, self._amendment(exchange), self._patience, self._too_late(sent_at))
 
-    def _too_late(self, sent_at: datetime | None) -> "Departure":
+    def _too_late(self, sent_at: datetime | None) -> Departure:
         return Departure(self._clock, (sent_at or self._clock.wall()) + timedelta(seconds=self._patience.send_within))
 
     def _amendment(self, exchange: Exchange) -> Amendment:
@@ -276,15 +260,19 @@ class ExchangeVenue:
 
     async def _ticked(self, symbol: str, price: Decimal) -> Decimal:
         """A price in the symbol's ticks; as it came where the rules do not, which the exchange then judges."""
-        try:
-            return round_to_tick(price, (await self._market.instrument(symbol)).tick_size)
-        except ExchangeError:
-            return price
+        rules = await self._rules(symbol)
+        return price if rules is None else round_to_tick(price, rules.tick_size)
 
     async def _most(self, symbol: str) -> Decimal | None:
+        rules = await self._rules(symbol)
+        return None if rules is None else rules.market_max_quantity
+
+    async def _rules(self, symbol: str) -> InstrumentRules | None:
+        """They are kept for an hour; a position waits no longer for them than for any other answer."""
         try:
-            return (await self._market.instrument(symbol)).market_max_quantity
-        except ExchangeError:
+            async with asyncio.timeout(self._patience.read):
+                return await self._market.instrument(symbol)
+        except (ExchangeError, TimeoutError):
             return None
 
 

@@ -34,6 +34,29 @@ def in_time() -> bool:
     return False
 
 
+class Departure:
+    """Judges right before an order leaves whether it is too late for it, which a resume counts on; and remembers when that was."""
+
+    def __init__(self, clock: Clock, latest: datetime) -> None:
+        self._clock, self._latest = clock, latest
+        self._left_at: float | None = None
+
+    def __call__(self) -> bool:
+        """Whether it must not leave any more."""
+        self._left_at = asyncio.get_running_loop().time()
+        return self._clock.wall() > self._latest
+
+    @property
+    def left(self) -> bool:
+        """Whether the order was sent here; else it was found, and somebody worked on it before."""
+        return self._left_at is not None
+
+    @property
+    def waited(self) -> float:
+        """Seconds since the order left; 0 where it was found and not sent."""
+        return 0.0 if self._left_at is None else asyncio.get_running_loop().time() - self._left_at
+
+
 async def carry_out(
     exchange: Exchange,
     order: MarketOrder,

@@ -180,6 +180,34 @@ async def test_a_stop_that_is_not_confirmed_in_time_closes_the_position(fault: F
     assert_closed_at_once(await enter(world.desk, real_entry()), exchange)
 
 
+async def test_a_stop_that_is_refused_closes_the_position_before_its_trades_are_shown_and_its_target_is_told() -> None:
+    world, exchange = real_world()
+    exchange.always["rest STOP"] = VENUE_RULE
+    exchange.always["trades"] = Fault.AWAY
+    exchange.always["rest TARGET"] = Fault.AWAY
+
+    report = await enter(world.desk, real_entry())
+
+    closing = [number for number, call in enumerate(exchange.calls) if call == "send"][1]
+    assert exchange.calls[:closing].count("rest TARGET") < 5
+    assert report.status is ExecutionStatus.UNKNOWN  # until the trades can be read
+    assert exchange.held() == 0
+
+
+async def test_an_order_that_somebody_else_worked_on_is_not_taken_for_a_fresh_one() -> None:
+    world, exchange = real_world()
+    exchange.always["rest STOP"] = VENUE_RULE
+    await enter(world.desk, real_entry())
+    del exchange.always["rest STOP"]
+    world.reports.kept.clear()  # Redis lost its memory
+
+    report = await enter(world.desk, real_entry())
+
+    assert report.closing_order_id == "nt-x-ABC"
+    assert report.protection is None
+    assert exchange.guards() == []
+
+
 async def test_a_market_beyond_the_stop_at_once_closes_the_position() -> None:
     world, exchange = real_world()
     exchange.price = Decimal(59_300)
