@@ -12,6 +12,7 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
+from redis.asyncio import Redis
 
 from deploy.environments import given_settings
 from deploy.errors import DeployError
@@ -20,14 +21,22 @@ from deploy.servers import EmbeddedPostgres, free_port
 from engine.errors import SealBroken
 from engine.keys import Seal, new_private_key, private_keys_of
 from orchestrator.engine_client import open_engine
-from orchestrator.errors import EngineUnavailable
-from orchestrator.ports import KeyVault
+from orchestrator.errors import EngineUnavailable, StoreUnavailable
+from orchestrator.lifeline import RedisLifeline
+from orchestrator.ports import KeyVault, Lifeline
 from orchestrator.store.database import migrate, open_database
 from orchestrator.store.vault import SqlKeyVault
 from shared.execution import ResealRequest, SealedCredentials
 
 ROUNDS: Final = 3
 """A row that a user changes meanwhile is looked at once more."""
+
+NEEDED: Final = {
+    "ENGINE_URL": "the engine alone can open a seal",
+    "ENGINE_TOKEN": "the engine alone can open a seal",
+    "REDIS_URL": "what a panic without the database needs is kept there, sealed",
+}
+REDIS_SECONDS: Final = 10.0
 
 type Reseal = Callable[[UUID, SealedCredentials], Awaitable[SealedCredentials]]
 
@@ -51,6 +60,19 @@ async def reseal_all(vault: KeyVault, newest: str, reseal: Reseal) -> Resealed:
             except (SealBroken, EngineUnavailable):
                 broken.add(row.user_id)
     return Resealed(rows=len(await vault.sealed_rows()), anew=anew, broken=sorted(broken))
+
+
+async def renew_lifelines(vault: KeyVault, lifeline: Lifeline) -> int:
+    """Keeps the new seals for a panic without the store too; how many. A user whose key is gone is forgotten there.
+
+    Raises:
+        StoreUnavailable: Redis does not answer; the worker does the same each minute.
+    """
+    kept = await lifeline.all_kept()
+    for user_id in kept:
+        credentials = await vault.credentials(user_id)
+        await (lifeline.forget(user_id) if credentials is None else lifeline.keep(user_id, credentials))
+    return len(kept)
 
 
 def rotate_from_terminal(data: Path, dotenv: Path) -> int:
@@ -105,20 +127,27 @@ async def _with_seal(database_url: str, seal: Seal) -> Resealed:
 
 
 async def _through_engine(given: dict[str, str]) -> Resealed:
-    for name in ("ENGINE_URL", "ENGINE_TOKEN"):
+    for name, why in NEEDED.items():
         if not given.get(name):
-            raise DeployError(f"{name} is required: the engine alone can open a seal")
+            raise DeployError(f"{name} is required: {why}")
     engine = open_engine(given["ENGINE_URL"], given["ENGINE_TOKEN"])
     database = open_database(given["DATABASE_URL"], pool_size=2)
+    redis = Redis.from_url(given["REDIS_URL"], socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)
 
     async def reseal(user_id: UUID, credentials: SealedCredentials) -> SealedCredentials:
         return await engine.reseal(ResealRequest(user_id=str(user_id), credentials=credentials))
 
     try:
         newest = (await engine.public_key()).key_id
-        return await reseal_all(SqlKeyVault(database), newest, reseal)
+        vault = SqlKeyVault(database)
+        done = await reseal_all(vault, newest, reseal)
+        await renew_lifelines(vault, RedisLifeline(redis))
+        return done
     except EngineUnavailable as error:
         raise DeployError(f"the engine does not answer, or has no seal: {error}") from error
+    except StoreUnavailable as error:
+        raise DeployError(f"run it again before the old key goes, not everything was sealed anew: {error}") from error
     finally:
         await database.close()
+        await redis.aclose()
         await engine.close_connections()

@@ -45,6 +45,10 @@ class RedisLifeline:
             found = await _asked(self._redis.hget(CREDENTIALS, str(user_id)))
         return msgspec.json.decode(found, type=SealedCredentials) if found else None
 
+    async def all_kept(self) -> list[UUID]:
+        """Whose credentials are kept, whatever mode they are in now."""
+        return await self._names(CREDENTIALS)
+
     async def stop(self, user_id: UUID, at: datetime) -> None:
         """The flag is up."""
         async with _answering():
@@ -57,14 +61,17 @@ class RedisLifeline:
 
     async def all_stopped(self) -> list[UUID]:
         """Whose flags are up."""
-        async with _answering():
-            found = await _asked(self._redis.hkeys(STOPPED))
-        return [UUID(name.decode() if isinstance(name, bytes) else name) for name in found]
+        return await self._names(STOPPED)
 
     async def take_down(self, user_id: UUID) -> None:
         """The store has it."""
         async with _answering():
             await _asked(self._redis.hdel(STOPPED, str(user_id)))
+
+    async def _names(self, key: str) -> list[UUID]:
+        async with _answering():
+            found = await _asked(self._redis.hkeys(key))
+        return [UUID(name.decode() if isinstance(name, bytes) else name) for name in found]
 
 
 @asynccontextmanager

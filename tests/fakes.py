@@ -197,6 +197,10 @@ class FakeLifeline:
         self._answer()
         return self.kept.get(user_id)
 
+    async def all_kept(self) -> list[UUID]:
+        self._answer()
+        return list(self.kept)
+
     async def stop(self, user_id: UUID, at: datetime) -> None:
         self._answer()
         self.flags[user_id] = at

@@ -89,6 +89,10 @@ class Logins(Protocol):
         """End a login; False when it had ended."""
         ...
 
+    async def revoke_others(self, user_id: UUID, kept: UUID, at: datetime) -> list[UUID]:
+        """End all logins of a user but one; those that had not ended yet."""
+        ...
+
 
 class Throttle(Protocol):
     """Counts attempts and failures; answers with how long to wait, never for good."""

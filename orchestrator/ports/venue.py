@@ -161,6 +161,10 @@ class Lifeline(Protocol):
         """What was kept."""
         ...
 
+    async def all_kept(self) -> list[UUID]:
+        """Whose credentials are kept, whatever mode they are in now."""
+        ...
+
     async def stop(self, user_id: UUID, at: datetime) -> None:
         """Nothing new is entered for this user, whatever the store says, until the flag is taken down."""
         ...

@@ -114,6 +114,16 @@ class SqlLogins:
                 audit.note(AuditKind.LOGIN_ENDED, user_id=user_id, subject=login_id)
             return user_id is not None
 
+    async def revoke_others(self, user_id: UUID, kept: UUID, at: datetime) -> list[UUID]:
+        """End all logins of a user but one; those that had not ended yet."""
+        theirs = (Login.user_id == user_id, Login.id != kept, Login.revoked_at.is_(None), Login.ends_at > at)
+        statement = update(Login).where(*theirs).values(revoked_at=at).returning(Login.id)
+        async with audited(self._database) as (session, audit):
+            ended = list((await session.execute(statement)).scalars())
+            for login_id in ended:
+                audit.note(AuditKind.LOGIN_ENDED, user_id=user_id, subject=login_id, by=kept)
+            return ended
+
 
 class SqlPreferences:
     """Implements the port Preferences."""

@@ -125,15 +125,25 @@ class Arm:
         """A canary for everyone armed whose last one is old or failed; how many were due."""
         wall = self._clock.wall()
         armed = await self._vault.armed()
-        await each([user_id for user_id, _ in armed], self._keep_lifeline, what="keeping a lifeline", at_once=AT_ONCE)
+        kept = sorted({user_id for user_id, _ in armed} | await self._kept_lifelines())
+        await each(kept, self._keep_lifeline, what="keeping a lifeline", at_once=AT_ONCE)
         due = [user_id for user_id, known in armed if canary_is_due(known, wall, dry_run=self.dry_run)]
         await each(due, self._prove_again, what="a canary", at_once=AT_ONCE)
         return len(due)
 
+    async def _kept_lifelines(self) -> set[UUID]:
+        """Who has one, in PAPER too: what they opened in REAL may still be open. None is known of while Redis is away."""
+        try:
+            return set(await self._lifeline.all_kept())
+        except StoreUnavailable:
+            return set()
+
     async def _keep_lifeline(self, user_id: UUID) -> None:
-        """Redis may have forgotten, or know an older seal: what panic needs without the store is written again and again."""
+        """Redis may have forgotten, or know an older seal or key: what panic needs without the store is written again and again."""
         credentials = await self._vault.credentials(user_id)
-        if credentials is not None:
+        if credentials is None:
+            await self._lifeline.forget(user_id)
+        else:
             await self._lifeline.keep(user_id, credentials)
 
     async def _prove_again(self, user_id: UUID) -> None:

@@ -9,7 +9,7 @@ from orchestrator.web.auth import LoggedIn
 from orchestrator.web.bodies import LoginBody, RegisterBody
 from orchestrator.web.doors import Asked, doors_of
 from orchestrator.web.replies import Access, Registered
-from orchestrator.web.security import address_of, end_login, session_cookies
+from orchestrator.web.security import address_of, end_login, end_others, session_cookies
 
 SCHEME = "Bearer"
 
@@ -46,6 +46,12 @@ async def log_out(request: Asked) -> Response[None]:
     return response
 
 
+@post("/logout-others", status_code=204, summary="Log out everywhere else")
+async def log_out_others(request: Asked) -> None:
+    """End every other login of the user everywhere; this one stays."""
+    await end_others(doors_of(request), request.user)
+
+
 def _access(logged_in: LoggedIn) -> Access:
     return Access(
         access_token=logged_in.token,
@@ -55,4 +61,4 @@ def _access(logged_in: LoggedIn) -> Access:
     )
 
 
-auth_router = Router("/api/auth", route_handlers=[register, log_in, renew, log_out], tags=["auth"])
+auth_router = Router("/api/auth", route_handlers=[register, log_in, renew, log_out, log_out_others], tags=["auth"])

@@ -3,7 +3,7 @@
 from litestar import Router, delete, post
 from litestar.params import JSONBody
 
-from orchestrator.web.arming import code_of, end_factor
+from orchestrator.web.arming import begin_factor, code_of, end_factor
 from orchestrator.web.bodies import CodeBody
 from orchestrator.web.doors import Asked, doors_of
 from orchestrator.web.problems import unauthorized
@@ -19,8 +19,8 @@ async def begin_totp(request: Asked) -> TotpBegun:
 
 @post("/api/user/totp/confirm", status_code=200, summary="Confirm two-step sign-in")
 async def confirm_totp(request: Asked, data: JSONBody[CodeBody]) -> RecoveryCodes:
-    """Switch it on with the first code; the recovery codes are shown this once, each is good for one use."""
-    return RecoveryCodes(recovery_codes=await doors_of(request).factors.confirm(request.user.id, data.code))
+    """Switch it on with the first code; the recovery codes are shown this once, each is good for one use. Other logins end."""
+    return RecoveryCodes(recovery_codes=await begin_factor(doors_of(request), request.user, data.code))
 
 
 @delete("/api/user/totp", status_code=204, summary="End two-step sign-in")

@@ -11,9 +11,11 @@ from orchestrator.core.order import Refusal
 from orchestrator.errors import EngineRefused
 from orchestrator.ports import SettingsChanges, UserRow
 from orchestrator.trading.arm import NotReady
+from orchestrator.web.auth import Viewer
 from orchestrator.web.doors import Asked, Doors
 from orchestrator.web.problems import ProblemError, refused
 from orchestrator.web.replies import Arming, LackReply
+from orchestrator.web.security import end_others
 from shared.enums import Mode
 
 CODE_HEADER: Final = "X-TOTP"
@@ -112,6 +114,17 @@ async def drop_key(doors: Doors, user_id: UUID, code: str | None) -> None:
     """
     await doors.factors.demand(user_id, code)
     _done(await doors.arm.drop_key(user_id))
+
+
+async def begin_factor(doors: Doors, viewer: Viewer, code: str) -> list[str]:
+    """Switches two-step sign-in on, and ends the logins that were begun without it; the recovery codes.
+
+    Raises:
+        ProblemError: As `Factors.confirm`.
+    """
+    codes = await doors.factors.confirm(viewer.id, code)
+    await end_others(doors, viewer)
+    return codes
 
 
 async def end_factor(doors: Doors, user: UserRow, code: str | None) -> None:

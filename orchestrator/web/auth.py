@@ -20,13 +20,15 @@ from orchestrator.ports import Clock, Logins, NewUser, Session, Throttle
 from orchestrator.web.factors import Factors
 from orchestrator.web.passwords import PASSWORD_LENGTH, Passwords, check_name_and_password, could_be_a_name
 from orchestrator.web.problems import ProblemError, unauthorized
-from orchestrator.web.tokens import Claims, Tokens
+from orchestrator.web.tokens import TOKEN_LIFE, Claims, Tokens
 from shared.enums import Mode
 
 __all__ = ["Auth", "LoggedIn", "Passwords", "Tokens", "Viewer", "check_name_and_password"]
 
 RENEW_AFTER = timedelta(minutes=3)
 LOGIN_LIFE = timedelta(hours=12)
+"""How long panic waits to hear whether its login was ended; a store that hangs says nothing."""
+
 SESSION_SECONDS = 2.0
 """How long a process may believe a login without asking PostgreSQL: the longest that another process's revocation takes to arrive."""
 
@@ -88,6 +90,7 @@ class Auth:
         self._max_daily_loss = max_daily_loss
         self._sessions: dict[UUID, tuple[Session, float]] = {}
         self._csrf: dict[UUID, str] = {}
+        self._ended: dict[UUID, float] = {}
 
     async def register(self, username: str, password: str, address: str) -> NewUser:
         """A new person, on paper.
@@ -140,8 +143,16 @@ class Auth:
         """End a login everywhere."""
         self.forget(viewer.login_id)
         await self._logins.revoke(viewer.login_id, self._clock.wall())
-        self.forget(viewer.login_id)
+        self._end(viewer.login_id)
         logger().info("a user logged out", user_id=str(viewer.id), login_id=str(viewer.login_id))
+
+    async def log_out_others(self, viewer: Viewer) -> list[UUID]:
+        """End every other login of this user everywhere; which ones, so that other processes may be told."""
+        ended = await self._logins.revoke_others(viewer.id, viewer.login_id, self._clock.wall())
+        for login_id in ended:
+            self._end(login_id)
+        logger().info("a user's other logins were ended", user_id=str(viewer.id), count=len(ended))
+        return ended
 
     async def renew(self, viewer: Viewer) -> LoggedIn:
         """A fresh token of the same login."""
@@ -154,6 +165,7 @@ class Auth:
         """Who a token belongs to.
 
         With `without_store` a signed token that has not expired suffices while PostgreSQL is away: for panic, which must never wait for it.
+        A login that this process knows to have ended does not; one that ended unheard of keeps that one right for TOKEN_LIFE at most.
 
         Raises:
             ProblemError: 401; the token or its login does not count.
@@ -165,7 +177,7 @@ class Auth:
         except StoreUnavailable:
             if not without_store:
                 raise
-            session = _session_of(claims)
+            session = None if claims.login_id in self._ended else _session_of(claims)
         if session is None or session.user_id != claims.user_id or session.ends_at <= now:
             raise unauthorized("login_ended", "This login has ended. Please log in again.")
         return self._viewer(session, by_cookie), claims
@@ -177,7 +189,7 @@ class Auth:
             return cached[0]
         found = await self._logins.find(login_id, self._clock.wall())
         if found is None:
-            self.forget(login_id)
+            self._end(login_id)
             return None
         if len(self._sessions) >= _MAX_CACHED:
             self._sessions.clear()
@@ -189,9 +201,17 @@ class Auth:
         self._sessions.pop(login_id, None)
 
     def forget_named(self, login_id: str) -> None:
-        """As `forget`, for a login that another process named; what is no id names none."""
+        """Another process ended a login; what is no id names none."""
         with contextlib.suppress(ValueError):
-            self.forget(UUID(login_id))
+            self._end(UUID(login_id))
+
+    def _end(self, login_id: UUID) -> None:
+        """Remembers an end for as long as a token of that login could still be shown while PostgreSQL is away."""
+        self.forget(login_id)
+        now = time.monotonic()
+        if len(self._ended) >= _MAX_CACHED:
+            self._ended = {one: at for one, at in self._ended.items() if now - at < TOKEN_LIFE.total_seconds()}
+        self._ended[login_id] = now
 
     def is_old(self, claims: Claims) -> bool:
         """Whether a cookie's token should be renewed."""

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from orchestrator.core.arming import Lack, Need, Readiness
 from orchestrator.ports import SettingsChanges, UserRow
-from orchestrator.web.arming import allowed_changes, claim_key, drop_key, end_factor, store_key
+from orchestrator.web.arming import allowed_changes, begin_factor, claim_key, drop_key, end_factor, store_key
 from orchestrator.web.doors import Asked, Doors, doors_of
 from orchestrator.web.pages_frame import first_time, form_of, frame, see, user_of
 from orchestrator.web.pages_render import page
@@ -62,7 +62,7 @@ async def totp_confirm_form(request: Asked) -> Response[str]:
     """Switches it on and shows the recovery codes, this once."""
     form = await form_of(request)
     try:
-        codes = await doors_of(request).factors.confirm(request.user.id, form.get("code", ""))
+        codes = await begin_factor(doors_of(request), request.user, form.get("code", ""))
     except ProblemError as problem:
         return await settings_answer(request, errors=_faults(problem), status=problem.status)
     return await settings_answer(request, recovery_codes=codes)

@@ -132,6 +132,12 @@ def end_login(request: Request[Any, Any, Any], response: Response[Any]) -> None:
         response.set_cookie(cookie)
 
 
+async def end_others(doors: Doors, viewer: Viewer) -> None:
+    """End every other login of a user, and their live streams with them."""
+    for login_id in await doors.auth.log_out_others(viewer):
+        await doors.bus.publish(viewer.id, "signed_out", {"login_id": str(login_id)})
+
+
 async def before_send(message: Message, scope: Scope) -> None:
     """Adds the security headers and a renewed cookie to every answer."""
     if message["type"] != "http.response.start":

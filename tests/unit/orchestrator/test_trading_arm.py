@@ -134,3 +134,14 @@ async def test_no_account_is_armed_whose_panic_could_not_be_prepared() -> None:
     world.lifeline.away = False
     assert await world.arm.arm(ADA) is None
     assert await world.lifeline.credentials(ADA) == world.vault.keys[ADA]
+
+
+async def test_what_panic_needs_follows_the_key_in_every_mode_and_goes_with_it() -> None:
+    world = World()
+    world.lifeline.kept[ADA] = SealedCredentials(key_id="older", sealed="-")
+    world.vault.known[ADA] = Readiness(has_key=True)  # in PAPER by now: what was opened in REAL may still be open
+    await world.arm.run()
+    assert world.lifeline.kept[ADA].key_id == "k1"
+    del world.vault.keys[ADA]
+    await world.arm.run()
+    assert world.lifeline.kept == {}

@@ -241,6 +241,21 @@ async def test_while_the_database_is_away_a_signed_login_suffices_for_panic_and_
         assert refused.status_code == 401
 
 
+async def test_a_login_that_is_known_to_have_ended_panics_for_nobody_even_while_the_database_is_away(
+    world: World, client: Client
+) -> None:
+    await register(client)
+    tokens = [(await log_in(client)).json()["access_token"] for _ in range(3)]
+    here, elsewhere, unheard_of = ({"Authorization": f"Bearer {token}"} for token in tokens)
+    client.cookies.clear()
+    await client.post("/api/auth/logout", headers=here)
+    world.auth.forget_named(str(list(world.store.sessions)[1]))  # as the bus tells of another process's log-out
+    world.auth.forget(list(world.store.sessions)[2])
+    world.store.away = True
+    told = [(await client.post("/api/user/panic-button", headers=one)).status_code for one in (here, elsewhere, unheard_of)]
+    assert told == [401, 401, 207]
+
+
 async def test_an_expired_token_panics_for_nobody_even_while_the_database_is_away(world: World, client: Client) -> None:
     await register(client)
     token = (await log_in(client)).json()["access_token"]

@@ -10,6 +10,7 @@ import httpx
 import pyotp
 import pytest
 
+from orchestrator.web.factors import CODES_A_MINUTE
 from shared.enums import Side
 from shared.execution import VenuePosition
 from shared.problem import Problem
@@ -273,3 +274,41 @@ async def test_a_login_takes_a_code_where_two_step_sign_in_is_on() -> None:
         stranger = await http.post("/api/auth/login", json=who | {"password": "not the password", "totp": grace.code()})
         assert (stranger.status_code, stranger.json()["code"]) == (401, "wrong_credentials")
         assert (await http.post("/api/auth/login", json=who | {"totp": grace.code()})).status_code == 200
+
+
+async def test_switching_two_step_sign_in_on_ends_the_logins_that_were_begun_without_it() -> None:
+    world = World()
+    async with somebody(world) as ada:
+        other, other_login = await world.token(ada.id)
+        stranger, _ = await world.token(await world.person("mallory"))
+        await ada.enrol()
+        assert (await ada.ask("GET", "/api/user/me")).status_code == 200
+        for token, status in ((other, 401), (stranger, 200)):
+            assert (await ada.http.get("/api/user/me", headers={"Authorization": f"Bearer {token}"})).status_code == status
+        assert ("signed_out", {"login_id": str(other_login)}) in [(event, data) for _, event, data in world.bus.told]
+
+
+async def test_all_other_logins_end_at_a_word_and_this_one_stays() -> None:
+    world = World()
+    async with somebody(world) as ada:
+        others = [await world.token(ada.id) for _ in range(3)]
+        assert (await ada.ask("POST", "/api/auth/logout-others")).status_code == 204
+        for token, _ in others:
+            assert (await ada.http.get("/api/user/me", headers={"Authorization": f"Bearer {token}"})).status_code == 401
+        assert (await ada.ask("GET", "/api/user/me")).status_code == 200
+
+
+async def test_codes_are_not_free_to_guess_while_redis_is_away() -> None:
+    world = World()
+    world.throttle.wait_seconds = world.throttle.spend = nothing_to_wait  # type: ignore[method-assign, assignment]
+    async with somebody(world) as ada:
+        await ada.enrol()
+        tried = [(await ada.ask("DELETE", "/api/user/totp", code=f"{guess:06}")).status_code for guess in range(40)]
+        assert tried.count(403) <= CODES_A_MINUTE
+        assert tried[-20:] == [429] * 20
+        world.clock.real += timedelta(minutes=2)
+        assert (await ada.ask("DELETE", "/api/user/totp", code=ada.code())).status_code == 204
+
+
+async def nothing_to_wait(*_: object) -> float:
+    return 0.0

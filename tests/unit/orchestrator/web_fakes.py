@@ -155,6 +155,12 @@ class FakeStore:
         self.revoked.add(login_id)
         return True
 
+    async def revoke_others(self, user_id: UUID, kept: UUID, at: datetime) -> list[UUID]:
+        theirs = {one for one, session in self.sessions.items() if session.user_id == user_id and one != kept}
+        ended = sorted(theirs - self.revoked)
+        self.revoked |= theirs
+        return ended
+
     async def change(self, user_id: UUID, changes: SettingsChanges, at: datetime, version: int | None) -> UserRow | None:
         row = self.users[user_id]
         if version is not None and row.settings_version != version:
