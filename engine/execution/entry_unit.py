@@ -171,13 +171,21 @@ class EntryUnit:
         return await self._gone(opened)
 
     async def _is_held(self, opened: Opened) -> bool:
-        """Asked twice where it seems gone: a reading may be behind the fill."""
+        """A reading that shows none may be behind the fill: it is gone only where the trades tell of its exit."""
         for last in (False, True):
             if await position_of(self._exchange, opened.symbol, opened.side) is not None:
                 return True
+            if await self._has_left(opened):
+                return False
             if not last:
                 await asyncio.sleep(self._patience.apart / 2)
-        return False
+        return True
+
+    async def _has_left(self, opened: Opened) -> bool:
+        """Whether as much was traded the other way since as was opened."""
+        closing = order_side_of(opened.side, reduce_only=True)
+        trades = await self._exchange.account_trades(opened.symbol, opened.order.created_at)
+        return sum((one.quantity for one in trades if one.order_side is closing), Decimal(0)) >= opened.order.filled_quantity
 
     async def _being_closed(self, opened: Opened) -> bool:
         return await self._find_closing(opened) is not None

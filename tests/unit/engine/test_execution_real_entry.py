@@ -355,6 +355,20 @@ async def test_a_resumed_entry_that_its_stop_has_closed_since_is_told_without_pr
     assert [order.state for order in exchange.sent()] == [OrderState.FILLED, OrderState.FILLED]
 
 
+async def test_a_position_that_readings_do_not_show_yet_is_never_taken_for_a_closed_one() -> None:
+    world, exchange = real_world()
+    await enter(world.desk, real_entry())
+    world.reports.kept.clear()
+    held = exchange.now.positions.copy()
+    exchange.now.positions.clear()  # this reading is far behind; the trades tell of no exit
+
+    report = await enter(world.desk, real_entry(resume=True))
+    exchange.now.positions = held
+
+    assert report.protection is not None
+    assert {guard.client_order_id for guard in exchange.guards()} == {"nt-s-ABC", "nt-t-ABC"}
+
+
 async def test_a_resumed_entry_whose_emergency_close_was_sent_tells_its_fills() -> None:
     world, exchange = real_world()
     exchange.always["rest STOP"] = VENUE_RULE
