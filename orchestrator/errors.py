@@ -7,6 +7,7 @@ OrchestratorError
 ├── ClockUnavailable        the sandbox's clock did not answer at the start
 ├── LeaseLost               a lock expired while its work went on
 ├── StoreUnavailable        PostgreSQL or Redis did not answer
+│   └── StoreSilent         nor did it fail: it hangs
 └── Conflict                a row changed under a compare-and-set
 """
 
@@ -48,6 +49,10 @@ class LeaseLost(OrchestratorError):
 
 class StoreUnavailable(OrchestratorError):
     """PostgreSQL or Redis did not answer."""
+
+
+class StoreSilent(StoreUnavailable):
+    """It hangs: no error will come from it."""
 
 
 class Conflict(OrchestratorError):

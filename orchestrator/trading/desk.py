@@ -1,10 +1,12 @@
 """The desk: everything a user can have done to their money, one use case each."""
 
+import asyncio
 from decimal import Decimal
+from typing import Final
 from uuid import UUID
 
 from orchestrator.core.order import Refusal
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import StoreSilent, StoreUnavailable
 from orchestrator.ports import Amended, Closed, Entered, Jobs, PanicReceipt, Stopped
 from orchestrator.trading.approve import Approve
 from orchestrator.trading.balance_sync import BalanceSync
@@ -12,8 +14,15 @@ from orchestrator.trading.close import Close
 from orchestrator.trading.emergency import Emergency
 from orchestrator.trading.panic import Panic
 from orchestrator.trading.protect import Protect
+from orchestrator.trading.silence import heard, let_go
 from orchestrator.trading.stop import Stop
 from orchestrator.trading.watch import Watch
+
+LOOKS_EACH_SECONDS: Final = 1.0
+"""While a panic runs, the store is asked so often whether it still answers."""
+
+STORE_SILENT_SECONDS: Final = 1.0
+"""After that the account is flattened without it."""
 
 
 class TradingDesk:
@@ -73,11 +82,27 @@ class TradingDesk:
         return await self._stop.run(user_id, close_positions=close_positions)
 
     async def panic(self, user_id: UUID) -> PanicReceipt:
-        """Auto-trading off, approvals cancelled, everything flat, proven; where the store does not answer, without it."""
+        """Auto-trading off, approvals cancelled, everything flat, proven; where the store does not answer, without it.
+
+        A panic that has begun goes on though its caller leaves, and beside the one without the store if that hangs: both only reduce.
+        """
+        panic = asyncio.ensure_future(self._panic.run(user_id))
+        let_go(panic)
         try:
-            return await self._panic.run(user_id)
+            while not (await asyncio.wait({panic}, timeout=LOOKS_EACH_SECONDS))[0]:
+                await self._store_answers(user_id)
+            return panic.result()
         except StoreUnavailable:
             return await self._emergency.run(user_id)
+
+    async def _store_answers(self, user_id: UUID) -> None:
+        """A store that fails is the panic's own affair, and it tries again; one that hangs would hold it for ever."""
+        try:
+            await heard(self._panic.stands(user_id), STORE_SILENT_SECONDS)
+        except StoreSilent:
+            raise
+        except StoreUnavailable:
+            return
 
     def sync_balance(self, user_id: UUID) -> None:
         """Begin to hear what the real wallet holds."""

@@ -105,6 +105,11 @@ class Panic:
         await each(abandoned, lambda receipt: self.run(receipt.user_id), what="resuming a panic")
         return len(abandoned)
 
+    async def stands(self, user_id: UUID) -> bool:
+        """Whether a panic of the user is under way; the shortest question there is."""
+        async with self._transactions() as unit:
+            return await unit.receipts.running(user_id) is not None
+
     async def _finished(self, receipt: ReceiptRecord) -> ReceiptRecord:
         """The receipt when its panic is done, or as it stands when that panic must be presumed abandoned."""
         until = receipt.started_at + TAKE_OVER

@@ -17,6 +17,7 @@ import msgspec
 from orchestrator.errors import StoreUnavailable
 from orchestrator.log import logger
 from orchestrator.ports import Clock, Logins, NewUser, Session, Throttle
+from orchestrator.trading.silence import heard
 from orchestrator.web.factors import Factors
 from orchestrator.web.passwords import PASSWORD_LENGTH, Passwords, check_name_and_password, could_be_a_name
 from orchestrator.web.problems import ProblemError, unauthorized
@@ -27,6 +28,7 @@ __all__ = ["Auth", "LoggedIn", "Passwords", "Tokens", "Viewer", "check_name_and_
 
 RENEW_AFTER = timedelta(minutes=3)
 LOGIN_LIFE = timedelta(hours=12)
+STORE_SILENT_SECONDS = 1.0
 """How long panic waits to hear whether its login was ended; a store that hangs says nothing."""
 
 SESSION_SECONDS = 2.0
@@ -181,6 +183,12 @@ class Auth:
         if session is None or session.user_id != claims.user_id or session.ends_at <= now:
             raise unauthorized("login_ended", "This login has ended. Please log in again.")
         return self._viewer(session, by_cookie), claims
+
+    async def _session_or_token(self, claims: Claims) -> Session | None:
+        try:
+            return await heard(self.session(claims.login_id), STORE_SILENT_SECONDS)
+        except StoreUnavailable:
+            return _session_of(claims)
 
     async def session(self, login_id: UUID) -> Session | None:
         """The login if it counts, at most SESSION_SECONDS old."""

@@ -9,6 +9,8 @@ from litestar.params import FromPath
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.ports import PanicReceipt, PositionRow, Refusal, SettingsChanges
+from orchestrator.trading.silence import heard
+from orchestrator.web.auth import STORE_SILENT_SECONDS
 from orchestrator.web.bodies import PRICE_DECIMALS, given_number
 from orchestrator.web.doors import Asked, doors_of
 from orchestrator.web.pages_frame import first_time, form_of, frame, id_of, see
@@ -142,7 +144,7 @@ async def stop_form(request: Asked) -> Response[str]:
 async def panic_page(request: Asked) -> Response[str]:
     """Step one: what happens, in which order; while the store is away, that it works without it."""
     try:
-        context = await frame(request, "panic")
+        context = await heard(frame(request, "panic"), STORE_SILENT_SECONDS)
     except StoreUnavailable:
         return page("panic_away.html", _away(request, None))
     receipt = await doors_of(request).reads.receipt(request.user.id)
