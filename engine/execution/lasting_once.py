@@ -22,6 +22,10 @@ from shared.execution import CloseRequest, EntryRequest, ExecutionReport
 CLAIM_SECONDS = 90.0
 """Longer than every bound of an order together: a claim that is gone belongs to a dead worker."""
 
+RESUME_SECONDS = 20.0
+"""Of a resume's claim. Two resumes at once do no harm, since all that they send goes by the same ids; a claim that nobody gives back would
+leave an order unknown for as long."""
+
 ANSWER_SECONDS = 18.0
 """Below the 20 s that the caller waits."""
 
@@ -85,7 +89,8 @@ class LastingOnce(msgspec.Struct, frozen=True, kw_only=True):
         order_id, digest = _lock_of(request), digest_of(request)
         try:
             known = await self._known(request)
-            found = known or await self._claim(order_id, digest)
+            lives = min(RESUME_SECONDS, self.claim_seconds) if request.resume else self.claim_seconds
+            found = known or await self._claim(order_id, digest, lives)
         except ReportStoreUnavailable as error:
             if keep_refusals and not request.resume:
                 return blank(ExecutionStatus.REFUSED, no(OrderRefusal.REPORT_STORE_UNAVAILABLE, f"nothing was done: {error}"))
@@ -105,10 +110,10 @@ class LastingOnce(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return found
 
-    async def _claim(self, order_id: str, digest: str) -> Claimed | InFlight | ExecutionReport:
+    async def _claim(self, order_id: str, digest: str, lives: float) -> Claimed | InFlight | ExecutionReport:
         deadline = asyncio.get_running_loop().time() + self.answer_seconds
         while True:
-            found = await self.reports.claim(order_id, digest, self.claim_seconds)
+            found = await self.reports.claim(order_id, digest, lives)
             if not isinstance(found, InFlight) or asyncio.get_running_loop().time() >= deadline:
                 return found
             await asyncio.sleep(LOCK_POLL_SECONDS)
