@@ -4,6 +4,7 @@ A call ends in one of three ways: a typed reply, a `No` (the exchange answered w
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final
@@ -38,6 +39,7 @@ ORDER_HEADERS: Final = ("X-MBX-ORDER-COUNT-10S", "X-MBX-ORDER-COUNT-1M")
 BUDGET_SECONDS: Final = {Urgency.ENTER: 1.0, Urgency.PROTECT: 2.0}
 """How long a call waits for its weight. Less than its caller waits for it: "nothing was sent" is better to hear than nothing."""
 
+BANNED_UNTIL: Final = re.compile(r"banned until (\d{1,15})")
 ORDERS_EXCEEDED: Final = -1015
 FORBIDDEN: Final = 403
 
@@ -117,15 +119,21 @@ class Client:
         minute = await self._pay(call, urgency, given.get("symbol"))
         ccxt = self._opened or await self._open()
         arrived, sent_ms = Arrived(asked=self._skew.asked), self._clock.now_ms()
+        error = await self._made(ccxt, call, given, arrived)
+        self._learn(arrived, minute, sent_ms)
+        return self._decoded(call, arrived, kind) if error is None else await self._judge(call, arrived, error)
+
+    async def _made(self, ccxt: Any, call: Call, given: dict[str, Any], arrived: Arrived) -> Exception | None:
+        """Judged outside of the handler: else a traceback of what follows would print ccxt's words, which hold the signed address."""
         token = _arrived.set(arrived)
         try:
             await getattr(ccxt, call.method)(given)
         except vendor.error_class() as error:
-            return await self._judge(call, arrived, error)
+            found: Exception = error
+            return found
         finally:
             _arrived.reset(token)
-            self._learn(arrived, minute, sent_ms)
-        return self._decoded(call, arrived, kind)
+        return None
 
     def release(self) -> None:
         """Lets go of the session; a later call takes it up again."""
@@ -186,23 +194,28 @@ class Client:
             raise VenueAway(said.detail, said.code)
         self._skew.asked += 1
         self._skew.refused += 1
-        if self._skew.refused > OFTEN_SKEWED:
-            raise VenueHalted(said.detail, said.code)
         before = self._clock.wall_ms()
         told = await self.ask(calls.TIME, TimeReply, Urgency.PROTECT)
         if isinstance(told, TimeReply):
             self._skew.ahead_ms = (before + self._clock.wall_ms()) // 2 - told.server_time
             logger().warning("the exchange refused our clock; its time was asked", ms=self._skew.ahead_ms, code=said.code)
+        if self._skew.refused > OFTEN_SKEWED:  # told so, and still asked anew each time: a clock that is set right is heard
+            raise VenueHalted(said.detail, said.code)
         raise VenueAway(said.detail, said.code)
 
     async def _wait(self, _call: Call, arrived: Arrived, said: No) -> No:
         default = FIREWALL_SECONDS if arrived.status == FORBIDDEN else DEFAULT_RETRY_AFTER
-        seconds = _seconds(_header(arrived.headers, "Retry-After"), default)
+        seconds = _seconds(_header(arrived.headers, "Retry-After"), self._banned(said.detail) or default)
         if said.code == ORDERS_EXCEEDED:
             self._budget.block_orders(self._user_id, seconds)
         else:
             self._budget.block(seconds)
         raise VenueAway(said.detail, said.code, seconds)
+
+    def _banned(self, detail: str) -> float:
+        """Seconds of a ban that names its end in words alone; 0 where it names none."""
+        named = BANNED_UNTIL.search(detail)
+        return _seconds(str((int(named[1]) - self._clock.wall_ms()) / 1000), 0.0) if named else 0.0
 
     async def _unsure(self, call: Call, _arrived: Arrived, said: No) -> No:
         raise _lost(call, said.detail, said.code)
@@ -277,6 +290,6 @@ def _count(headers: Mapping[str, str], name: str) -> int:
 
 def _seconds(text: str, default: float) -> float:
     try:
-        return min(max(float(text), 0.0), LONGEST_RETRY_AFTER)
+        return min(max(0.0, float(text)), LONGEST_RETRY_AFTER)  # in this order NaN is 0
     except ValueError:
         return default

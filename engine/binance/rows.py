@@ -4,7 +4,7 @@ Source: Binance USDⓈ-M account, trade and algo order pages (read 2026-11).
 """
 
 from decimal import Decimal
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -12,8 +12,23 @@ from shared.execution import OrderSide
 
 ZERO: Final = Decimal(0)
 
+LARGEST: Final = 30
+"""Digits before the point: more are no amount of money and no quantity."""
 
-class BalanceRow(msgspec.Struct, rename="camel"):
+type Moment = Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800_000)]
+"""Exchange milliseconds, within the calendar."""
+
+
+class Row(msgspec.Struct, rename="camel"):
+    """What every reply has in common: a number that is none, or has no end, does not read. NaN decides nothing."""
+
+    def __post_init__(self) -> None:
+        numbers = (getattr(self, name) for name in self.__struct_fields__)
+        if any(isinstance(one, Decimal) and not (one.is_finite() and one.adjusted() < LARGEST) for one in numbers):
+            raise ValueError("a number that no exchange means")
+
+
+class BalanceRow(Row):
     """A row of GET /fapi/v3/balance."""
 
     asset: str
@@ -21,13 +36,13 @@ class BalanceRow(msgspec.Struct, rename="camel"):
     available_balance: Decimal
 
 
-class ConfigReply(msgspec.Struct, rename="camel"):
+class ConfigReply(Row):
     """The reply of GET /fapi/v1/accountConfig."""
 
     dual_side_position: bool
 
 
-class PositionRow(msgspec.Struct, rename="camel"):
+class PositionRow(Row):
     """A row of GET /fapi/v3/positionRisk."""
 
     symbol: str
@@ -41,7 +56,7 @@ class PositionRow(msgspec.Struct, rename="camel"):
     position_initial_margin: Decimal = ZERO
 
 
-class SymbolConfigRow(msgspec.Struct, rename="camel"):
+class SymbolConfigRow(Row):
     """A row of GET /fapi/v1/symbolConfig."""
 
     symbol: str
@@ -49,7 +64,7 @@ class SymbolConfigRow(msgspec.Struct, rename="camel"):
     margin_type: str
 
 
-class BracketRow(msgspec.Struct, rename="camel"):
+class BracketRow(Row):
     """One tier of GET /fapi/v1/leverageBracket, whose numbers are numbers."""
 
     initial_leverage: int
@@ -59,21 +74,21 @@ class BracketRow(msgspec.Struct, rename="camel"):
     cum: Decimal
 
 
-class BracketsRow(msgspec.Struct):
+class BracketsRow(Row):
     """A symbol's tiers."""
 
     symbol: str
     brackets: list[BracketRow]
 
 
-class LeverageReply(msgspec.Struct):
+class LeverageReply(Row):
     """The reply of POST /fapi/v1/leverage."""
 
     symbol: str
     leverage: int
 
 
-class OrderRow(msgspec.Struct, rename="camel"):
+class OrderRow(Row):
     """A regular order; `time` is only in the replies of GET, and avgPrice may be nowhere."""
 
     order_id: int
@@ -90,11 +105,11 @@ class OrderRow(msgspec.Struct, rename="camel"):
     position_side: str = "BOTH"
     reduce_only: bool = False
     close_position: bool = False
-    time: int = 0
-    update_time: int = 0
+    time: Moment = 0
+    update_time: Moment = 0
 
 
-class AlgoRow(msgspec.Struct, rename="camel"):
+class AlgoRow(Row):
     """A conditional order; numbers that do not apply come as "", "0" or null."""
 
     algo_id: int
@@ -103,7 +118,7 @@ class AlgoRow(msgspec.Struct, rename="camel"):
     symbol: str
     side: OrderSide
     algo_status: str
-    create_time: int
+    create_time: Moment
     position_side: str = "BOTH"
     quantity: str | None = ""
     trigger_price: str | None = ""
@@ -120,7 +135,7 @@ class AlgoRow(msgspec.Struct, rename="camel"):
         return str(self.actual_order_id or "").strip("0") and str(self.actual_order_id)
 
 
-class TradeRow(msgspec.Struct, rename="camel"):
+class TradeRow(Row):
     """A row of GET /fapi/v1/userTrades."""
 
     id: int
@@ -133,28 +148,28 @@ class TradeRow(msgspec.Struct, rename="camel"):
     commission_asset: str
     realized_pnl: Decimal
     maker: bool
-    time: int
+    time: Moment
 
 
-class IncomeRow(msgspec.Struct, rename="camel"):
+class IncomeRow(Row):
     """A row of GET /fapi/v1/income."""
 
     income_type: str
     income: Decimal
     asset: str
-    time: int
+    time: Moment
     tran_id: str | int
     symbol: str | None = ""
     trade_id: str | int | None = ""
 
 
-class ListenKeyReply(msgspec.Struct, rename="camel"):
+class ListenKeyReply(Row):
     """The reply of POST /fapi/v1/listenKey."""
 
     listen_key: str
 
 
-class RestrictionsReply(msgspec.Struct, rename="camel"):
+class RestrictionsReply(Row):
     """The reply of GET /sapi/v1/account/apiRestrictions."""
 
     ip_restrict: bool | None = None
@@ -162,7 +177,7 @@ class RestrictionsReply(msgspec.Struct, rename="camel"):
     enable_futures: bool | None = None
 
 
-class TimeReply(msgspec.Struct, rename="camel"):
+class TimeReply(Row):
     """The reply of GET /fapi/v1/time."""
 
-    server_time: int
+    server_time: Moment

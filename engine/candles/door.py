@@ -17,6 +17,9 @@ ATTEMPTS: Final = 3
 
 RETRY_SECONDS: Final = 0.05
 DEFAULT_RETRY_AFTER: Final = 5.0
+LONGEST_RETRY_AFTER: Final = 3 * 24 * 3600.0
+"""The longest ban there is; whoever asks during one makes it longer."""
+
 INVALID_SYMBOL: Final = -1121
 
 
@@ -111,7 +114,7 @@ def _row[T](raw: msgspec.Raw, kind: type[T]) -> list[T]:
 
 def _seconds(text: str) -> float:
     try:
-        return min(max(float(text), 0.0), 3600.0)
+        return min(max(0.0, float(text)), LONGEST_RETRY_AFTER)
     except ValueError:
         return DEFAULT_RETRY_AFTER
 

@@ -154,6 +154,53 @@ async def test_after_a_429_nobody_asks_until_the_wait_is_over(there: Bench) -> N
     assert len(there.exchange.seen) == 1
 
 
+async def test_a_ban_that_names_its_end_in_words_alone_is_kept_to(there: Bench) -> None:
+    words = f"Way too many requests; IP banned until {there.clock.wall_ms() + 600_000}."
+    there.exchange.says("GET", POSITIONS, {"code": -1003, "msg": words}, 418)
+    with pytest.raises(VenueAway) as raised:
+        await there.entering.positions()
+    assert 590 < raised.value.retry_after_seconds <= 600
+
+
+async def test_a_clock_that_stays_refused_is_still_asked_for_and_heard_when_it_is_right(there: Bench) -> None:
+    there.exchange.says("GET", TIME, "away", 500)
+    there.exchange.says("GET", POSITIONS, {"code": -1021, "msg": "outside of the recvWindow."}, 400)
+    for _ in range(5):
+        with pytest.raises(VenueError):
+            await there.entering.positions()
+    there.exchange.says("GET", TIME, {"serverTime": there.clock.wall_ms() - 60_000})
+    with pytest.raises(VenueHalted):
+        await there.entering.positions()
+    there.exchange.says("GET", POSITIONS, [])
+    assert await there.entering.positions() == []
+    assert abs(there.clock.wall_ms() - 60_000 - int(there.exchange.seen[-1][2]["timestamp"])) < 5_000
+
+
+async def test_a_traceback_of_an_error_holds_no_signed_address(there: Bench) -> None:
+    there.exchange.says("GET", POSITIONS, "words of a page", 500)
+    with pytest.raises(VenueAway) as raised:
+        await there.entering.positions()
+    text = "".join(traceback.format_exception(raised.value))
+    assert "signature" not in text
+    assert "ExchangeNotAvailable" not in text
+
+
+@pytest.mark.parametrize("worth", ["NaN", "Infinity", "-Infinity", "1e400", "sNaN"])
+async def test_a_number_that_is_none_is_an_answer_that_does_not_read(there: Bench, worth: str) -> None:
+    there.exchange.says("POST", ORDER, FILLED | {"executedQty": worth})
+    with pytest.raises(VenueUnsure):
+        await there.entering.send(ENTRY)
+    there.exchange.says("GET", "/fapi/v3/balance", [{"asset": "USDT", "balance": worth, "availableBalance": "1"}])
+    with pytest.raises(VenueAway):
+        await there.entering.wallet()
+
+
+async def test_a_moment_that_no_calendar_has_is_an_answer_that_does_not_read(there: Bench) -> None:
+    there.exchange.says("POST", ORDER, FILLED | {"updateTime": 10**18})
+    with pytest.raises(VenueUnsure):
+        await there.entering.send(ENTRY)
+
+
 async def test_too_many_orders_hold_back_the_accounts_orders_and_not_its_reads(there: Bench) -> None:
     there.exchange.says("POST", ORDER, {"code": -1015, "msg": "Too many new orders."}, 429, {"Retry-After": "30"})
     there.exchange.says("GET", POSITIONS, [])
