@@ -21,6 +21,8 @@ SECRETS: Final = "secrets.json"
 LOCK: Final = "lock"
 RUNNING: Final = "running.json"
 JOURNAL: Final = "sandbox.journal"
+REAL_FILES: Final = ("real.json", "exchange.journal")
+"""What `demo --real` keeps: the account at the sandbox, and the exchange's own record."""
 
 DEFAULT_SEED: Final = 7
 DEFAULT_SPEED: Final = 450.0
@@ -126,7 +128,7 @@ class Folder:
         # Only what we put there: a mistyped --data must not empty somebody's home.
         if not (self.path / SESSION).exists():
             return
-        for name in (SESSION, SECRETS, RUNNING, JOURNAL, "postgres.log", "redis.log"):
+        for name in (SESSION, SECRETS, RUNNING, JOURNAL, *REAL_FILES, "postgres.log", "redis.log"):
             (self.path / name).unlink(missing_ok=True)
         for name in ("postgres", "redis", "logs"):
             shutil.rmtree(self.path / name, ignore_errors=True)
