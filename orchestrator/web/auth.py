@@ -125,7 +125,7 @@ class Auth:
             await self._logins.refused(found.user_id if found else None, address)
             raise unauthorized("wrong_credentials", "Name or password is wrong.")
         await self._throttle.passed(username, address)
-        await self._factors.demand(found.user_id, totp)
+        await self._demand_code(found.user_id, totp, address)
         if self._passwords.outdated(found.password_hash):
             await self._logins.replace_hash(found.user_id, await self._passwords.hash(password))
         now = self._clock.wall()
@@ -224,6 +224,15 @@ class Auth:
     def is_old(self, claims: Claims) -> bool:
         """Whether a cookie's token should be renewed."""
         return self._clock.wall().timestamp() - claims.issued_at >= RENEW_AFTER.total_seconds()
+
+    async def _demand_code(self, user_id: UUID, totp: str | None, address: str) -> None:
+        """A wrong code after a right password is written down: whoever gave it knows the password."""
+        try:
+            await self._factors.demand(user_id, totp)
+        except ProblemError:
+            if totp:
+                await self._logins.refused(user_id, address)
+            raise
 
     def _logged_in(self, session: Session, now: datetime) -> LoggedIn:
         token, seconds = self.tokens.issue(session.user_id, session.login_id, now, session.ends_at)
