@@ -271,6 +271,7 @@ async def test_a_login_takes_a_code_where_two_step_sign_in_is_on() -> None:
         assert (without.status_code, without.json()["code"]) == (403, "totp_required")
         wrong = await http.post("/api/auth/login", json=who | {"totp": "000000"})
         assert (wrong.status_code, wrong.json()["code"]) == (403, "totp_wrong")
+        assert [who for who, _ in world.store.refusals] == [user_id]
         stranger = await http.post("/api/auth/login", json=who | {"password": "not the password", "totp": grace.code()})
         assert (stranger.status_code, stranger.json()["code"]) == (401, "wrong_credentials")
         assert (await http.post("/api/auth/login", json=who | {"totp": grace.code()})).status_code == 200
