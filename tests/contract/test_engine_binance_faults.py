@@ -52,7 +52,9 @@ class Desk:
         self.session, self.base, self.key, self.exchange = session, base, opened["api_key"], exchange
 
     async def fault(self, kind: str, path: str, method: str = "POST") -> None:
-        rule = {"kind": kind, "match": {"method": method, "path": path}, "times": 1}
+        rule: dict[str, Any] = {"kind": kind, "match": {"method": method, "path": path}, "times": 1}
+        if kind == "throttled":
+            rule["seconds"] = 1.0  # shorter than a call waits for the budget, so that the next one is heard again
         async with self.session.post(f"{self.base}/sandbox/faults", json={"rules": [rule]}) as reply:
             assert reply.status == 201, await reply.text()
 
