@@ -122,7 +122,7 @@ class EntryUnit:
     async def _abandon(
         self, opened: Opened, began: float, reason: Problem, reading: Reading | None = None, aiming: Aiming | None = None
     ) -> Entered | Unknown:
-        logger().error(
+        logger().warning(
             "an entry is closed at once",
             symbol=opened.symbol,
             client_order_id=opened.client_order_id,

@@ -5,7 +5,7 @@ nothing, since reads may lag behind each other.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
@@ -33,6 +33,10 @@ REASONS: Final = {
     "adl_autoclose": CloseReason.ADL,
 }
 """Why an order closed a position, by what its client id begins with. Source: binance.md section 2.2 for the exchange's own."""
+
+FOREIGN_AFTER: Final = timedelta(seconds=1.5)
+"""Wall time between the first and another truth that show something foreign before it counts: positions, orders and trades are read one
+after the other and may lag, so that one look may show a holding whose end was on its way."""
 
 BY_EXCHANGE: Final = ("autoclose-", "adl_autoclose")
 
@@ -66,6 +70,16 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
 def is_ours(client_order_id: str) -> bool:
     """Whether an id was made here."""
     return client_order_id.startswith(OURS)
+
+
+def confirmed(first_seen_at: datetime, heard_at: datetime | None) -> bool:
+    """Whether something foreign was seen in two truths far enough apart.
+
+    Args:
+        first_seen_at: When the first truth that showed it was asked for.
+        heard_at: When the newest one was, which showed it too; None before any.
+    """
+    return heard_at is not None and heard_at - first_seen_at >= FOREIGN_AFTER
 
 
 def name_of(trade: VenueTrade) -> str:

@@ -5,6 +5,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from orchestrator.core.truth import FOREIGN_AFTER
 from orchestrator.ports import ForeignRow, RealRow
 from orchestrator.store.rows import rows_of
 from orchestrator.store.tables import AccountTruth, Arming, ForeignHolding, Order, User
@@ -24,7 +25,11 @@ async def real_row(session: AsyncSession, user_id: UUID) -> RealRow:
     found = (await session.execute(known)).one_or_none()
     if found is None:
         return RealRow()
-    foreign = rows_of(ForeignRow, ForeignHolding).where(ForeignHolding.user_id == user_id)
+    foreign = (
+        rows_of(ForeignRow, ForeignHolding)
+        .join(AccountTruth, AccountTruth.user_id == ForeignHolding.user_id)
+        .where(ForeignHolding.user_id == user_id, AccountTruth.heard_at - ForeignHolding.first_seen_at >= FOREIGN_AFTER)
+    )
     unknown = select(Order.symbol).where(Order.user_id == user_id, Order.mode == "REAL", Order.status == "UNKNOWN")
     held = await session.execute(foreign.order_by(ForeignHolding.symbol, ForeignHolding.name))
     values = {name: value for name, value in found._mapping.items() if value is not None}

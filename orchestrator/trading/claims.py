@@ -9,6 +9,7 @@ from uuid import UUID
 
 from orchestrator.core.answer import Asked
 from orchestrator.core.order import LIVE, OrderPurpose, OrderStatus, Refusal, RefusalReason, may_become
+from orchestrator.core.truth import confirmed
 from orchestrator.ports import ClaimRecord, OrderRecord, RefusalRecord, SignalRecord, Trader, UnitOfWork
 from orchestrator.trading.accounts import Standing, account_of, without_keys
 from shared.enums import Mode
@@ -133,8 +134,11 @@ def stopped_for_real(trader: Trader, mode: Mode, *, dry_run: bool) -> Refusal | 
 
 
 async def foreign_in(unit: UnitOfWork, trader: Trader, symbol: str) -> Refusal | None:
-    """Something at the exchange in this symbol that is not ours: one-way mode would make one position of both."""
-    if all(holding.symbol != symbol for holding in await unit.foreign.of_user(trader.id)):
+    """Something at the exchange in this symbol that is not ours, seen twice: one-way mode would make one position of both."""
+    truth = await unit.truths.get(trader.id)
+    heard_at = truth.heard_at if truth is not None else None
+    held = await unit.foreign.of_user(trader.id)
+    if not any(one.symbol == symbol and confirmed(one.first_seen_at, heard_at) for one in held):
         return None
     detail = f"a position or an order in {symbol} that is not of NeuroTrade stands at the exchange"
     return Refusal(reason=RefusalReason.FOREIGN_POSITION, detail=detail)

@@ -347,7 +347,7 @@ class Enter:
             await self._tell_abandoned(position)
 
     async def _tell_abandoned(self, position: PositionRecord) -> None:
-        logger().error(
+        logger().warning(
             "an entry was closed at once: its stop was not confirmed in time",
             user_id=str(position.user_id), position_id=str(position.id), symbol=position.symbol,
         )  # fmt: skip

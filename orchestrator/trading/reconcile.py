@@ -92,7 +92,7 @@ class Reconcile:
         for position in booked.revived:
             logger().error("an entry that was given up stands at the exchange", user_id=str(user_id), symbol=position.symbol)
             await announce.opened(self._bus, position)
-        for holding in booked.new_foreign:
+        for holding in booked.newly_foreign:
             what = f"{plain(holding.quantity.normalize())} {holding.side} of {holding.symbol} ({holding.name})"
             logger().warning("something at the exchange is not ours", user_id=str(user_id), symbol=holding.symbol, detail=what)
             await announce.alert(
@@ -118,5 +118,5 @@ class Reconcile:
         await announce.reduced(self._bus, position, one.quantity)
         if one.reason in (CloseReason.LIQUIDATION, CloseReason.ADL):
             what = "liquidated" if one.reason is CloseReason.LIQUIDATION else "reduced by auto-deleveraging"
-            logger().error(f"a position was {what}", user_id=str(position.user_id), symbol=position.symbol)
+            logger().warning(f"a position was {what}", user_id=str(position.user_id), symbol=position.symbol)
             await announce.alert(self._bus, position.user_id, f"{position.symbol} was {what} by the exchange.")

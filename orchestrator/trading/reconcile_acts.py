@@ -81,7 +81,8 @@ class Actor:
     def judge(self, booked: Booked, truth: TruthReply) -> Acts:
         """What one truth asks for, of positions that did not move while it was asked."""
         owned = {position.symbol for position in booked.positions} | booked.unsettled
-        cancel, soon = orphans_of(truth, owned), bool(booked.held_back or booked.look_back_to or orphans_of(truth, ()))
+        cancel = orphans_of(truth, owned)
+        soon = bool(booked.held_back or booked.look_back_to or booked.unsure_foreign or orphans_of(truth, ()))
         naked, resize, untargeted, stuck, rests = [], [], [], [], []
         for position in booked.positions:
             held = held_of(truth, position.symbol, position.side)

@@ -16,7 +16,7 @@ from msgspec import structs
 from orchestrator.core.ledger import OF_TRADES, Entry, EntryKind, entry_of_income
 from orchestrator.core.order import UNDER_WAY, OrderStatus
 from orchestrator.core.position import CloseReason, after_late_booking
-from orchestrator.core.truth import exits_of, fill_of, foreign_of, held_of, is_ours, name_of
+from orchestrator.core.truth import confirmed, exits_of, fill_of, foreign_of, held_of, is_ours, name_of
 from orchestrator.ports import (
     ClaimRecord,
     FillRecord,
@@ -89,7 +89,8 @@ class Booked(msgspec.Struct, kw_only=True):
     held_back: list[Income] = []
     look_back_to: datetime | None = None
     difference: Decimal = ZERO
-    new_foreign: list[ForeignRecord] = []
+    newly_foreign: list[ForeignRecord] = []
+    unsure_foreign: bool = False
     newly_alarmed: TruthRecord | None = None
 
 
@@ -147,7 +148,7 @@ class Booking:
             await self._exits(position)
         await self._income()
         await self._close_the_books(after.truth)
-        await self._foreign(after.foreign)
+        await self._foreign(after.foreign, after.truth)
         self._booked.positions, self._booked.under_way = list(self._live.values()), self._orders
         return self._booked
 
@@ -300,7 +301,13 @@ class Booking:
         self._booked.newly_alarmed = structs.replace(record, alarmed_at=self._asked_at)
         return self._booked.newly_alarmed
 
-    async def _foreign(self, kept: Sequence[ForeignRecord]) -> None:
+    async def _foreign(self, kept: Sequence[ForeignRecord], before: TruthRecord | None) -> None:
+        """What is not ours counts from the second truth that shows it; what counted stays so while its symbol moves."""
+        told = {
+            (one.symbol, one.name)
+            for one in kept
+            if confirmed(one.first_seen_at, before.heard_at if before is not None else None)
+        }
         seen = {(holding.symbol, holding.name): holding for holding in kept}
         moving = self._booked.unsettled
         found = [
@@ -314,10 +321,13 @@ class Booking:
             )
             for one in foreign_of(self._truth, self._live, moving)
         ]
-        stays = [holding for holding in kept if holding.symbol in moving and all(holding.name != one.name for one in found)]
+        names = {(one.symbol, one.name) for one in found}
+        stays = [one for one in kept if one.symbol in moving and (one.symbol, one.name) in told - names]
         if [*found, *stays] != list(kept):
             await self._unit.foreign.replace(self._trader.id, [*found, *stays])
-        self._booked.new_foreign = [one for one in found if (one.symbol, one.name) not in seen]
+        sure = [one for one in found if confirmed(one.first_seen_at, self._asked_at)]
+        self._booked.newly_foreign = [one for one in sure if (one.symbol, one.name) not in told]
+        self._booked.unsure_foreign = len(sure) < len(found)
 
     def _look_back(self, to: datetime) -> None:
         reach = self._booked.look_back_to

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from orchestrator.core.position import CloseReason, PositionStatus
 from orchestrator.ports import PositionRecord, TruthRecord
 from orchestrator.store.database import Database, open_database
+from orchestrator.store.reads import SqlReads
 from orchestrator.store.unit_of_work import SqlTransactions
 from orchestrator.trading.compose import Ports, Trading, compose
 from orchestrator.trading.enter import EntryRules
@@ -115,6 +116,10 @@ async def test_two_workers_book_a_life_at_the_exchange_once(stage: Stage) -> Non
 async def test_what_is_not_ours_is_kept_and_forgotten_again(stage: Stage) -> None:
     stage.engine.hand("SOLUSDT", OrderSide.BUY, 3)
     await stage.reconcile()
+    assert (await SqlReads(stage.database).real(stage.user_id)).foreign == []
+    stage.clock.pass_wall(seconds=2)
+    await stage.reconcile()
+    assert [one.symbol for one in (await SqlReads(stage.database).real(stage.user_id)).foreign] == ["SOLUSDT"]
     await stage.enter()
     assert await stage.one("SELECT count(*) FROM refusals WHERE reason = 'foreign_position' AND user_id = :user") == 1
     stage.engine.hand("SOLUSDT", OrderSide.SELL, 3, "web_2")

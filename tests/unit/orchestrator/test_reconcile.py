@@ -233,6 +233,9 @@ async def test_something_foreign_is_shown_and_nothing_of_ours_enters_its_symbol(
     world.quote("ETHUSDT", 100)
     world.engine.hand("SOLUSDT", OrderSide.BUY, 3)
     world.engine.rest("ETHUSDT", OrderSide.BUY, 1)
+    assert (await world.trading.reconcile.user(USER)).soon
+    assert world.bus.events("notice") == []
+    world.clock.pass_wall(seconds=2)
     await world.reconcile()
     assert [(one.symbol, one.name, one.quantity) for one in world.rows.foreign[USER]] == [
         ("SOLUSDT", "position", d(3)),
@@ -246,6 +249,20 @@ async def test_something_foreign_is_shown_and_nothing_of_ours_enters_its_symbol(
     await world.reconcile()
     assert [one.symbol for one in world.rows.foreign[USER]] == ["ETHUSDT"]
     assert_equal_to_the_exchange(world)
+
+
+async def test_a_holding_that_one_look_alone_shows_is_neither_told_nor_in_the_way() -> None:
+    """Its stop filled between the reading of the positions and that of the trades."""
+    world = await entered()
+    world.engine.lag("positions")
+    world.engine.tick("SOLUSDT", 97)
+    await world.reconcile()
+    assert only(world).close_reason is CloseReason.STOP
+    world.engine.lagging = set()
+    world.clock.pass_wall(seconds=2)
+    await world.reconcile()
+    assert world.bus.events("notice") == []
+    assert world.rows.foreign[USER] == []
 
 
 async def test_trades_by_hand_in_other_symbols_are_external_and_the_ledger_still_equals_the_wallet() -> None:
