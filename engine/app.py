@@ -28,7 +28,7 @@ from engine.core.screen import ScreenBounds
 from engine.execution.asking import Patience
 from engine.execution.desk import Desk
 from engine.execution.exchange_venue import ExchangeVenue
-from engine.execution.lasting_once import LastingOnce
+from engine.execution.lasting_once import LastingOnce, all_ended
 from engine.execution.once import Once
 from engine.execution.opening import opened
 from engine.execution.signed_reads import SignedReads
@@ -45,6 +45,9 @@ from shared.execution import RealAccount
 
 SHUTDOWN_SECONDS = 4
 """A worker that has not ended by then is killed; callers retry, and nothing that may be lost lives here."""
+
+FINISH_SECONDS = 3.0
+"""Of them, for orders at the exchange that are under way: enough for an entry's stop. What is left is finished by a resume."""
 
 PR_SET_PDEATHSIG = 1
 """Source: prctl(2)."""
@@ -102,6 +105,7 @@ async def _opened(settings: EngineSettings, seal: Seal) -> AsyncIterator[tuple[M
         reports = RedisReports(redis)
         exchanges = _exchanges(settings, seal, budget, market_data, clock)
         stack.push_async_callback(exchanges.close)
+        stack.push_async_callback(all_ended, FINISH_SECONDS)
         if not settings.binance_dry_run:
             await exchanges.load()  # else the first order would wait for an import of seconds
         yield (

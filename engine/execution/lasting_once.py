@@ -48,6 +48,12 @@ def _begun[T](work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     return task
 
 
+async def all_ended(seconds: float) -> None:
+    """Waits for work that is under way, so that a process that is asked to end leaves no entry between its fill and its stop."""
+    if _GOING:
+        await asyncio.wait(set(_GOING), timeout=seconds)
+
+
 def _ended(task: asyncio.Task[Any]) -> None:
     """Nobody may be left to hear of a crash but the log."""
     _GOING.discard(task)

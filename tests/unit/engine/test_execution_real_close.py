@@ -13,6 +13,7 @@ from engine.execution.cancel import cancel
 from engine.execution.close import close
 from engine.execution.events import listen
 from engine.execution.flatten import flatten
+from engine.execution.lasting_once import all_ended
 from engine.execution.lookup import look_up
 from engine.execution.protect import protect
 from engine.execution.truth import truth
@@ -173,6 +174,20 @@ async def test_a_close_goes_on_when_its_caller_leaves() -> None:
 
     await eventually(lambda: seen(not exchange.guards()), seconds=5, what="the guards to go")
     assert exchange.held() == 0
+
+
+async def test_a_process_that_ends_waits_for_what_is_under_way() -> None:
+    world, exchange = holding()
+    exchange.stale = 2
+    caller = asyncio.create_task(close(world.desk, real_close()))
+    await eventually(lambda: seen("send" in exchange.calls), seconds=5, what="the order to be sent")
+    caller.cancel()
+
+    await all_ended(5.0)
+
+    assert exchange.held() == 0
+    assert exchange.guards() == []
+    await all_ended(5.0)  # nothing is under way: at once
 
 
 async def seen(true: bool) -> bool | None:
