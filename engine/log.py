@@ -39,25 +39,32 @@ def configure(log_format: str, process: str) -> None:
         log_format: "json", one object a line, or "text" for people.
         process: Named in every record.
     """
-    renderer: Any = structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
-    shared: list[Any] = [
-        structlog.stdlib.add_log_level,
-        _stamp(process),
-        structlog.processors.format_exc_info,
-        _only_allowed,
-    ]
-    structlog.configure(
-        processors=[*shared, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(),
-        cache_logger_on_first_use=False,
-    )
+    renderer: Any = structlog.processors.JSONRenderer() if log_format == "json" else _for_people()
+    shared = _shared(process)
+    _configure(shared, renderer)
     _route_standard_logging(shared, renderer)
 
 
 def logger() -> Any:
     """The logger of this process; call with an event sentence and allowlisted fields."""
     return structlog.get_logger()
+
+
+def _shared(process: str) -> list[Any]:
+    return [structlog.stdlib.add_log_level, _stamp(process), structlog.processors.format_exc_info, _only_allowed]
+
+
+def _for_people() -> Any:
+    return structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+
+
+def _configure(shared: list[Any], renderer: Any) -> None:
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
 
 
 def _route_standard_logging(shared: list[Any], renderer: Any) -> None:
@@ -84,3 +91,7 @@ def _stamp(process: str) -> Any:
 
 def _only_allowed(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
     return {key: value for key, value in event.items() if key in FIELDS or key.startswith("_")}
+
+
+if not structlog.is_configured():  # structlog's own default prints the locals of a traceback, and with them request bodies
+    _configure(_shared(""), _for_people())

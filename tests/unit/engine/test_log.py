@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -48,3 +50,24 @@ def test_a_crash_is_one_error_record_with_its_traceback(capsys: pytest.CaptureFi
     record = last_record(capsys)
     assert record["level"] == "error"
     assert "ValueError: broken" in str(record["exception"])
+
+
+CRASH = """
+from engine import log
+{configured}
+def handle():
+    body = "-".join(["sealed", "credentials"])
+    raise ValueError(len(body))
+try:
+    handle()
+except ValueError as error:
+    log.logger().error("a request crashed", exc_info=error)
+"""
+
+
+@pytest.mark.parametrize("configured", ["", "log.configure('text', 'engine')", "log.configure('json', 'engine')"])
+def test_a_traceback_holds_no_locals_in_any_process(configured: str) -> None:
+    script = CRASH.format(configured=configured)
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "ValueError: 18" in said.stdout
+    assert "sealed-credentials" not in said.stdout + said.stderr
