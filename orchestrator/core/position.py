@@ -188,6 +188,27 @@ def replay(side: Side, trades: Iterable[Trade]) -> Holding:
     )
 
 
+def after_more[P: Position](position: P, holding: Holding) -> P:
+    """The position after opening fills that were shown after it was booked: larger, at the average price, with the margin they took.
+
+    Args:
+        position: Live, as it stood before.
+        holding: Of all fills of the position, the new ones included.
+    """
+    whole = booked(holding.opened_notional / position.leverage)
+    margin = booked(whole * holding.size / holding.opened_size)
+    isolated = position.isolated_margin + margin - position.margin
+    larger = structs.replace(
+        position,
+        size=holding.size,
+        opened_size=holding.opened_size,
+        entry_price=holding.entry_price,
+        margin=margin,
+        isolated_margin=isolated,
+    )
+    return structs.replace(larger, liquidation_price=liquidation_of(larger, isolated))
+
+
 def after_close[P: Position](position: P, holding: Holding, *, liquidation_fees: Decimal, reason: CloseReason, at: datetime) -> P:
     """The position after closing fills: smaller and OPEN again, or closed with its net PnL.
 

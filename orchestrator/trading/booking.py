@@ -21,6 +21,7 @@ from orchestrator.core.position import (
     CloseReason,
     PositionStatus,
     after_close,
+    after_more,
     booked,
     replay,
 )
@@ -111,6 +112,36 @@ async def book_entry(
     if not report.closing_fills:
         return position
     return await book_exit(unit, trader, position, report.closing_order_id, report.closing_fills, CloseReason.UNPROTECTED, now)
+
+
+async def book_more(
+    unit: UnitOfWork, trader: Trader, position: PositionRecord, order: OrderRecord, fills: Sequence[Fill]
+) -> PositionRecord:
+    """Adds opening trades to a live position that the exchange showed only after its entry was booked.
+
+    Args:
+        unit: Holding the trader's row.
+        trader: The locked row.
+        position: Live, as committed or as this transaction left it.
+        order: Its entry, FILLED.
+        fills: Not booked yet.
+
+    Raises:
+        Conflict: A row moved although the trader's row is held.
+    """
+    before = await unit.fills.of_position(position.id)
+    told = [trade_told(fill, opens=True) for fill in fills]
+    holding = replay(position.side, [*(trade_of(fill, position) for fill in before), *told])
+    entries: list[Entry] = []
+    for fill in fills:
+        realized = fill.realized_pnl or ZERO
+        if await unit.fills.add(fill_record(order, fill, position.id, opens=True, realized=realized)):
+            entries += entries_of_fill(
+                _origin(position, order), fill.trade_id, fill.at, realized_pnl=realized, fee=fill.fee, liquidation_fee=ZERO
+            )
+    await book_wallet(unit, trader, order.mode, entries, position.id)
+    fees = position.fees + sum((booked(fill.fee) for fill in fills), ZERO)
+    return await change_position(unit, position, structs.replace(after_more(position, holding), fees=fees))
 
 
 async def book_close(

@@ -92,6 +92,11 @@ class Reconcile:
         for position in booked.revived:
             logger().error("an entry that was given up stands at the exchange", user_id=str(user_id), symbol=position.symbol)
             await announce.opened(self._bus, position)
+        for position in booked.grown:
+            logger().warning(
+                "an entry filled more than was told", user_id=str(user_id), symbol=position.symbol, quantity=plain(position.size)
+            )
+            await announce.opened(self._bus, position)
         for holding in booked.newly_foreign:
             what = f"{plain(holding.quantity.normalize())} {holding.side} of {holding.symbol} ({holding.name})"
             logger().warning("something at the exchange is not ours", user_id=str(user_id), symbol=holding.symbol, detail=what)

@@ -27,7 +27,7 @@ from orchestrator.ports import (
     TruthRecord,
     UnitOfWork,
 )
-from orchestrator.trading.booking import book_entry, book_exit, book_wallet, change_position
+from orchestrator.trading.booking import book_entry, book_exit, book_more, book_wallet, change_position
 from shared.enums import ExecutionStatus, Mode
 from shared.execution import ExecutionReport, Income, TruthReply, VenueTrade
 from shared.margin import ZERO
@@ -85,6 +85,7 @@ class Booked(msgspec.Struct, kw_only=True):
     unsettled: set[str] = set()
     exits: list[Exited] = []
     revived: list[PositionRecord] = []
+    grown: list[PositionRecord] = []
     late_fees: int = 0
     held_back: list[Income] = []
     look_back_to: datetime | None = None
@@ -143,7 +144,7 @@ class Booking:
         self._trader, self._orders = after.trader, after.orders
         self._live = {position.symbol: position for position in after.positions}
         self._booked.unsettled = _in_motion(self._before, after)
-        await self._revive()
+        await self._entries()
         for position in list(self._live.values()):
             await self._exits(position)
         await self._income()
@@ -152,16 +153,30 @@ class Booking:
         self._booked.positions, self._booked.under_way = list(self._live.values()), self._orders
         return self._booked
 
-    async def _revive(self) -> None:
-        """An entry that was given up, and of which the exchange shows trades, opens its position after all."""
+    async def _entries(self) -> None:
+        """Trades of entries that are ended here: one that was given up opens its position after all, one that is booked grows by them."""
         trades: dict[str, list[VenueTrade]] = {}
         for trade in self._truth.trades:
             if trade.client_order_id.startswith("nt-e-"):
                 trades.setdefault(trade.client_order_id, []).append(trade)
         for name, fills in trades.items():
             order = await self._unit.orders.named(self._trader.id, name)
-            if order is not None and order.status is OrderStatus.REFUSED and order.symbol not in self._live:
+            if order is None:
+                continue
+            held = self._live.get(order.symbol)
+            if order.status is OrderStatus.REFUSED and held is None:
                 await self._open(order, fills)
+            elif order.status is OrderStatus.FILLED and held is not None and held.id == order.position_id:
+                await self._grow(held, order, fills)
+
+    async def _grow(self, position: PositionRecord, order: OrderRecord, trades: Sequence[VenueTrade]) -> None:
+        known = {fill.trade_id for fill in await self._unit.fills.of_position(position.id)}
+        late = {trade.trade_id: fill_of(trade) for trade in trades if trade.trade_id not in known}
+        if not late:
+            return
+        grown = await book_more(self._unit, self._trader, position, order, list(late.values()))
+        self._live[grown.symbol] = grown
+        self._booked.grown.append(grown)
 
     async def _open(self, order: OrderRecord, trades: Sequence[VenueTrade]) -> None:
         claim = ClaimRecord(

@@ -104,6 +104,26 @@ async def test_a_position_gone_without_its_trades_is_not_flat() -> None:
     assert_equal_to_the_exchange(world)
 
 
+async def test_a_trade_of_an_entry_that_is_shown_after_it_was_booked_makes_the_position_larger() -> None:
+    world = await entered()
+    (entry,) = world.rows.orders.values()
+    world.engine.prices["SOLUSDT"] = d(101)
+    world.engine.hand("SOLUSDT", OrderSide.BUY, 2, entry.client_order_id)
+    await world.reconcile()
+    position = only(world)
+    assert (position.size, position.opened_size, position.entry_price) == (d(12), d(12), d("100.166666666667"))
+    assert (position.margin, position.fees) == (d("120.2"), d("0.601"))
+    (stop,) = world.engine.book().stops("SOLUSDT")
+    assert stop.quantity == d(12)
+    await world.reconcile()
+    assert only(world).fees == d("0.601")
+    world.engine.tick("SOLUSDT", 97)
+    await world.reconcile()
+    assert (only(world).close_reason, only(world).size) == (CloseReason.STOP, d(0))
+    assert world.rows.foreign.get(USER, []) == []
+    assert_equal_to_the_exchange(world)
+
+
 async def test_a_part_closed_by_hand_is_booked_and_what_rests_is_sized_anew() -> None:
     world = await entered()
     world.engine.hand("SOLUSDT", OrderSide.SELL, 4)
