@@ -174,12 +174,7 @@ class Auth:
         """
         now = self._clock.wall()
         claims = self.tokens.read(token, now)
-        try:
-            session = await self.session(claims.login_id)
-        except StoreUnavailable:
-            if not without_store:
-                raise
-            session = None if claims.login_id in self._ended else _session_of(claims)
+        session = await (self._session_or_token(claims) if without_store else self.session(claims.login_id))
         if session is None or session.user_id != claims.user_id or session.ends_at <= now:
             raise unauthorized("login_ended", "This login has ended. Please log in again.")
         return self._viewer(session, by_cookie), claims
@@ -188,7 +183,7 @@ class Auth:
         try:
             return await heard(self.session(claims.login_id), STORE_SILENT_SECONDS)
         except StoreUnavailable:
-            return _session_of(claims)
+            return None if claims.login_id in self._ended else _session_of(claims)
 
     async def session(self, login_id: UUID) -> Session | None:
         """The login if it counts, at most SESSION_SECONDS old."""
