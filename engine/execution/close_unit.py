@@ -87,7 +87,7 @@ class CloseUnit:
 
     async def _aftercare(self, symbol: str, request_id: str, side: Side, left: Decimal | None) -> Protection | None:
         held = await self._held_as_expected(symbol, side, left)
-        if held is None:
+        if held is None or (held == 0 and left and not await self._is_flat(symbol, side)):
             logger().warning("what a close left open is not known", symbol=symbol, client_order_id=request_id)
             return None
         if held > 0:

@@ -195,7 +195,17 @@ class ExchangeVenue:
     async def close(self, closing: Closing) -> Executed | Problem | Unknown:
         """Reduce-only, and then what guarded the position goes, or is made to fit what is left."""
         exchange = self._open(Urgency.PROTECT)
-        return exchange if isinstance(exchange, Problem) else await self._closing(exchange, closing.sent_at).run(closing)
+        if isinstance(exchange, Problem):
+            return exchange
+        done = await self._closing(exchange, closing.sent_at).run(closing)
+        if not isinstance(done, Problem) or done.code != OrderRefusal.ABOVE_MAX_QUANTITY:
+            return done
+        most = await self._most(
+            closing.symbol
+        )  # a position may be larger than any order, where rules changed or a hand added to it
+        if most is None or most >= closing.quantity:
+            return done
+        return await self._closing(exchange, closing.sent_at).run(msgspec.structs.replace(closing, quantity=most))
 
     async def resume_close(self, request: CloseRequest) -> Executed | Problem | Unknown:
         """Finishes what the exchange shows of it."""

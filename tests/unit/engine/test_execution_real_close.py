@@ -102,6 +102,17 @@ async def test_a_partial_close_makes_protection_fit_what_is_left() -> None:
     assert report.protection.stop_order_id == "nt-s-ABC"
 
 
+async def test_a_position_larger_than_any_order_is_closed_as_far_as_one_order_goes() -> None:
+    world, exchange = holding()
+    world.set_rules(market_max_quantity=Decimal("0.004"))
+    exchange.fail("send", no(OrderRefusal.ABOVE_MAX_QUANTITY, "-4005: Quantity greater than max quantity."))
+
+    report = await close(world.desk, real_close())
+
+    assert (report.status, report.filled_quantity) == (ExecutionStatus.FILLED, Decimal("0.004"))
+    assert {guard.quantity for guard in exchange.guards()} == {exchange.held()} == {Decimal("0.006")}
+
+
 async def test_a_position_that_is_gone_is_refused_so_that_its_true_exit_is_booked() -> None:
     world = World(dry_run=False, exchanges=FakeExchange())
 
@@ -428,7 +439,7 @@ async def test_the_truth_holds_state_and_history() -> None:
 
 async def test_half_a_truth_is_none() -> None:
     world, exchange = holding()
-    exchange.fail("income", Fault.AWAY)
+    exchange.fail("income", Fault.AWAY, Fault.AWAY)
 
     told = await truth(world.desk, TruthRequest(account=armed(), symbols=["BTCUSDT"], since=NOW))
 
