@@ -1,16 +1,21 @@
 """POST /execute/truth: an account as the exchange tells it, for whoever keeps the books."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 
-from engine.execution.asking import answered
+from engine.errors import VenueAway
+from engine.execution.asking import Bound, answered, wait_of
 from engine.execution.desk import Desk
 from engine.ports import Exchange, Urgency
-from shared.execution import BalanceReply, TruthReply, TruthRequest, VenueOrder, VenueTrade
+from shared.execution import BalanceReply, TruthReply, TruthRequest, VenueOrder
 from shared.problem import Problem
 
 TRUTH_SECONDS = 13.0
 """Below the 15 s that the caller waits; some of it is paged."""
+
+AGAIN_SECONDS = 0.3
 
 
 async def truth(desk: Desk, request: TruthRequest) -> TruthReply | Problem:
@@ -25,13 +30,20 @@ async def truth(desk: Desk, request: TruthRequest) -> TruthReply | Problem:
 
 
 async def _read(exchange: Exchange, request: TruthRequest, as_of: datetime) -> TruthReply:
-    """What is now first, then what happened: so the history holds whatever the state shows, and an order that ends meanwhile is in it."""
+    """What is now first, then what happened: so the history holds whatever the state shows, and an order that ends meanwhile is in it.
+
+    The state comes at once or not at all: its parts shall be of one moment. A part of the history may be asked for again: over many
+    symbols one read of hundreds always fails on a bad day, and with it went the weight of all the others.
+    """
     symbols, since = sorted(set(request.symbols)), request.since
     wallet, mode, positions, working = await asyncio.gather(
         exchange.wallet(), exchange.position_mode(), exchange.positions(), exchange.working()
     )
+    bound = Bound(TRUTH_SECONDS)
     ended, trades, income = await asyncio.gather(
-        _ended(exchange, symbols, since), _trades(exchange, symbols, since), exchange.income(since)
+        _of_each(symbols, lambda symbol: exchange.ended(symbol, since), bound),
+        _of_each(symbols, lambda symbol: exchange.account_trades(symbol, since), bound),
+        _again(lambda: exchange.income(since), bound),
     )
     return TruthReply(
         as_of=as_of,
@@ -39,19 +51,24 @@ async def _read(exchange: Exchange, request: TruthRequest, as_of: datetime) -> T
         position_mode=mode,
         positions=[position for position in positions if position.quantity > 0],
         orders=_once([*working, *ended]),
-        trades=trades,
+        trades=sorted(trades, key=lambda trade: trade.at),
         income=income,
     )
 
 
-async def _ended(exchange: Exchange, symbols: list[str], since: datetime) -> list[VenueOrder]:
-    found = await asyncio.gather(*(exchange.ended(symbol, since) for symbol in symbols))
-    return [order for orders in found for order in orders]
+async def _of_each[T](symbols: list[str], question: Callable[[str], Awaitable[list[T]]], bound: Bound) -> list[T]:
+    found = await asyncio.gather(*(_again(partial(question, symbol), bound) for symbol in symbols))
+    return [one for of_symbol in found for one in of_symbol]
 
 
-async def _trades(exchange: Exchange, symbols: list[str], since: datetime) -> list[VenueTrade]:
-    found = await asyncio.gather(*(exchange.account_trades(symbol, since) for symbol in symbols))
-    return sorted((trade for trades in found for trade in trades), key=lambda trade: trade.at)
+async def _again[T](question: Callable[[], Awaitable[T]], bound: Bound) -> T:
+    """Asked once more after a failure, and after that its failure is the truth's."""
+    try:
+        return await question()
+    except VenueAway as error:
+        if not await bound.pause(max(wait_of(error), AGAIN_SECONDS)):
+            raise
+    return await question()
 
 
 def _once(orders: list[VenueOrder]) -> list[VenueOrder]:

@@ -303,8 +303,7 @@ class _AtExchange:
         if self._under_way is not None and self._under_way.done():
             self.said, self._under_way = self._outcome(self._under_way), None
             self.flat = self.said.flat and self._saw_all()
-        if self._attempt and (self._booking is None or self._booking.done()) and self._under_way is None:
-            self._booking = asyncio.create_task(self._flatten.book(self.account))
+            self._book(self.account)
         if self._under_way is None and not self.flat and (settled or not self.said.flat):
             self._attempt += 1
             self._begun_at = self._clock.wall()
@@ -316,6 +315,11 @@ class _AtExchange:
             return await self._flatten.run(account, prefix)
         finally:
             self._ended_at = self._clock.wall()
+
+    def _book(self, account: RealAccount) -> None:
+        """Once an attempt, since the worker follows the account too: two truths of many symbols at once leave weight for neither."""
+        if self._booking is None or self._booking.done():
+            self._booking = asyncio.create_task(self._flatten.book(account))
 
     def _saw_all(self) -> bool:
         if self._settled_at is None:
