@@ -77,12 +77,19 @@ async def equity(request: Asked, period: FromQuery[str] = "7d", mode: FromQuery[
 
 @get("/ledger", summary="The ledger")
 async def ledger(
-    request: Asked, mode: FromQuery[str | None] = None, limit: FromQuery[int] = MAX_ENTRIES, offset: FromQuery[int] = 0
+    request: Asked,
+    mode: FromQuery[str | None] = None,
+    limit: FromQuery[int] = MAX_ENTRIES,
+    offset: FromQuery[int] = 0,
+    dry_run: FromQuery[bool] = False,
 ) -> Ledger:
-    """Every change of the wallet, the newest first; the sum of all amounts is the balance."""
+    """Every change of the wallet, the newest first; the sum of all amounts is the balance.
+
+    In REAL it is the wallet at the exchange; with `dry_run` what dry runs would have made of it, from zero.
+    """
     chosen = mode_of(mode) or request.user.mode
     page = await doors_of(request).reads.ledger(
-        request.user.id, chosen, limit=page_limit(limit, MAX_ENTRIES), offset=page_offset(offset)
+        request.user.id, chosen, limit=page_limit(limit, MAX_ENTRIES), offset=page_offset(offset), dry_run=dry_run
     )
     return Ledger(mode=chosen, entries=[entry_of(row) for row in page.entries], total=page.total, balance=amount(page.balance))
 

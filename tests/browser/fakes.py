@@ -329,7 +329,7 @@ class FakeWorld:
     async def equity(self, user_id: UUID, mode: str, since: datetime | None, points: int = 200) -> list[EquityPoint]:
         return [EquityPoint(at=entry.at, value=entry.balance_after) for entry in self.entries]
 
-    async def ledger(self, user_id: UUID, mode: str, *, limit: int, offset: int) -> LedgerPage:
+    async def ledger(self, user_id: UUID, mode: str, *, limit: int, offset: int, dry_run: bool = False) -> LedgerPage:
         newest = self.entries[::-1][offset : offset + limit]
         return LedgerPage(entries=newest, total=len(self.entries), balance=self.entries[-1].balance_after)
 
