@@ -18,8 +18,8 @@ import msgspec
 from engine.binance import calls
 from engine.binance.client import Client, No
 from engine.binance.readings import moment
-from engine.binance.rows import ListenKeyReply
-from engine.errors import VenueAway, VenueError
+from engine.binance.rows import ListenKeyReply, Moment
+from engine.errors import VenueAway, VenueError, VenueHalted
 from engine.log import logger
 from engine.ports import Clock, Urgency
 from shared.execution import AccountEvent
@@ -61,7 +61,7 @@ class _Event(msgspec.Struct):
     """Every event of the stream, as far as it is read."""
 
     kind: str = msgspec.field(name="e")
-    time: int = msgspec.field(name="E", default=0)
+    time: Moment = msgspec.field(name="E", default=0)
     order: _Named | None = msgspec.field(name="o", default=None)
     account: _Account | None = msgspec.field(name="a", default=None)
     called: list[_Row] | None = msgspec.field(name="p", default=None)
@@ -104,7 +104,11 @@ class UserStream:
         self._keep_seconds = keep_seconds
 
     async def events(self) -> AsyncGenerator[AccountEvent]:
-        """Yields CONNECTED after each connection, PING while nothing happens, and the exchange's events; until the session is closed."""
+        """Yields CONNECTED after each connection, PING while nothing happens, and the exchange's events; until the session is closed.
+
+        Raises:
+            VenueHalted: The key is refused: who listens must hear of it, and may have another by now.
+        """
         attempt = 0
         while not getattr(self._session, "closed", False):
             began = asyncio.get_running_loop().time()
@@ -113,6 +117,8 @@ class UserStream:
                     async for event in connection:
                         yield event
                 reason = "closed"
+            except VenueHalted:
+                raise
             except (VenueError, aiohttp.ClientError, TimeoutError, OSError) as error:
                 reason = str(error) if isinstance(error, VenueError) else type(error).__name__
             if asyncio.get_running_loop().time() - began > STEADY_SECONDS:

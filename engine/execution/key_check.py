@@ -9,7 +9,7 @@ import asyncio
 from engine.core.order import OrderRefusal, no
 from engine.execution.asking import answered
 from engine.execution.desk import Desk
-from engine.ports import Exchange, Permissions
+from engine.ports import Exchange, Permissions, Urgency
 from shared.enums import PositionMode
 from shared.execution import Account, KeyCheckReply
 from shared.problem import Problem
@@ -19,7 +19,7 @@ CHECK_SECONDS = 12.0
 
 async def check_keys(desk: Desk, account: Account) -> KeyCheckReply | Problem:
     """What the pair may do, what stands in the way of arming and what would be wiser; only reads."""
-    exchange = desk.venues.exchange(account)
+    exchange = desk.venues.exchange(account, Urgency.ENTER)
     if isinstance(exchange, Problem):
         return exchange
     asked = await answered(_asked(exchange), CHECK_SECONDS)

@@ -12,6 +12,7 @@ from engine.binance.client import Client, Skew
 from engine.binance.stream import UserStream, back_off
 from engine.budget import WeightBudget
 from engine.clock import MarketClock
+from engine.errors import VenueHalted
 from engine.ports import KeyPair
 from shared.execution import AccountEvent
 
@@ -36,10 +37,13 @@ class Theatre:
         self.deleted = 0
         self.refused = 0
         self.known = True
+        self.revoked = False
         self.session: aiohttp.ClientSession | None = None
 
     async def key(self, request: web.Request) -> web.Response:
         assert request.headers["X-MBX-APIKEY"] == "k"
+        if self.revoked:
+            return web.json_response({"code": -2015, "msg": "Invalid API-key, IP, or permissions for action."}, status=401)
         if self.refused:
             self.refused -= 1
             return web.json_response({"code": -1000, "msg": "An unknown error occurred."}, status=503)
@@ -178,6 +182,16 @@ async def test_an_exchange_that_gives_no_key_is_asked_again() -> None:
     theatre.refused = 3
     async with listening(theatre) as events:
         assert [kind for kind, _, _ in await heard(events, 1)] == ["CONNECTED"]
+
+
+async def test_a_key_that_the_exchange_refuses_ends_the_stream_and_says_so() -> None:
+    theatre = Theatre()
+    theatre.acts = [says(ORDER | {"E": 10**18}, ORDER)]
+    async with listening(theatre) as events:
+        assert await heard(events, 2) == [("CONNECTED", "", ""), ("ORDER_TRADE_UPDATE", "BTCUSDT", "nt-e-1")]
+        theatre.revoked = True
+        with pytest.raises(VenueHalted):
+            await anext(events)
 
 
 async def test_a_closed_session_ends_the_stream() -> None:
