@@ -29,6 +29,9 @@ QUICK_LOOKS: Final = 3
 DEBOUNCE_SECONDS: Final = 0.05
 """One fill nudges several times within a few milliseconds."""
 
+LONGEST_SOON_SECONDS: Final = 10.0
+"""However often the next look came to nothing: an account of which something is not explained, or that was not heard, is not left for a minute."""
+
 APART_SECONDS: Final = 2.0
 """Between two truths of one account, however often it nudges: each costs some 150 of the 2400 weight a minute that all share."""
 
@@ -97,7 +100,8 @@ class Follow:
         """Until the next truth when nothing nudges, after that many in a row that asked for another soon."""
         if looks == 0:
             return self._rhythm.every
-        return min(self._rhythm.soon * 2.0 ** max(0, min(looks - QUICK_LOOKS, 10)), self._rhythm.every)
+        later = self._rhythm.soon * 2.0 ** max(0, min(looks - QUICK_LOOKS, 10))
+        return min(later, self._rhythm.every, LONGEST_SOON_SECONDS)
 
     async def _once(self, user_id: UUID) -> Reconciled:
         try:
