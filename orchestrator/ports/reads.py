@@ -68,7 +68,7 @@ class Reads(Protocol):
         """The booked balance over time, oldest first, thinned to about `points` by SQL; it starts with the balance at `since`."""
         ...
 
-    async def ledger(self, user_id: UUID, mode: str, *, limit: int, offset: int) -> LedgerPage:
+    async def ledger(self, user_id: UUID, mode: str, *, limit: int, offset: int, dry_run: bool = False) -> LedgerPage:
         """The wallet's changes, newest first."""
         ...
 

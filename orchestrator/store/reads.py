@@ -6,11 +6,12 @@ Every statement that names a user is bound to that user's rows; nothing here loc
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any, Final, cast
 from uuid import UUID
 
 from sqlalchemy import Select, case, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from orchestrator.core.ledger import NO_RESULT
 from orchestrator.ports import (
@@ -60,6 +61,11 @@ _BESIDES = {
 """What a user's row says of other tables."""
 
 
+_DRY: Final = aliased(Position)
+_OF_DRY_RUN: Final = select(_DRY.id).where(_DRY.id == LedgerEntry.position_id, _DRY.dry_run).correlate(LedgerEntry).exists()
+"""What a dry run won or lost is of no wallet: the ledger of REAL is that of the account at the exchange."""
+
+
 class SqlReads:
     """Implements the port Reads."""
 
@@ -74,7 +80,7 @@ class SqlReads:
         """The wallet of a mode, by one statement."""
         booked = (
             select(func.coalesce(func.sum(LedgerEntry.amount), ZERO))
-            .where(LedgerEntry.user_id == user_id, LedgerEntry.mode == mode)
+            .where(LedgerEntry.user_id == user_id, LedgerEntry.mode == mode, ~_OF_DRY_RUN)
             .scalar_subquery()
         )
         live = (
@@ -180,7 +186,7 @@ class SqlReads:
 
         It starts with the balance at `since`, or with the first entry where the wallet is younger.
         """
-        mine = (LedgerEntry.user_id == user_id, LedgerEntry.mode == mode)
+        mine = (LedgerEntry.user_id == user_id, LedgerEntry.mode == mode, ~_OF_DRY_RUN)
         order = (LedgerEntry.at, LedgerEntry.id)
         sums = (
             select(
@@ -205,9 +211,9 @@ class SqlReads:
         first = [] if since is None or before is None else [EquityPoint(at=since, value=before)]
         return first + [EquityPoint(at=row.at, value=row.value) for row in found]
 
-    async def ledger(self, user_id: UUID, mode: str, *, limit: int, offset: int) -> LedgerPage:
-        """The wallet's changes, newest first."""
-        mine = (LedgerEntry.user_id == user_id, LedgerEntry.mode == mode)
+    async def ledger(self, user_id: UUID, mode: str, *, limit: int, offset: int, dry_run: bool = False) -> LedgerPage:
+        """The wallet's changes, newest first; with `dry_run` those that dry runs made, which are of no wallet."""
+        mine = (LedgerEntry.user_id == user_id, LedgerEntry.mode == mode, _OF_DRY_RUN if dry_run else ~_OF_DRY_RUN)
         page = _entries().where(*mine).order_by(LedgerEntry.id.desc()).limit(limit).offset(offset)
         totals = select(func.count().label("number"), _total(LedgerEntry.amount).label("balance")).where(*mine)
         async with asking(self._database) as session:

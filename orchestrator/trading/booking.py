@@ -40,13 +40,17 @@ from shared.execution import ExecutionReport, Fill
 from shared.margin import ZERO
 
 
-async def book_wallet(unit: UnitOfWork, trader: Trader, mode: Mode, entries: Sequence[Entry], position_id: UUID | None) -> Trader:
+async def book_wallet(
+    unit: UnitOfWork, trader: Trader, mode: Mode, entries: Sequence[Entry], position_id: UUID | None, *, dry: bool = False
+) -> Trader:
     """Books entries into the ledger and the wallet, each source once.
+
+    What a dry run made is of no wallet: its entries run from zero, beside those of the account at the exchange.
 
     Returns:
         The trader with the new balance.
     """
-    before = trader.paper_balance if mode is Mode.PAPER else await unit.ledger.total(trader.id, mode)
+    before = trader.paper_balance if mode is Mode.PAPER else await _balance_of(unit, trader, dry=dry)
     balance = before
     for entry in entries:
         record = LedgerRecord(
@@ -107,7 +111,7 @@ async def book_entry(
             entries += entries_of_fill(
                 _origin(position, order), fill.trade_id, fill.at, realized_pnl=realized, fee=fill.fee, liquidation_fee=ZERO
             )
-    trader = await book_wallet(unit, trader, order.mode, entries, position.id)
+    trader = await book_wallet(unit, trader, order.mode, entries, position.id, dry=position.dry_run)
     await _advance(unit, order, OrderStatus.FILLED, position_id=position.id, quantity=position.size, settled_at=now, **also)
     if not report.closing_fills:
         return position
@@ -237,7 +241,7 @@ async def book_funding(unit: UnitOfWork, trader: Trader, position: PositionRecor
         )
         if await unit.fundings.add(record) and payment.amount != ZERO:
             entries.append(entry_of_funding(str(position.id), payment.at, payment.amount))
-    return await book_wallet(unit, trader, position.mode, entries, position.id)
+    return await book_wallet(unit, trader, position.mode, entries, position.id, dry=position.dry_run)
 
 
 async def change_position(unit: UnitOfWork, before: PositionRecord, after: PositionRecord) -> PositionRecord:
@@ -280,7 +284,7 @@ async def _reduced(
             entries += entries_of_fill(
                 _origin(position, order), fill.trade_id, fill.at, realized_pnl=realized, fee=fill.fee, liquidation_fee=fee
             )
-    await book_wallet(unit, trader, order.mode, entries, position.id)
+    await book_wallet(unit, trader, order.mode, entries, position.id, dry=position.dry_run)
     return after_close(
         position,
         holding,
@@ -288,6 +292,11 @@ async def _reduced(
         reason=reason,
         at=max(fill.at for fill in fills),
     )
+
+
+async def _balance_of(unit: UnitOfWork, trader: Trader, *, dry: bool) -> Decimal:
+    at_exchange = await unit.ledger.at_exchange(trader.id)
+    return await unit.ledger.total(trader.id, Mode.REAL) - at_exchange if dry else at_exchange
 
 
 def _origin(position: PositionRecord, order: OrderRecord) -> str:

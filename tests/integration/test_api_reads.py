@@ -80,6 +80,22 @@ async def test_the_ledger_adds_up_to_the_balance_page_by_page(database: Database
     assert (await reads.account(user_id, "PAPER")).balance == whole.balance
 
 
+async def test_a_dry_runs_results_are_not_of_the_wallet_at_the_exchange(database: Database) -> None:
+    user_id = await rows.person(database, "Ada")
+    dry = await rows.position(database, user_id, mode="REAL", dry_run=True)
+    real = await rows.position(database, user_id, mode="REAL", symbol="ETHUSDT")
+    await rows.booked(database, user_id, ["1000"], mode="REAL", kind="DEPOSIT")
+    await rows.booked(database, user_id, ["-0.5", "7"], mode="REAL", position_id=dry)
+    await rows.booked(database, user_id, ["-2"], mode="REAL", position_id=real)
+    reads = SqlReads(database)
+    shown = await reads.ledger(user_id, "REAL", limit=10, offset=0)
+    assert [entry.amount for entry in shown.entries] == [Decimal(-2), Decimal(1000)]
+    assert shown.balance == (await reads.account(user_id, "REAL")).balance == Decimal(998)
+    assert (await reads.equity(user_id, "REAL", None))[-1].value == Decimal(998)
+    apart = await reads.ledger(user_id, "REAL", limit=10, offset=0, dry_run=True)
+    assert (apart.total, apart.balance) == (2, Decimal("6.5"))
+
+
 async def test_the_equity_curve_begins_at_the_periods_start_and_is_thinned(database: Database) -> None:
     user_id = await rows.person(database, "Ada")
     await rows.booked(database, user_id, ["1"] * 60)

@@ -2,8 +2,12 @@
 
 from typing import Any
 
+from msgspec import structs
+
+from orchestrator.core.ledger import Entry, EntryKind
 from orchestrator.core.order import OrderStatus
 from orchestrator.core.position import PositionStatus
+from orchestrator.trading.booking import book_wallet
 from shared.enums import Mode
 from shared.execution import RealAccount
 from tests.builders import NOON, USER, at, bar, d, funding, signal, trader
@@ -28,6 +32,22 @@ async def test_a_dry_run_lives_like_paper_and_never_touches_the_paper_wallet() -
     real = [row for row in world.rows.ledger if row.mode is Mode.REAL]
     assert sum(row.amount for row in real) == real[-1].balance_after == d("-21.09")
     assert world.rows.claims == {}
+
+
+async def test_what_a_dry_run_makes_is_told_apart_from_the_wallet_at_the_exchange() -> None:
+    """Each runs on its own: 1000 in the wallet stay 1000, the dry run's entry fee of 0.50 runs from zero."""
+    world = World(trader(**KNOWN))
+    async with world.store.begin() as unit:
+        (user,) = await unit.traders.all()
+        deposit = Entry(at=NOON, kind=EntryKind.DEPOSIT, amount=d(1000), source="opening")
+        await book_wallet(unit, user, Mode.REAL, [deposit], None)
+        await unit.commit()
+    await world.enter(signal())
+    async with world.store.begin() as unit:
+        await book_wallet(unit, user, Mode.REAL, [structs.replace(deposit, amount=d(5), source="transfer")], None)
+        await unit.commit()
+    real = [row for row in world.rows.ledger if row.mode is Mode.REAL]
+    assert [row.balance_after for row in real] == [d(1000), d("-0.5"), d(1005)]
 
 
 async def test_a_dry_position_travels_with_its_account() -> None:

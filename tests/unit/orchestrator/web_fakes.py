@@ -213,7 +213,7 @@ class FakeStore:
     async def equity(self, user_id: UUID, mode: str, since: datetime | None, points: int = 200) -> list[EquityPoint]:
         return [EquityPoint(at=NOW, value=(await self.account(user_id, mode)).balance)]
 
-    async def ledger(self, user_id: UUID, mode: str, *, limit: int, offset: int) -> LedgerPage:
+    async def ledger(self, user_id: UUID, mode: str, *, limit: int, offset: int, dry_run: bool = False) -> LedgerPage:
         mine = [entry for owner, of, entry in self.entries if owner == user_id and of == mode][::-1]
         balance = sum((entry.amount for entry in mine), Decimal(0))
         return LedgerPage(entries=mine[offset : offset + limit], total=len(mine), balance=balance)
