@@ -595,6 +595,10 @@ class FakeLedger:
         mine = {row.source for row in self._rows.ledger if (row.user_id, row.mode) == (user_id, mode)}
         return mine & set(sources)
 
+    async def amount(self, user_id: UUID, mode: Mode, source: str) -> Decimal | None:
+        key = (user_id, mode, source)
+        return next((row.amount for row in self._rows.ledger if (row.user_id, row.mode, row.source) == key), None)
+
     async def net_since(self, user_id: UUID, mode: Mode, since: datetime) -> Decimal:
         rows = [row for row in self._rows.ledger if (row.user_id, row.mode) == (user_id, mode) and row.at >= since]
         return sum((row.amount for row in rows if row.kind not in NO_RESULT), ZERO)

@@ -102,6 +102,19 @@ def entry_of_income(income: Income) -> Entry | None:
     return Entry(at=income.at, kind=kind, amount=booked(income.amount), source=source)
 
 
+def paid_elsewhere(income: Income, fee: Decimal) -> Entry:
+    """Gives back to the USDT wallet the fee of a trade that was paid in another coin.
+
+    The trade's result stays net of its fee, at its worth in USDT; the wallet in USDT did not pay it.
+
+    Args:
+        income: The exchange's row of the fee, in that coin.
+        fee: As the trade's fee was booked, negative when paid.
+    """
+    source = f"paid-in:{income.asset}:{income.symbol}:{income.trade_id}"
+    return Entry(at=income.at, kind=EntryKind.EXTERNAL, amount=-fee, source=source)
+
+
 def entry_of_funding(position_id: str, at: datetime, amount: Decimal) -> Entry:
     """What one funding settlement does to the wallet."""
     return Entry(at=at, kind=EntryKind.FUNDING, amount=booked(amount), source=f"funding:{position_id}:{at.isoformat()}")

@@ -231,6 +231,10 @@ class Ledger(Protocol):
         """Those of the sources that are booked."""
         ...
 
+    async def amount(self, user_id: UUID, mode: Mode, source: str) -> Decimal | None:
+        """What was booked under a source; None where nothing was."""
+        ...
+
     async def net_since(self, user_id: UUID, mode: Mode, since: datetime) -> Decimal:
         """The sum of all amounts at or after `since` that are results (not of NO_RESULT): what was won or lost."""
         ...

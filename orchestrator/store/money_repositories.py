@@ -134,6 +134,12 @@ class LedgerRepository:
         where = (LEDGER.c.user_id == user_id, LEDGER.c.mode == mode.value, LEDGER.c.source.in_(list(sources)))
         return set((await self._connection.execute(sa.select(LEDGER.c.source).where(*where))).scalars()) if sources else set()
 
+    async def amount(self, user_id: UUID, mode: Mode, source: str) -> Decimal | None:
+        """What was booked under a source; None where nothing was."""
+        where = (LEDGER.c.user_id == user_id, LEDGER.c.mode == mode.value, LEDGER.c.source == source)
+        found = (await self._connection.execute(sa.select(LEDGER.c.amount).where(*where))).scalar_one_or_none()
+        return None if found is None else Decimal(stripped(found))
+
     async def net_since(self, user_id: UUID, mode: Mode, since: datetime) -> Decimal:
         """The sum of all amounts at or after `since` that are results."""
         return await self._sum(

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 from msgspec import structs
 
-from orchestrator.core.ledger import OF_TRADES, Entry, EntryKind, entry_of_income
+from orchestrator.core.ledger import OF_TRADES, Entry, EntryKind, entry_of_income, paid_elsewhere, source_of_trade
 from orchestrator.core.order import UNDER_WAY, OrderStatus
 from orchestrator.core.position import CloseReason, after_late_booking
 from orchestrator.core.truth import confirmed, exits_of, fill_of, foreign_of, held_of, is_ours, name_of
@@ -148,6 +148,7 @@ class Booking:
         for position in list(self._live.values()):
             await self._exits(position)
         await self._income()
+        await self._fees_in_other_coins()
         await self._close_the_books(after.truth)
         await self._foreign(after.foreign, after.truth)
         self._booked.positions, self._booked.under_way = list(self._live.values()), self._orders
@@ -229,6 +230,18 @@ class Booking:
                 await self._income_of_trade(income, entry)
             else:
                 await self._other_income(income, entry)
+
+    async def _fees_in_other_coins(self) -> None:
+        """A fee of ours paid in BNB is a cost of its trade, but not of the wallet in USDT."""
+        for income in self._truth.income:
+            if income.asset == "USDT" or income.kind != "COMMISSION" or not income.trade_id or income.at < self._begun:
+                continue
+            source = source_of_trade(EntryKind.FEE, income.symbol, income.trade_id)
+            fee = await self._unit.ledger.amount(self._trader.id, Mode.REAL, source)
+            if fee is not None:
+                await self._wallet(paid_elsewhere(income, fee), None)
+            elif income.symbol in self._live or any(order.symbol == income.symbol for order in self._orders):
+                self._booked.held_back.append(income)
 
     async def _income_of_trade(self, income: Income, entry: Entry) -> None:
         """What of a trade is not booked with its fill is not ours, unless its fill is still to come."""

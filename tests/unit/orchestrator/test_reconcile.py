@@ -3,6 +3,7 @@
 from contextlib import suppress
 
 import pytest
+from msgspec import structs
 
 from orchestrator.core.ledger import EntryKind
 from orchestrator.core.order import OrderStatus
@@ -165,6 +166,22 @@ async def test_funding_belongs_to_its_position_and_a_transfer_to_nobody() -> Non
     await world.reconcile()
     assert only(world).funding == d("-0.1")
     assert [row.kind for row in world.rows.ledger[-2:]] == [EntryKind.FUNDING, EntryKind.TRANSFER]
+    assert_equal_to_the_exchange(world)
+
+
+async def test_a_fee_paid_in_another_coin_costs_its_position_but_not_the_wallet_in_usdt() -> None:
+    world = RealWorld()
+    await world.reconcile()
+    book = world.engine.book()
+    await world.enter(signal())
+    (fee,) = [row for row in book.income if row.kind == "COMMISSION"]
+    book.income[book.income.index(fee)] = structs.replace(fee, asset="BNB", amount=d("-0.0008"))
+    book.wallet += d("0.5")
+    for _ in range(2):
+        await world.reconcile()
+        world.clock.pass_wall(seconds=60)
+    assert only(world).fees == d("0.5")
+    assert world.bus.events("notice") == []
     assert_equal_to_the_exchange(world)
 
 
