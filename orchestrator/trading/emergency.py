@@ -47,13 +47,29 @@ class Emergency:
         self._clock = clock
         self._ids = ids
         self._pause = pause
+        self._running: dict[UUID, asyncio.Future[PanicReceipt | None]] = {}
 
     async def run(self, user_id: UUID) -> PanicReceipt:
         """Stop first, then flat at the exchange. Never says flat: what the store holds cannot be seen.
 
+        Pressed again while it runs in this process, it is the same one, so that pressing often spends no more of the exchange's budget.
+
         Raises:
             StoreUnavailable: Redis does not answer either.
         """
+        while (running := self._running.get(user_id)) is not None:
+            if (receipt := await asyncio.shield(running)) is not None:
+                return receipt
+        mine = self._running[user_id] = asyncio.get_running_loop().create_future()
+        receipt = None
+        try:
+            receipt = await self._flattened(user_id)
+            return receipt
+        finally:
+            del self._running[user_id]
+            mine.set_result(receipt)
+
+    async def _flattened(self, user_id: UUID) -> PanicReceipt:
         receipt_id = self._ids.new()
         logger().error("panic while the store is away", user_id=str(user_id), receipt_id=str(receipt_id))
         await self._lifeline.stop(user_id, self._clock.wall())

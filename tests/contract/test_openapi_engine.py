@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 from engine.routes import schema
 from tests.unit.engine.whole_engine import BEARER, whole_engine
 
-EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "8"))
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

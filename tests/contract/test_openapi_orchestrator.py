@@ -29,7 +29,7 @@ from orchestrator.ports import NewUser
 from orchestrator.web.site import create_site
 from tests.unit.orchestrator.web_fakes import NOW, WALL, World
 
-EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "8"))
 EXPECTED = {"/api/live": 503, "/api/chart/{symbol}": 501}
 """This world has room for no stream; what is not built yet says so."""
 

@@ -1,5 +1,7 @@
 """Panic with real money: flat by the exchange's own word, with everything of the account, with the store or without it."""
 
+import asyncio
+from datetime import datetime
 from uuid import UUID
 
 import pytest
@@ -114,6 +116,21 @@ async def test_while_the_store_is_away_the_exchange_is_flattened_and_the_flag_is
     results = {one.symbol: one.result for one in receipt.positions}
     assert results == {"AAAUSDT": "closed", "BBBUSDT": "closed", "REAL": "flat", "PAPER": "waiting"}
     assert await world.lifeline.stopped(USER)
+
+
+async def test_pressed_again_without_the_store_it_is_the_same_panic() -> None:
+    world = await holding(*SYMBOLS)
+    store_away(world)
+    emergency, stop = world.trading.emergency, world.lifeline.stop
+
+    async def answers_later(user_id: UUID, at: datetime) -> None:
+        await asyncio.sleep(0)
+        await stop(user_id, at)
+
+    world.lifeline.stop = answers_later  # type: ignore[method-assign]
+    receipts = await asyncio.gather(*(emergency.run(USER) for _ in range(20)))
+    assert len({receipt.receipt_id for receipt in receipts}) == 1
+    assert (await emergency.run(USER)).receipt_id != receipts[0].receipt_id
 
 
 async def test_when_the_store_is_back_the_stop_is_written_the_rows_follow_and_the_flag_goes() -> None:
