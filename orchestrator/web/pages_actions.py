@@ -15,7 +15,7 @@ from orchestrator.web.bodies import PRICE_DECIMALS, given_number
 from orchestrator.web.doors import Asked, doors_of
 from orchestrator.web.pages_frame import first_time, form_of, frame, id_of, see
 from orchestrator.web.pages_render import look, page
-from orchestrator.web.pages_sections import health_context, money_context, position_context, real_context, receipt_context
+from orchestrator.web.pages_sections import health_context, money_context, position_context, receipt_context
 from orchestrator.web.pages_words import REFUSALS, word
 from orchestrator.web.problems import refused
 from orchestrator.web.valuation import LIVE
@@ -193,7 +193,6 @@ async def scan_form(request: Asked) -> Response[str]:
 async def _position(request: Asked, position_id: str, form: Mapping[str, str], errors: dict[str, str]) -> Response[str]:
     context = await frame(request, "positions") | await position_context(request, position_id)
     row: PositionRow = context["view"].row
-    context |= await real_context(request, context["user"], [])
     kept = {
         "quantity": "",
         "stop_loss": _text(row.stop_loss, row.tick_size),

@@ -96,11 +96,11 @@ def _unanswered(real: RealRow) -> Iterator[Alarm]:
 
 
 def _differs(real: RealRow) -> Iterator[Alarm]:
-    if real.alarmed_at is not None:
+    if real.alarmed_at is not None and real.wallet is not None:
         yield Alarm(
             title="Ledger and exchange differ",
-            says=f"The exchange's wallet holds {fmt.money(real.wallet)}; the ledger lacks {fmt.pnl(real.difference)} to it. "
-            "The exchange is right. Look at its income history for what is missing here.",
+            says=f"The exchange's wallet holds {fmt.money(real.wallet)}, the ledger {fmt.money(real.wallet - real.difference)}. "
+            "The exchange is right: look at its income history for what is missing here.",
             href="/dashboard/ledger?mode=REAL",
             does="The ledger",
         )

@@ -19,6 +19,9 @@ from orchestrator.web.pages_sections import (
 from orchestrator.web.problems import not_found
 from shared.enums import Mode
 
+DRY = "DRY"
+"""The ledger of dry runs, which is of no wallet."""
+
 
 @get("/dashboard", include_in_schema=False)
 async def overview_page(request: Asked) -> Response[str]:
@@ -78,7 +81,7 @@ async def history_page(request: Asked) -> Response[str]:
     stats = await doors.reads.stats(request.user.id, shown, context["now"])
     return page(
         "history.html",
-        context | _both(context["user"], shown) | {"rows": rows, "stats": stats, "pager": pager(offset, len(rows))},
+        context | _kinds(request, context["user"], shown) | {"rows": rows, "stats": stats, "pager": pager(offset, len(rows))},
     )
 
 
@@ -87,12 +90,14 @@ async def ledger_page(request: Asked) -> Response[str]:
     """Every change of the wallet; their sum is the balance."""
     offset = offset_of(request)
     context = await frame(request, "ledger")
-    reads, shown = doors_of(request).reads, _shown_mode(request, context["user"])
-    found = await reads.ledger(request.user.id, shown, limit=PAGE_SIZE, offset=offset)
-    curve = draw(from_first_money(await reads.equity(request.user.id, shown, None)))
-    real = await reads.real(request.user.id) if shown == Mode.REAL else None
+    reads, user = doors_of(request).reads, context["user"]
+    dry = request.query_params.get("mode") == DRY
+    shown = Mode.REAL.value if dry else _shown_mode(request, user)
+    found = await reads.ledger(user.id, shown, limit=PAGE_SIZE, offset=offset, dry_run=dry)
+    curve = None if dry else draw(from_first_money(await reads.equity(user.id, shown, None)))
+    real = await reads.real(user.id) if shown == Mode.REAL else None
     more = {"page": found, "curve": curve, "real": real, "pager": pager(offset, len(found.entries))}
-    return page("ledger.html", context | _both(context["user"], shown) | more)
+    return page("ledger.html", context | _kinds(request, user, DRY if dry else shown) | more)
 
 
 @get("/dashboard/more", include_in_schema=False)
@@ -117,6 +122,8 @@ def _shown_mode(request: Asked, user: UserRow) -> str:
     return asked if asked in (Mode.PAPER, Mode.REAL) else user.mode
 
 
-def _both(user: UserRow, shown: str) -> dict[str, object]:
+def _kinds(request: Asked, user: UserRow, shown: str) -> dict[str, object]:
     """What a page needs to lead to the other money's; somebody who never had a key has but one."""
-    return {"shown": shown, "two_modes": user.mode == Mode.REAL or user.has_api_key or shown == Mode.REAL}
+    several = user.mode == Mode.REAL or user.has_api_key or shown != Mode.PAPER
+    dry = doors_of(request).arm.dry_run or shown == DRY
+    return {"shown": shown, "kinds": [Mode.PAPER.value, Mode.REAL.value, *([DRY] if dry else [])] if several else [shown]}

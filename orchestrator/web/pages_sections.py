@@ -20,7 +20,7 @@ from orchestrator.web.pages_words import REFUSALS, SOURCES, WHALES, word
 from orchestrator.web.problems import not_found
 from orchestrator.web.replies import real_balance_status
 from orchestrator.web.ticks import balance_payload, positions_payload, prices_payload
-from orchestrator.web.valuation import LIVE, books_known, day_start, gain, loss_left, value_all, wealth
+from orchestrator.web.valuation import LIVE, books_known, day_start, gain, in_wallet, loss_left, value_all, wealth
 from shared.enums import Mode
 
 SCAN_MINUTES = 15
@@ -41,7 +41,7 @@ async def money_context(request: Asked, user: UserRow) -> dict[str, Any]:
     rows = await doors.reads.positions(user.id, statuses=LIVE)
     marks = await doors.market.marks({row.symbol for row in rows}) if rows else {}
     views = [view_of(row, marks.get(row.symbol), now) for row in rows]
-    own = [view for view in views if view.row.mode == user.mode]
+    own = [view for view in views if in_wallet(view.row, user.mode)]
     real = await real_context(request, user, rows)
     stats = await doors.reads.stats(user.id, user.mode, day_start(now))
     since = None if hours is None else now - timedelta(hours=hours)
@@ -57,7 +57,8 @@ async def money_context(request: Asked, user: UserRow) -> dict[str, Any]:
     )
     return real | {
         "positions": own,
-        "elsewhere": [view for view in views if view.row.mode != user.mode],
+        "elsewhere": [view for view in views if view.row.mode != user.mode and not view.row.dry_run],
+        "dry": [view for view in views if view.row.dry_run],
         "money": money,
         "stats": stats,
         "worst_case": worst_case(own),
@@ -241,7 +242,7 @@ async def tick(request: Asked) -> Response[dict[str, Any]]:
     rows = await doors.reads.positions(user.id, statuses=LIVE)
     marks = await doors.market.marks({row.symbol for row in rows})
     valued = value_all(rows, marks)
-    own = [each for each in valued if each.row.mode == user.mode]
+    own = [each for each in valued if in_wallet(each.row, user.mode)]
     real = await doors.reads.real(user.id) if user.mode == Mode.REAL else None
     worth = wealth(await doors.reads.account(user.id, user.mode), own, known=books_known(user.mode, real))
     gained = gain(worth, await doors.reads.stats(user.id, user.mode, day_start(doors.clock.now())), own)

@@ -16,7 +16,7 @@ from orchestrator.web.market import Market
 from orchestrator.web.replies import real_balance_status
 from orchestrator.web.stream import Stream, frame
 from orchestrator.web.ticks import Payload, balance_payload, equity_payload, positions_payload, prices_payload
-from orchestrator.web.valuation import LIVE, Gain, books_known, day_start, gain, loss_left, value_all, wealth
+from orchestrator.web.valuation import LIVE, Gain, books_known, day_start, gain, in_wallet, loss_left, value_all, wealth
 from shared.enums import Mode
 
 BALANCE_SECONDS = 5.0
@@ -105,7 +105,7 @@ class Ticker:
             return
         held = {row.symbol for row in holding.rows}
         valued = value_all(holding.rows, self._market.known(held))
-        own = [each for each in valued if each.row.mode == holding.mode]
+        own = [each for each in valued if in_wallet(each.row, holding.mode)]
         worth = wealth(holding.account, own, known=books_known(holding.mode, holding.real))
         gained = None if holding.stats is None else gain(worth, holding.stats, own)
         positions = frame("positions", positions_payload(valued, holding.mode, worth, wall, gained, _left(gained, holding)))

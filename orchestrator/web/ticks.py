@@ -13,7 +13,7 @@ from typing import Any
 from orchestrator.ports import Mark, PositionRow
 from orchestrator.web import format as fmt
 from orchestrator.web.replies import amount, maybe
-from orchestrator.web.valuation import LIVE, ZERO, Gain, Valued, Wealth
+from orchestrator.web.valuation import LIVE, ZERO, Gain, Valued, Wealth, in_wallet
 
 type Payload = dict[str, Any]
 
@@ -40,7 +40,7 @@ def positions_payload(
     places: dict[str, int] = {}
     for each in valued:
         _position(each, text, signs, places)
-    parts = [each.pnl for each in valued if each.row.mode == mode]
+    parts = [each.pnl for each in valued if in_wallet(each.row, mode)]
     known = [part for part in parts if part is not None]
     open_pnl = sum(known, ZERO) if len(known) == len(parts) else None
     for key, value in (("open-pnl", open_pnl), ("unrealized", worth.unrealized)):

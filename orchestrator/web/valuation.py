@@ -60,6 +60,11 @@ class Wealth(msgspec.Struct, frozen=True, kw_only=True):
     equity: Decimal | None
 
 
+def in_wallet(row: PositionRow, mode: str) -> bool:
+    """Whether a position is part of a mode's wallet: what a dry run did is of none."""
+    return row.mode == mode and not row.dry_run
+
+
 def books_known(mode: str, real: RealRow | None) -> bool:
     """Whether a mode's ledger is its wallet: on paper always, in REAL from the first truth on."""
     return mode == Mode.PAPER or (real is not None and real.opened)

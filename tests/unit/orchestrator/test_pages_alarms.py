@@ -1,5 +1,7 @@
 """What the pages tell somebody with real money to look at, and in which words."""
 
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -7,14 +9,17 @@ from uuid import uuid4
 
 import msgspec
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
 
 from orchestrator.core.order import RefusalReason
 from orchestrator.core.position import CloseReason
 from orchestrator.ports import ForeignRow, PositionRow, RealRow, UserRow
 from orchestrator.web.pages_alarms import Alarm, alarms_of, wallet_of
 from orchestrator.web.pages_words import CLOSE_REASONS, REFUSALS
-from tests.browser.fakes import position_row
+from tests.browser.fakes import FakeBus, FakeMarket, FakeWorld, fill, position_row, site_of
 
+HTML = {"accept": "text/html"}
 WALL = datetime(2025, 9, 22, 14, 3, tzinfo=UTC)
 SOUND = RealRow(
     armed_at=WALL - timedelta(hours=2), heard_at=WALL - timedelta(seconds=20), opened=True, position_mode="ONE_WAY",
@@ -88,7 +93,7 @@ def test_a_ledger_that_differs_and_an_order_without_an_answer_are_said() -> None
         msgspec.structs.replace(SOUND, alarmed_at=WALL, difference=Decimal("-1.5"), unknown=["BTCUSDT", "ETHUSDT"])
     )
     assert unknown.title == "No answer yet for BTCUSDT, ETHUSDT"
-    assert "holds $1,000.00; the ledger lacks \u2212$1.50" in differs.says
+    assert "holds $1,000.00, the ledger $1,001.50." in differs.says
 
 
 def test_an_account_that_was_not_read_for_minutes_or_never_is_said() -> None:
@@ -115,3 +120,104 @@ def test_the_wallet_says_how_good_it_is(mode: str, age: int | None, status: str)
 def test_every_refusal_and_every_reason_of_a_close_has_words() -> None:
     assert {str(reason) for reason in RefusalReason} <= set(REFUSALS)
     assert {str(reason) for reason in CloseReason} == set(CLOSE_REASONS)
+
+
+NAKED = "It is put back or the position is closed, within seconds."
+
+
+@pytest.fixture
+def dashboard() -> Iterator[tuple[FakeWorld, FakeMarket, TestClient[Litestar]]]:
+    """Somebody with real money, whose account is sound."""
+    world, market = FakeWorld(), FakeMarket()
+    with TestClient(site_of(world, market, FakeBus())) as client:
+        text = client.get("/register", headers=HTML).text
+        token = re.search(r'name="csrf_token" value="([^"]+)"', text)
+        assert token is not None
+        client.post(
+            "/register", data={"csrf_token": token[1], "username": "ann", "password": "correct horse battery"}, headers=HTML
+        )
+        fill(world, market)
+        (user_id,) = world.users
+        world.users[user_id] = msgspec.structs.replace(
+            world.users[user_id],
+            mode="REAL",
+            has_api_key=True,
+            real_balance_cache=Decimal("10035.67"),
+            real_balance_at=datetime.now(UTC),
+        )
+        first, second = world.live
+        world.live = [
+            msgspec.structs.replace(
+                first, mode="REAL", stop_order_id="nt-s-1", trailing_ratio=Decimal("0.005"), protected_at=WALL
+            ),
+            msgspec.structs.replace(second, mode="REAL", dry_run=True),
+        ]
+        world.known = msgspec.structs.replace(SOUND, heard_at=datetime.now(UTC))
+        yield world, market, client
+
+
+def read(client: TestClient[Litestar], path: str) -> str:
+    reply = client.get(path, headers=HTML)
+    assert reply.status_code == 200, path
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", reply.text))
+
+
+def test_a_real_position_shows_what_rests_at_the_exchange_and_a_dry_run_is_of_no_wallet(
+    dashboard: tuple[FakeWorld, FakeMarket, TestClient[Litestar]],
+) -> None:
+    world, _, client = dashboard
+    overview = read(client, "/dashboard")
+    assert "Open positions (1)" in overview
+    assert "Dry runs, of no wallet (1)" in overview
+    assert "1 of 1 position keeps a stop at the exchange" in overview
+    assert "Wallet at the exchange $10,035.67" in overview
+    assert NAKED not in overview
+    page = read(client, f"/dashboard/positions/{world.live[0].id}")
+    assert "Stop rests at the exchange, confirmed 22 Sep 14:03" in page
+    assert "0.50% behind the best price not resting yet" in page
+    assert "DRY RUN" in read(client, f"/dashboard/positions/{world.live[1].id}")
+
+
+def test_a_missing_stop_is_loud_wherever_the_position_is_shown(
+    dashboard: tuple[FakeWorld, FakeMarket, TestClient[Litestar]],
+) -> None:
+    world, _, client = dashboard
+    world.live[0] = msgspec.structs.replace(world.live[0], stop_order_id=None)
+    for path in ("/dashboard", "/dashboard/positions", "/dashboard/_/alarms"):
+        assert NAKED in read(client, path)
+    assert "0 of 1 position keeps a stop" in read(client, "/dashboard")
+    assert "No confirmed stop" in read(client, f"/dashboard/positions/{world.live[0].id}")
+
+
+def test_an_account_that_was_not_read_yet_has_no_balance_and_not_zero(
+    dashboard: tuple[FakeWorld, FakeMarket, TestClient[Litestar]],
+) -> None:
+    world, _, client = dashboard
+    world.known = RealRow(armed_at=WALL)
+    overview = read(client, "/dashboard")
+    assert "Reading your account" in overview
+    assert "Free \u2014" in overview
+    assert client.get("/dashboard/_/tick").json()["t"]["equity"] == "\u2014"
+    assert "has not been read yet" in read(client, "/dashboard/ledger")
+
+
+def test_stopped_entries_are_said_in_the_strip_and_a_differing_ledger_in_the_health(
+    dashboard: tuple[FakeWorld, FakeMarket, TestClient[Litestar]],
+) -> None:
+    world, _, client = dashboard
+    world.known = msgspec.structs.replace(
+        world.known, refusal="not proven today: hedge mode", alarmed_at=WALL, difference=Decimal(1)
+    )
+    overview = read(client, "/dashboard")
+    assert "Trading waits" in overview
+    assert "Not proven today: hedge mode. Open positions stay protected." in overview
+    assert "Ledger and its wallet differ" in overview
+
+
+def test_the_past_of_paper_stays_readable_in_real(dashboard: tuple[FakeWorld, FakeMarket, TestClient[Litestar]]) -> None:
+    _, _, client = dashboard
+    assert "Equal to the exchange" in read(client, "/dashboard/ledger")
+    paper = client.get("/dashboard/ledger?mode=PAPER", headers=HTML).text
+    assert 'class="PAPER" aria-current="true"' in paper
+    assert "Equal to the exchange" not in paper
+    assert "What dry runs would have made" in read(client, "/dashboard/ledger?mode=DRY")
