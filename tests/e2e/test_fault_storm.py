@@ -1,4 +1,4 @@
-"""A hundred schedules of the fault storm and every ninth cut of the crash matrix, each in a process of its own: time jumps there.
+"""Sixty schedules of the fault storm and every fifteenth cut of the crash matrix, each in a process of its own: time jumps there.
 
 The whole of both: `make fault-storm`, `make crash-matrix`.
 """
@@ -14,7 +14,7 @@ from tests.conftest import PROJECT
 from tests.crash_matrix.real import DEEDS, Cut
 from tests.fault_storm.schedule import schedule_of
 
-SECONDS = 180.0
+SECONDS = 400.0
 """Far more than it takes: the machine may be busy."""
 
 
@@ -26,18 +26,18 @@ def told(module: str, *options: str, into: Path) -> bytes:
     return into.read_bytes()
 
 
-def test_a_hundred_schedules_of_faults_leave_nothing_doubled_orphaned_naked_or_unequal(tmp_path: Path) -> None:
-    options = ("--schedules", "100", "--seed", "100", "--processes", "2")
+def test_sixty_schedules_of_faults_leave_nothing_doubled_orphaned_naked_or_unequal(tmp_path: Path) -> None:
+    options = ("--schedules", "60", "--seed", "100", "--processes", "2")
     found = msgspec.json.decode(told("tests.fault_storm", *options, into=tmp_path / "storm.json"))
     assert found["sound"]
-    assert found["schedules"] == 100
-    assert found["entered"] > 100
-    assert sum(found["faults"].values()) > 500
-    assert found["with_cuts"] > 10
+    assert found["schedules"] == 60
+    assert found["entered"] > 60
+    assert sum(found["faults"].values()) > 300
+    assert found["with_cuts"] > 5
 
 
 def test_a_cut_at_any_step_of_a_real_order_leaves_it_whole(tmp_path: Path) -> None:
-    cuts = msgspec.json.decode(told("tests.crash_matrix.real", "--every", "9", into=tmp_path / "cuts.json"), type=list[Cut])
+    cuts = msgspec.json.decode(told("tests.crash_matrix.real", "--every", "15", into=tmp_path / "cuts.json"), type=list[Cut])
     assert {cut.deed for cut in cuts} == set(DEEDS)
     assert {cut.process for cut in cuts} == {"", "engine", "worker", "web"}
     assert [cut for cut in cuts if cut.violations] == []
