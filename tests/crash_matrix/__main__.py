@@ -1,38 +1,91 @@
-"""`python -m tests.crash_matrix`: every await of a real order's life cut in process, then twenty kills of each real process under trading.
+"""`python -m tests.crash_matrix`: every await of a real order's life cut in process, kill -9 of the real processes at each named step of it,
+then kills of each process under trading on paper.
 
-Two tables; exits 0 only when nothing was violated.
+Three tables; exits 0 only when nothing was violated.
 """
 
 import argparse
+import queue
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from tests.crash_matrix import real
 from tests.crash_matrix.drive import VICTIMS, Kill, Matrix, Pass
+from tests.crash_matrix.kills import Killer, RealKill
+from tests.crash_matrix.steps import STEPS, Step
 from tests.demo import RunningDemo
 
 COLUMNS = f"{'process':<13} {'kills':>5} {'in flight':>9} {'filled after':>12} {'back':>8} {'trading':>8} {'violations':>10}"
+REAL_COLUMNS = f"{'step':<52} {'process':<13} {'in flight':>9} {'whole':>8} {'unprotected':>12}  violations"
+
+LANES: Final = 3
+"""Demos side by side: most of the time is spent waiting for somebody to find what the dead left."""
+
+REAL_SPEED: Final = 150.0
+"""Slower than the demo's own, so that positions outlive a restart, and still some signals a minute."""
+
+READY_SECONDS: Final = 150
 
 
 def main() -> int:
     """Runs the matrix; 1 when something was violated, or no kill fell between an order's commit and its fill."""
     parser = argparse.ArgumentParser(prog="python -m tests.crash_matrix", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20, help="kills of each process")
+    parser.add_argument("--rounds", type=int, default=10, help="kills of each process on paper")
+    parser.add_argument("--lanes", type=int, default=LANES, help="demos with the real executor side by side")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the outcome of every kill here")
     options = parser.parse_args()
     cuts, whole = _cut_awaits()
     with tempfile.TemporaryDirectory(prefix="nt-crash-", ignore_cleanup_errors=True) as folder:
+        kills = kill_at_steps(Path(folder), STEPS, options.seed, options.lanes)
         passes = run(Path(folder) / "demo", options.rounds, options.seed)
     print(table(passes))
+    whole = whole and not any(kill.violations for kill in kills) and sound(passes)
     if options.json is not None:
-        outcome = {"seed": options.seed, "sound": whole and sound(passes), "passes": passes, "cuts": cuts}
+        outcome = {"seed": options.seed, "sound": whole, "kills": kills, "passes": passes, "cuts": cuts}
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(outcome)) + b"\n")
-    return 0 if whole and sound(passes) else 1
+    return 0 if whole else 1
+
+
+def kill_at_steps(folder: Path, steps: tuple[Step, ...], seed: int, lanes: int) -> list[RealKill]:
+    """Kills at each step; a row is printed as soon as everything is whole again."""
+    waiting: queue.SimpleQueue[Step] = queue.SimpleQueue()
+    for step in steps:
+        waiting.put(step)
+    print(REAL_COLUMNS, flush=True)
+    with ThreadPoolExecutor(lanes) as pool:
+        done = [pool.submit(_lane, folder / f"real{number}", waiting, seed + number) for number in range(lanes)]
+        return [kill for lane in done for kill in lane.result()]
+
+
+def _lane(folder: Path, waiting: queue.SimpleQueue[Step], seed: int) -> list[RealKill]:
+    kills: list[RealKill] = []
+    with RunningDemo(folder, "--real", "--seed", str(seed), "--speed", f"{REAL_SPEED:g}") as demo:
+        demo.wait_trading(READY_SECONDS)
+        killer = Killer(demo)
+        try:
+            killer.prepare()
+            while not waiting.empty():
+                kills.append(killer.run(waiting.get_nowait()))
+                print(row_of(kills[-1]), flush=True)
+        except queue.Empty:
+            pass  # Another lane was faster.
+        finally:
+            killer.close()
+    return kills
+
+
+def row_of(kill: RealKill) -> str:
+    """One kill of a real process, as a line."""
+    word = "; ".join(kill.violations) or "none"
+    step = f"{kill.unit}: {kill.step}"
+    return f"{step:<52} {kill.victim:<13} {kill.in_flight:>9} {kill.whole_seconds:>6} s {kill.unprotected_seconds:>10} s  {word}"
 
 
 def _cut_awaits() -> tuple[list[real.Cut], bool]:

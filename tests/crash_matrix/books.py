@@ -64,7 +64,7 @@ def violations(books: Books, reports: dict[str, ExecutionReport]) -> list[str]:
         *books.balance_faults,
         *_orders(books),
         *_positions(books),
-        *_claims(books),
+        *claims_amiss(books),
         *_ledger(books),
         *_venue(books, reports),
     ]
@@ -120,7 +120,8 @@ def _position(books: Books, position: Row, entries: int) -> Iterator[str]:
         yield f"{name} is closed with {opened - closed} left and pnl {position['pnl']}, not {realized - fees + funding}"
 
 
-def _claims(books: Books) -> Iterator[str]:
+def claims_amiss(books: Books) -> Iterator[str]:
+    """Claims that stand for nothing, and what is held without one."""
     held = {
         (row["user_id"], row["symbol"], row["mode"]) for row in books.positions.values() if row["status"] in LIVE_POSITION
     } | {
