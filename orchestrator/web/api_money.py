@@ -9,7 +9,7 @@ from orchestrator.web.api_positions import MAX_ROWS, marks_for, mode_of, page_li
 from orchestrator.web.doors import Asked, Doors, doors_of
 from orchestrator.web.problems import bad_fields
 from orchestrator.web.replies import Positions, amount, maybe, position_of
-from orchestrator.web.replies_money import Equity, Ledger, Point, StatsReply, Today, entry_of
+from orchestrator.web.replies_money import Equity, ExchangeReply, Ledger, Point, StatsReply, Today, entry_of, exchange_of
 from orchestrator.web.valuation import LIVE, Wealth, day_start, value_all, wealth
 
 PERIODS = {"24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30), "all": None}
@@ -94,6 +94,12 @@ async def ledger(
     return Ledger(mode=chosen, entries=[entry_of(row) for row in page.entries], total=page.total, balance=amount(page.balance))
 
 
+@get("/exchange", summary="The account at the exchange")
+async def exchange(request: Asked) -> ExchangeReply:
+    """What is known of the account at the exchange: wallet, difference to the ledger, what is not ours, why entries are stopped."""
+    return exchange_of(await doors_of(request).reads.real(request.user.id))
+
+
 async def wealth_of(doors: Doors, request: Asked, mode: str) -> tuple[Wealth, int]:
     """The wallet of a mode with what is open in it, and how many positions that is."""
     account = await doors.reads.account(request.user.id, mode)
@@ -101,4 +107,4 @@ async def wealth_of(doors: Doors, request: Asked, mode: str) -> tuple[Wealth, in
     return wealth(account, value_all(rows, await marks_for(doors, rows))), account.open_positions
 
 
-money_router = Router("/api/user", route_handlers=[history, stats, equity, ledger], tags=["money"])
+money_router = Router("/api/user", route_handlers=[history, stats, equity, ledger, exchange], tags=["money"])

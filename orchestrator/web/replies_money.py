@@ -3,8 +3,8 @@
 from datetime import datetime
 from uuid import UUID
 
-from orchestrator.ports import LedgerRow
-from orchestrator.web.replies import Reply, amount
+from orchestrator.ports import LedgerRow, RealRow
+from orchestrator.web.replies import Reply, amount, maybe
 
 
 class Today(Reply, frozen=True, kw_only=True):
@@ -84,4 +84,46 @@ def entry_of(row: LedgerRow) -> Entry:
         amount=amount(row.amount),
         position_id=row.position_id,
         balance_after=amount(row.balance_after),
+    )
+
+
+class Foreign(Reply, frozen=True, kw_only=True):
+    """A position or an order at the exchange that is not ours; `name` is the order's client id, or "position"."""
+
+    symbol: str
+    name: str
+    side: str
+    quantity: str
+
+
+class ExchangeReply(Reply, frozen=True, kw_only=True):
+    """The account at the exchange as it was last read, at `heard_at`; null what is not known.
+
+    `difference` is what the ledger lacks to the wallet, `differs` whether it stood so long that it was told. `stopped` says why no real entry is
+    made, `unknown` names symbols with an order that has no answer.
+    """
+
+    heard_at: datetime | None
+    wallet: str | None
+    position_mode: str | None
+    difference: str
+    differs: bool
+    armed_at: datetime | None
+    stopped: str | None
+    foreign: list[Foreign]
+    unknown: list[str]
+
+
+def exchange_of(row: RealRow) -> ExchangeReply:
+    """What is known of the account."""
+    return ExchangeReply(
+        heard_at=row.heard_at,
+        wallet=maybe(row.wallet),
+        position_mode=row.position_mode,
+        difference=amount(row.difference),
+        differs=row.alarmed_at is not None,
+        armed_at=row.armed_at,
+        stopped=row.refusal,
+        foreign=[Foreign(symbol=one.symbol, name=one.name, side=one.side, quantity=amount(one.quantity)) for one in row.foreign],
+        unknown=list(row.unknown),
     )

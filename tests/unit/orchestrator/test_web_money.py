@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import pytest
 
-from orchestrator.ports import Mark, Stats
+from orchestrator.ports import ForeignRow, Mark, RealRow, Stats
 from orchestrator.web.valuation import Wealth, day_start, gain, loss_left, value, wealth
 from shared.analysis import MarksReply, SymbolMarks
 from tests.unit.orchestrator.web_fakes import NOW, World, a_position, client_of
@@ -249,6 +249,15 @@ async def test_the_ledger_adds_up_and_real_is_a_ledger_of_its_own(desk: Desk) ->
     assert sum(Decimal(entry["amount"]) for entry in paper["entries"]) == Decimal(paper["balance"]) == 10_000
     real = (await desk.get("/api/user/ledger?mode=REAL")).json()
     assert (real["entries"], real["balance"]) == ([], "0")
+
+
+async def test_what_is_known_of_the_account_at_the_exchange_is_told_with_what_is_not_ours(desk: Desk) -> None:
+    assert (await desk.get("/api/user/exchange")).json()["wallet"] is None
+    foreign = ForeignRow(symbol="SOLUSDT", name="position", side="LONG", quantity=Decimal("3.50"))
+    desk.world.throttle.real_rows[desk.user_id] = RealRow(wallet=Decimal(1000), difference=Decimal("0.10"), foreign=[foreign])
+    told = (await desk.get("/api/user/exchange")).json()
+    assert (told["wallet"], told["difference"], told["differs"]) == ("1000", "0.1", False)
+    assert told["foreign"] == [{"symbol": "SOLUSDT", "name": "position", "side": "LONG", "quantity": "3.5"}]
 
 
 async def test_equity_is_the_balance_with_what_is_open_and_unknown_when_a_price_is(desk: Desk) -> None:

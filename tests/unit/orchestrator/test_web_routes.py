@@ -66,6 +66,7 @@ CLOSED = {
     ("GET", "/api/user/stats"): Row(200),
     ("GET", "/api/user/equity"): Row(200),
     ("GET", "/api/user/ledger"): Row(200),
+    ("GET", "/api/user/exchange"): Row(200),
     ("GET", "/api/signals"): Row(200),
     ("GET", "/api/signals/{signal_id:uuid}"): Row(200),
     ("GET", "/api/admin/users"): Row(200, admin=True),
