@@ -85,7 +85,7 @@ class SqlReads:
         )
         live = (
             select(func.coalesce(func.sum(Position.margin), ZERO).label("margin"), func.count().label("number"))
-            .where(Position.user_id == user_id, Position.mode == mode, Position.status.in_(LIVE))
+            .where(Position.user_id == user_id, Position.mode == mode, Position.status.in_(LIVE), ~Position.dry_run)
             .subquery()
         )
         held = select(Position.symbol).where(Position.user_id == user_id, Position.mode == mode, Position.status.in_(LIVE))
@@ -146,7 +146,7 @@ class SqlReads:
         return await self._rows(last, PositionRow)
 
     async def stats(self, user_id: UUID, mode: str, day_start: datetime) -> Stats:
-        """Totals of closed positions, by SQL."""
+        """Totals of closed positions, by SQL; dry runs are of no wallet and count nowhere."""
         won = func.count().filter(Position.status == "CLOSED_WIN")
         today = Position.closed_at >= day_start
         closed = select(
@@ -160,7 +160,7 @@ class SqlReads:
             func.min(Position.pnl).label("worst"),
             func.count().filter(today).label("today_trades"),
             func.coalesce(func.sum(Position.pnl).filter(today), ZERO).label("today_pnl"),
-        ).where(Position.user_id == user_id, Position.mode == mode, Position.status.in_(CLOSED))
+        ).where(Position.user_id == user_id, Position.mode == mode, Position.status.in_(CLOSED), ~Position.dry_run)
         running = (
             select(
                 LedgerEntry.amount.label("amount"),
@@ -171,6 +171,7 @@ class SqlReads:
                 LedgerEntry.mode == mode,
                 LedgerEntry.at >= day_start,
                 LedgerEntry.kind.not_in(NO_RESULT_KINDS),
+                ~_OF_DRY_RUN,
             )
             .subquery()
         )

@@ -11,15 +11,17 @@ import pytest
 from sqlalchemy import event, func, select
 
 from orchestrator.errors import StoreUnavailable
-from orchestrator.ports import NewUser, SettingsChanges
+from orchestrator.ports import ForeignRow, NewUser, RealRow, SettingsChanges
 from orchestrator.store.database import Database, open_database
 from orchestrator.store.logins import SqlLogins, SqlPreferences
 from orchestrator.store.reads import SqlReads
-from orchestrator.store.tables import Claim, Login, PanicReceipt
+from orchestrator.store.tables import AccountTruth, Arming, Claim, ForeignHolding, Login, PanicReceipt
 from tests.integration import rows
 from tests.integration.rows import NOON
 
 pytestmark = pytest.mark.servers
+
+ZERO = Decimal(0)
 
 
 @pytest.fixture
@@ -111,6 +113,44 @@ async def test_the_equity_curve_begins_at_the_periods_start_and_is_thinned(datab
     young = await reads.equity(user_id, "PAPER", NOON - timedelta(days=30))
     assert young[0].value == 10_000
     assert [point.at for point in late] == sorted(point.at for point in late)
+
+
+async def test_a_dry_run_counts_in_no_total(database: Database) -> None:
+    user_id = await rows.person(database, "Ada")
+    lost = {"status": "CLOSED_LOSS", "pnl": Decimal(-5), "realized_pnl": Decimal(-4), "closed_at": NOON}
+    dry = await rows.position(database, user_id, mode="REAL", dry_run=True, **lost)
+    await rows.position(database, user_id, mode="REAL", dry_run=True)
+    await rows.booked(database, user_id, ["-4", "-1"], mode="REAL", position_id=dry)
+    reads = SqlReads(database)
+    stats = await reads.stats(user_id, "REAL", NOON.replace(hour=0))
+    assert (stats.trades, stats.net_pnl, stats.today_booked, stats.today_lowest) == (0, ZERO, ZERO, ZERO)
+    account = await reads.account(user_id, "REAL")
+    assert (account.margin_used, account.open_positions) == (ZERO, 0)
+
+
+async def test_an_account_at_the_exchange_is_read_with_what_is_not_ours_and_what_has_no_answer(database: Database) -> None:
+    user_id, reads = await rows.person(database, "Ada"), SqlReads(database)
+    assert await reads.real(user_id) == RealRow(foreign=[], unknown=[])
+    assert await reads.real(uuid4()) == RealRow()
+    await rows.put(
+        database, Arming, user_id=user_id, armed_at=NOON, canary_at=NOON, canary_passed=False, canary_detail="-2015",
+        refusal="not proven today",
+    )  # fmt: skip
+    await rows.put(
+        database, AccountTruth, user_id=user_id, begun_at=NOON, known_until=NOON, look_back_to=None, heard_at=NOON,
+        wallet=Decimal(1000), free=Decimal(900), position_mode="ONE_WAY", opened=True, difference=Decimal("0.5"),
+        differs_since=NOON, alarmed_at=NOON,
+    )  # fmt: skip
+    await rows.put(
+        database, ForeignHolding, user_id=user_id, symbol="ETHUSDT", name="position", side="LONG", quantity=Decimal(2),
+        first_seen_at=NOON - timedelta(hours=1),
+    )  # fmt: skip
+    await rows.order(database, user_id, await rows.signal(database), "UNKNOWN")
+    known = await reads.real(user_id)
+    assert (known.armed_at, known.refusal, known.heard_at, known.opened) == (NOON, "not proven today", NOON, True)
+    assert (known.wallet, known.difference, known.alarmed_at) == (Decimal(1000), Decimal("0.5"), NOON)
+    assert known.foreign == [ForeignRow(symbol="ETHUSDT", name="position", side="LONG", quantity=Decimal(2))]
+    assert known.unknown == []  # that one is on paper
 
 
 async def test_margin_of_positions_and_of_claims_is_used(database: Database) -> None:
