@@ -92,6 +92,8 @@ class Actor:
             waiting = self._since_triggered(position, resting, held)
             if waiting is not None and waiting >= FILLS_WITHIN:
                 stuck.append(position)
+            elif resting.stop is None and self._has_just_filled(position, truth):
+                soon = True
             elif resting.stop is None:
                 naked.append(position)
             elif _oversized(resting, held.quantity):
@@ -153,6 +155,14 @@ class Actor:
         wall = self._clock.wall()
         waits = [wall - self._triggered.setdefault((position.id, order.client_order_id), wall) for order in due]
         return max(waits, default=None)
+
+    def _has_just_filled(self, position: PositionRecord, truth: TruthReply) -> bool:
+        """Whether what protected it filled a moment ago: positions are read before orders, so that it may be gone already."""
+        names = {position.stop_order_id, position.target_order_id, position.trailing_order_id} - {None}
+        if all(order.client_order_id not in names or order.state is not OrderState.FILLED for order in truth.orders):
+            return False
+        wall = self._clock.wall()
+        return wall - self._triggered.setdefault((position.id, "filled"), wall) < FILLS_WITHIN
 
     def _is_late(self, order: OrderRecord) -> bool:
         sent_at = first_sent(order)

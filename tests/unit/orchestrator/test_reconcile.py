@@ -203,6 +203,19 @@ async def test_funding_that_comes_after_the_close_changes_the_result() -> None:
     assert_equal_to_the_exchange(world)
 
 
+async def test_a_stop_that_filled_after_the_positions_were_read_is_not_put_back() -> None:
+    """Positions and trades are from before, orders from after: nothing is naked that is just being closed."""
+    world = await entered()
+    world.engine.lag("positions", "trades", "income", "balance")
+    world.engine.tick("SOLUSDT", 97)
+    assert (await world.trading.reconcile.user(USER)).soon
+    assert world.engine.sent("protect") == []
+    world.engine.lagging = set()
+    await world.reconcile()
+    assert only(world).close_reason is CloseReason.STOP
+    assert_equal_to_the_exchange(world)
+
+
 async def test_a_missing_stop_is_put_back_at_once() -> None:
     world = await entered()
     book = world.engine.book()

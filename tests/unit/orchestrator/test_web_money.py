@@ -254,7 +254,7 @@ async def test_the_ledger_adds_up_and_real_is_a_ledger_of_its_own(desk: Desk) ->
 async def test_what_is_known_of_the_account_at_the_exchange_is_told_with_what_is_not_ours(desk: Desk) -> None:
     assert (await desk.get("/api/user/exchange")).json()["wallet"] is None
     foreign = ForeignRow(symbol="SOLUSDT", name="position", side="LONG", quantity=Decimal("3.50"))
-    desk.world.throttle.real_rows[desk.user_id] = RealRow(wallet=Decimal(1000), difference=Decimal("0.10"), foreign=[foreign])
+    desk.world.store.real_rows[desk.user_id] = RealRow(wallet=Decimal(1000), difference=Decimal("0.10"), foreign=[foreign])
     told = (await desk.get("/api/user/exchange")).json()
     assert (told["wallet"], told["difference"], told["differs"]) == ("1000", "0.1", False)
     assert told["foreign"] == [{"symbol": "SOLUSDT", "name": "position", "side": "LONG", "quantity": "3.5"}]
