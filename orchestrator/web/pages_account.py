@@ -84,7 +84,9 @@ async def register_form(request: Asked) -> Response[str]:
 @post("/logout", include_in_schema=False)
 async def logout_form(request: Asked) -> Response[str]:
     """Ends this login everywhere."""
-    await doors_of(request).auth.log_out(request.user)
+    doors = doors_of(request)
+    await doors.auth.log_out(request.user)
+    await doors.bus.publish(request.user.id, "signed_out", {"login_id": str(request.user.login_id)})
     response = see("/login", "logged-out")
     end_login(request, response)
     return response
