@@ -22,7 +22,7 @@ from tests.crash_matrix.steps import STEPS, Step
 from tests.demo import RunningDemo
 
 COLUMNS = f"{'process':<13} {'kills':>5} {'in flight':>9} {'filled after':>12} {'back':>8} {'trading':>8} {'violations':>10}"
-REAL_COLUMNS = f"{'step':<52} {'process':<13} {'in flight':>9} {'whole':>8} {'unprotected':>12}  violations"
+REAL_COLUMNS = f"{'step':<52} {'process':<13} {'in flight':>9} {'back':>8} {'whole':>8} {'unprotected':>12}  violations"
 
 LANES: Final = 3
 """Demos side by side: most of the time is spent waiting for somebody to find what the dead left."""
@@ -85,7 +85,8 @@ def row_of(kill: RealKill) -> str:
     """One kill of a real process, as a line."""
     word = "; ".join(kill.violations) or "none"
     step = f"{kill.unit}: {kill.step}"
-    return f"{step:<52} {kill.victim:<13} {kill.in_flight:>9} {kill.whole_seconds:>6} s {kill.unprotected_seconds:>10} s  {word}"
+    seconds = f"{kill.back_seconds:>6} s {kill.whole_seconds:>6} s {kill.unprotected_seconds:>10} s"
+    return f"{step:<52} {kill.victim:<13} {kill.in_flight:>9} {seconds}  {word}"
 
 
 def _cut_awaits() -> tuple[list[real.Cut], bool]:
