@@ -5,6 +5,7 @@ Done after the booking was committed, outside any transaction; each act is safe 
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
@@ -35,8 +36,19 @@ ENTERED_WITHIN: Final = timedelta(seconds=2)
 TARGET_AGAIN: Final = timedelta(seconds=60)
 """Wall time between two tries to put back a target: without one a position is protected all the same."""
 
+NO_POSITION: Final = "no_position"
+"""The engine's word for a position that the exchange holds no more."""
+
 TRIES: Final = 2
 """Tries to put back a stop before the position is closed."""
+
+
+class Protecting(StrEnum):
+    """What came of asking for protection."""
+
+    DONE = "DONE"
+    GONE = "GONE"
+    FAILED = "FAILED"
 
 
 class Acts(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,17 +185,17 @@ class Actor:
         return tried is None or self._clock.wall() - tried >= TARGET_AGAIN
 
     async def _protect_or_close(self, account: Account, position: PositionRecord) -> None:
-        logger().error(
+        logger().warning(
             "a position has no stop at the exchange; it is put back",
             user_id=str(position.user_id), position_id=str(position.id), symbol=position.symbol,
         )  # fmt: skip
         for _ in range(TRIES):
-            if await self._protect(account, position, with_stop=True):
+            if await self._protect(account, position, with_stop=True) is not Protecting.FAILED:
                 return
         await self._give_up(position, CloseReason.UNPROTECTED, "its stop was missing and could not be put back")
 
-    async def _protect(self, account: Account, position: PositionRecord, *, with_stop: bool) -> bool:
-        """Whether the engine confirmed what rests.
+    async def _protect(self, account: Account, position: PositionRecord, *, with_stop: bool) -> Protecting:
+        """Whether the engine confirmed what rests; GONE where the exchange holds no such position any more: its exit is booked next.
 
         With the stop, it alone is asked for, so that no target's refusal keeps it away; else the target, and what rests sized anew.
         """
@@ -200,13 +212,13 @@ class Actor:
             report = await self._engine.protect(request)
         except EngineUnavailable as unavailable:
             logger().warning("protection was not confirmed", symbol=position.symbol, error=str(unavailable))
-            return False
+            return Protecting.FAILED
         if report.status is not ExecutionStatus.FILLED or report.protection is None:
             detail = report.refusal.detail if report.refusal else "no answer of the exchange"
             logger().warning("protection was refused", symbol=position.symbol, detail=detail)
-            return False
+            return Protecting.GONE if report.refusal is not None and report.refusal.code == NO_POSITION else Protecting.FAILED
         await self._note_protection(position, report.protection)
-        return True
+        return Protecting.DONE
 
     async def _note_protection(self, position: PositionRecord, protection: Protection) -> None:
         async with self._transactions() as unit:
@@ -218,7 +230,7 @@ class Actor:
             await unit.commit()
 
     async def _give_up(self, position: PositionRecord, reason: CloseReason, why: str) -> None:
-        logger().error(
+        logger().warning(
             f"a position is closed at the market: {why}",
             user_id=str(position.user_id), position_id=str(position.id), symbol=position.symbol,
         )  # fmt: skip

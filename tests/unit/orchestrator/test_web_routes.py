@@ -42,6 +42,7 @@ OPEN = {
 CLOSED = {
     ("POST", "/api/auth/renew"): Row(200),
     ("POST", "/api/auth/logout"): Row(204),
+    ("POST", "/api/auth/logout-others"): Row(204),
     ("GET", "/api/user/me"): Row(200),
     ("GET", "/api/settings"): Row(200),
     ("PATCH", "/api/settings"): Row(200, {"leverage": "20"}),
