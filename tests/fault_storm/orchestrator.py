@@ -18,7 +18,6 @@ from orchestrator.ports import UnitOfWork
 from orchestrator.trading.compose import Ports, Trading, compose
 from orchestrator.trading.enter import EntryRules
 from orchestrator.trading.scan import ScanRules
-from orchestrator.worker import SETTLE_SECONDS
 from tests.fakes import FakeJobs, FakeLifeline, FakeStore, FakeUnit
 from tests.fault_storm.board import Weather
 from tests.fault_storm.engine import WireEngine
@@ -26,6 +25,9 @@ from tests.fault_storm.processes import Process
 from tests.fault_storm.simulated_time import SimulatedClock
 
 STATEMENT_SECONDS: Final = 0.001
+SETTLE_SECONDS: Final = 2.0
+"""As `orchestrator.worker` has it, whose import takes seconds."""
+
 RECENT: Final = timedelta(seconds=1)
 """Signals come every few seconds here; the defence's hour is another test's."""
 
