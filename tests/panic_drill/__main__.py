@@ -15,9 +15,10 @@ from typing import Final
 import msgspec
 
 from tests.fault_storm.one import loud, quiet
-from tests.panic_drill.drill import Drilled, run_one
+from tests.panic_drill.drill import Drilled, run_one, run_refused
 
 PER_PROCESS: Final = 20
+MOST_REFUSED: Final = 8
 SHARES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
@@ -38,6 +39,8 @@ def main() -> int:
     seeds = range(options.seed, options.seed + options.runs)
     done: list[Drilled] = []
     with ProcessPoolExecutor(options.processes, initializer=quiet, max_tasks_per_child=PER_PROCESS) as pool:
+        refused = pool.submit(run_refused, options.seed, min(options.positions, MOST_REFUSED)).result()
+        print(*(f"one symbol refused: {line}" for line in refused or ["named, the others closed"]), sep="\n", flush=True)
         for storm in (False, True):
             for drilled in pool.map(partial(run_one, positions=options.positions, storm=storm), seeds):
                 done.append(drilled)
@@ -46,7 +49,7 @@ def main() -> int:
     print(table(done))
     if options.json is not None:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(summary(done))) + b"\n")
-    return 1 if any(drilled.violations for drilled in done) else 0
+    return 1 if refused or any(drilled.violations for drilled in done) else 0
 
 
 def summary(done: list[Drilled]) -> dict[str, object]:

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from deploy.sandbox.core.faults import Kind, Match, Rule
 from deploy.sandbox.core.faults_profiles import profile
 from deploy.sandbox.core.rules import RECORDED
 from deploy.sandbox.exchange import Exchange
@@ -76,6 +77,20 @@ def run_one(seed: int, positions: int, *, storm: bool, trace: deque[str] | None 
     with process_time(SimulatedClock(loop)):
         run(main(), loop)
     return done[0]
+
+
+def run_refused(seed: int, positions: int) -> list[str]:
+    """A panic in which the exchange takes no order of one symbol, and another press once it does; what was wrong."""
+    loop = SimulatedLoop()
+    random.seed(seed)
+    wrong: list[str] = []
+
+    async def main() -> None:
+        wrong.extend(await Drill(seed, positions, loop, storm=False, trace=None).refused())
+
+    with process_time(SimulatedClock(loop)):
+        run(main(), loop)
+    return wrong
 
 
 class Drill(World):
@@ -143,6 +158,30 @@ class Drill(World):
         done = await self.drill()
         judged = await self.rest(floor)
         return msgspec.structs.replace(done, violations=[*done.violations, *judged.violations])
+
+    async def refused(self) -> list[str]:
+        """Everybody else is closed and cleared, the receipt names the one, and its stop stays."""
+        floor = asyncio.ensure_future(self._pass_time())
+        self.worker.work()
+        self.weather.calm = True
+        await self._opened_books()
+        await self._open_positions()
+        account, violations = self.accounts[str(self.users[0])], list[str]()
+        symbol = account.held()[0].symbol
+        match = Match(method="POST", path="/fapi/v1/order", symbol=symbol)
+        self.exchange.faults.add([Rule(kind=Kind.UNAVAILABLE, match=match, probability=1.0)], self.clock.wall_ms())
+        receipt = await self._pressed(violations)
+        assert receipt is not None
+        named = [one.symbol for one in receipt.positions if one.result != "closed"]
+        left = {position.symbol for position in account.held()} | {algo.symbol for algo in account.unfinished()}
+        if receipt.flat or named != [symbol] or left != {symbol} or receipt.open_positions != 1 or not account.unfinished():
+            violations.append(f"refused: {symbol} refuses, {sorted(left)} is left, the receipt says {receipt}")
+        self.exchange.faults.clear()
+        receipt = await self._pressed(violations)
+        if receipt is None or not receipt.flat:
+            violations.append(f"never: {receipt}")
+        judged = await self.rest(floor)
+        return [*violations, *judged.violations]
 
     async def _open_positions(self) -> None:
         symbols = list(self.board.lines)[: self._positions]
