@@ -87,7 +87,11 @@
     if (form && version > Number(form.dataset.settings)) document.getElementById("changed-elsewhere").hidden = false;
   }
 
+  let leaving = false;   // somebody logs out here: the form's own answer says so, and must not be overtaken
+  document.addEventListener("submit", (event) => { if (event.target.action.endsWith("/logout")) leaving = true; });
+
   function onBye(data) {
+    if (leaving) return;
     if (data.reason === "signed_out" || data.reason === "revoked") location.assign("/login?say=login");
   }
 
