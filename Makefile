@@ -34,7 +34,7 @@ fmt: $(STAMP)  ## Formats and applies safe fixes.
 bench: $(STAMP)  ## Benchmarks as ratios against peers; ARGS="--json FILE".
 	@$(PYTHON) -m tests.bench $(ARGS)
 
-crash-matrix: $(STAMP)  ## Kills every process at seeded moments under trading.
+crash-matrix: $(STAMP)  ## Cuts every await of a real order, kills the processes at each of its named steps and under trading.
 	@$(PYTHON) -m tests.crash_matrix $(ARGS)
 
 fault-storm: $(STAMP)  ## 10,000 seeded schedules of faults over real trading; ARGS="--schedules N --seed S --json FILE".

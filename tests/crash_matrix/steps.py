@@ -96,7 +96,7 @@ SAMPLE: Final[tuple[Step, ...]] = tuple(
     if (step.unit, step.name, step.victim)
     in {
         ("amend", "new stop, after it is done", "orchestrator"),
-        ("close", "order, after it is done", "orchestrator"),
+        ("panic", "order, after it is done", "orchestrator"),
     }
 )
-"""What `make test` does of it: half a minute."""
+"""What `make test` does of it: two that are whole again within seconds."""
