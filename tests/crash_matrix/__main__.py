@@ -5,6 +5,7 @@ Three tables; exits 0 only when nothing was violated.
 """
 
 import argparse
+import contextlib
 import queue
 import subprocess
 import sys
@@ -36,7 +37,7 @@ READY_SECONDS: Final = 150
 def main() -> int:
     """Runs the matrix; 1 when something was violated, or no kill fell between an order's commit and its fill."""
     parser = argparse.ArgumentParser(prog="python -m tests.crash_matrix", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=10, help="kills of each process on paper")
+    parser.add_argument("--rounds", type=int, default=20, help="kills of each process on paper")
     parser.add_argument("--lanes", type=int, default=LANES, help="demos with the real executor side by side")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the outcome of every kill here")
@@ -61,7 +62,13 @@ def kill_at_steps(folder: Path, steps: tuple[Step, ...], seed: int, lanes: int) 
     print(REAL_COLUMNS, flush=True)
     with ThreadPoolExecutor(lanes) as pool:
         done = [pool.submit(_lane, folder / f"real{number}", waiting, seed + number) for number in range(lanes)]
-        return [kill for lane in done for kill in lane.result()]
+        try:
+            return [kill for lane in done for kill in lane.result()]
+        finally:
+            # Where one lane broke, or somebody does not want to wait: the others end after the step that they are at.
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    waiting.get_nowait()
 
 
 def _lane(folder: Path, waiting: queue.SimpleQueue[Step], seed: int) -> list[RealKill]:
@@ -69,15 +76,11 @@ def _lane(folder: Path, waiting: queue.SimpleQueue[Step], seed: int) -> list[Rea
     with RunningDemo(folder, "--real", "--seed", str(seed), "--speed", f"{REAL_SPEED:g}") as demo:
         demo.wait_trading(READY_SECONDS)
         killer = Killer(demo)
-        try:
+        with contextlib.closing(killer), contextlib.suppress(queue.Empty):
             killer.prepare()
-            while not waiting.empty():
+            while True:
                 kills.append(killer.run(waiting.get_nowait()))
                 print(row_of(kills[-1]), flush=True)
-        except queue.Empty:
-            pass  # Another lane was faster.
-        finally:
-            killer.close()
     return kills
 
 
