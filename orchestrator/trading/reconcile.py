@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from orchestrator.core.position import CloseReason
-from orchestrator.errors import EngineUnavailable
+from orchestrator.errors import EngineRefused, EngineUnavailable
 from orchestrator.log import bound_trace, logger
 from orchestrator.ports import Bus, Clock, Engine, Ids, Transactions
 from orchestrator.trading import announce
@@ -71,7 +71,8 @@ class Reconcile:
             truth = await self._engine.truth(TruthRequest(account=account, symbols=before.symbols, since=since))
         except EngineUnavailable as unavailable:
             logger().warning("an account was not heard; nothing is changed", user_id=str(user_id), error=str(unavailable))
-            return Reconciled(heard=False, soon=bool(before.positions or before.orders))
+            certain = isinstance(unavailable, EngineRefused)  # halted, or without a key: asking again soon does not help
+            return Reconciled(heard=False, soon=not certain or bool(before.positions or before.orders))
         async with self._transactions() as unit:
             booked = await Booking(unit, before, truth, since, self._clock.now(), asked_at).run()
             if booked is None:
