@@ -345,7 +345,11 @@ class CancelReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class VenueOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One order as the exchange tells it. `child_order_id` is the regular order that a triggered conditional one became."""
+    """One order as the exchange tells it.
+
+    `triggered` says that a conditional order's price was met, whatever the price does since; `child_order_id` is the regular order that it
+    became.
+    """
 
     symbol: Symbol
     client_order_id: str
@@ -361,6 +365,7 @@ class VenueOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     filled_quantity: Decimal
     price: Decimal | None = None
     trigger_price: Decimal | None = None
+    triggered: bool = False
     child_order_id: str = ""
     created_at: At
 

@@ -23,6 +23,9 @@ KINDS: Final[dict[str, OrderKind]] = {
     "TRAILING_STOP_MARKET": OrderKind.TRAILING,
 }
 
+TRIGGERED: Final = frozenset({"TRIGGERING", "TRIGGERED", "FINISHED"})
+"""A conditional order whose price was met."""
+
 WORKING: Final = frozenset({"NEW", "PARTIALLY_FILLED", "PENDING_CANCEL", "NEW_INSURANCE", "NEW_ADL", "TRIGGERING", "TRIGGERED"})
 """Regular and conditional. FILLED is filled; a FINISHED conditional order is as filled as its child; every other word is an end."""
 
@@ -116,6 +119,7 @@ def condition_of(row: AlgoRow, child: VenueOrder | None = None) -> VenueOrder:
         filled_quantity=filled,
         price=number(row.price) or None,
         trigger_price=trigger or None,
+        triggered=row.algo_status in TRIGGERED,
         child_order_id=row.child,
         created_at=moment(row.create_time),
     )

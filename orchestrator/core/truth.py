@@ -175,8 +175,8 @@ def resting_for(position: Position, quantity: Decimal, truth: TruthReply) -> Res
 
 
 def triggered(order: VenueOrder, held: VenuePosition) -> bool:
-    """Whether a conditional order that still works should have closed the position by now: it has a child, or the mark is beyond it."""
-    if order.child_order_id:
+    """Whether a conditional order that still works should have closed the position by now: it was triggered, or the mark is beyond it."""
+    if order.triggered or order.child_order_id:
         return True
     if order.trigger_price is None or held.mark_price is None or order.kind not in (OrderKind.STOP, OrderKind.TARGET):
         return False
