@@ -61,6 +61,9 @@ EVENTS_SILENCE_SECONDS: Final = 20.0
 """The engine pings every few seconds; a stream that says nothing for so long is dead."""
 
 RETRY_AFTER_SECONDS: Final = 0.1
+CONNECT_AGAIN_SECONDS: Final = (0.2, 0.5, 1.0)
+"""Pauses after a connection that did not come about: a replica that restarts, or one of several."""
+
 MAX_CONNECTIONS: Final = 64
 
 
@@ -187,17 +190,22 @@ class HttpEngine:
         raise _refusal(reply)
 
     async def _request(self, method: str, path: str, body: object, seconds: float) -> httpx.Response:
-        trace_id = TRACE_ID.get()
         try:
             async with asyncio.timeout(seconds):
-                return await self._client.request(
-                    method,
-                    path,
-                    content=None if body is None else encode(body),
-                    headers={TRACE_HEADER: trace_id} if trace_id else None,
-                )
+                return await self._reach(method, path, None if body is None else encode(body))
         except (httpx.HTTPError, TimeoutError) as error:
             raise EngineUnavailable(f"{path}: {type(error).__name__}") from error
+
+    async def _reach(self, method: str, path: str, content: bytes | None) -> httpx.Response:
+        """Sends once. Where no connection came about nothing has left, so that it is tried again: a close must not wait for its id to be settled."""
+        trace_id = TRACE_ID.get()
+        headers = {TRACE_HEADER: trace_id} if trace_id else None
+        for pause in CONNECT_AGAIN_SECONDS:
+            try:
+                return await self._client.request(method, path, content=content, headers=headers)
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                await asyncio.sleep(pause)
+        return await self._client.request(method, path, content=content, headers=headers)
 
 
 def open_engine(url: str, token: str, transport: httpx.AsyncBaseTransport | None = None) -> HttpEngine:

@@ -15,14 +15,14 @@ import httpx
 import pytest
 import redis
 
-from deploy.folder import SECRETS
+from deploy.folder import RUNNING, SECRETS
 from deploy.real import FILE, JOURNAL
 from tests.demo import RunningDemo
 from tests.polling import wait_until
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("stack")]
 
-KEPT: Final = {FILE, JOURNAL, SECRETS, "redis.conf"}
+KEPT: Final = {FILE, JOURNAL, RUNNING, SECRETS, "redis.conf"}
 """Files that keep secrets on purpose, for their owner alone."""
 
 REFUSED_KEY, REFUSED_SECRET = "REFUSEDKEYq7" + "k" * 52, "REFUSEDSECRET" + "s" * 51

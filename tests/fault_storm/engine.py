@@ -326,6 +326,16 @@ class WireEngine:
     async def claim_keys(self, user_id: str) -> SealedCredentials:
         raise EngineUnavailable("keys do not storm")
 
+    async def _connected(self) -> Replica | None:
+        """A replica that takes the connection, tried as often as the client tries."""
+        for pause in (*client.CONNECT_AGAIN_SECONDS, None):
+            replica = self._replicas.living()
+            if replica is not None and not self._weather.strikes("request lost"):
+                return replica
+            if pause is not None:
+                await asyncio.sleep(pause)
+        return None
+
     async def _ask[R](
         self, name: str, body: AccountRequest, work: Callable[[Desk, AccountRequest], Awaitable[R | Problem]], kind: type[R]
     ) -> R:
@@ -348,8 +358,8 @@ class WireEngine:
     ) -> R:
         await self._process.gate(f"before {name}")
         await asyncio.sleep(self._weather.between(*WIRE_SECONDS))
-        replica = self._replicas.living()
-        if replica is None or self._weather.strikes("request lost"):
+        replica = await self._connected()
+        if replica is None:
             raise EngineUnavailable(f"{name}: ConnectError")
         asked = decode_strict(encode(body), kind)
         serving = replica.begin(_served(work(replica.desk, asked)))
