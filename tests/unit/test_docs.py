@@ -100,3 +100,14 @@ def test_every_make_target_of_the_documents_exists() -> None:
     pages = README + (PROJECT / "docs" / "runbook.md").read_text()
     for target in set(re.findall(r"make ([a-z][a-z-]+)", pages)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_every_invariant_names_tests_that_exist() -> None:
+    page = (PROJECT / "docs" / "invariants.md").read_text()
+    sections = re.split(r"^## (\d+)\. ", page, flags=re.MULTILINE)[1:]
+    assert [int(number) for number in sections[::2]] == list(range(1, 24))
+    for number, text in zip(sections[::2], sections[1::2], strict=True):
+        tests = re.findall(r"`(tests/[^:`]+)::(\w+)`", text)
+        assert tests, f"invariant {number} names no test"
+        for file, name in tests:
+            assert f"def {name}(" in (PROJECT / file).read_text(), f"{file}::{name}"
