@@ -21,7 +21,7 @@ from engine.binance.fees import Fees
 from engine.binance.history import History
 from engine.binance.stream import UserStream
 from engine.core.order import OrderRefusal, Wallet
-from engine.errors import VenueAway, VenueUnsure
+from engine.errors import VenueAway, VenueError, VenueUnsure
 from engine.ports import Clock, Condition, MarketOrder, Permissions, Urgency
 from shared.enums import OrderKind, PositionMode
 from shared.execution import AccountEvent, Fill, Income, VenueOrder, VenuePosition, VenueTrade
@@ -204,7 +204,10 @@ class BinanceExchange:
     async def _placed(self, said: No, symbol: str, client_order_id: str, *, conditional: bool) -> VenueOrder | Problem:
         if said.decision.action is Action.REFUSE:
             return said.problem
-        found = await self.find(symbol, client_order_id, conditional=conditional)
+        try:
+            found = await self.find(symbol, client_order_id, conditional=conditional)
+        except VenueError as error:  # the order is there: a look that fails says nothing else
+            raise VenueUnsure(f"{said.detail}; it could not be looked up: {error}", said.code) from error
         if found is None:
             raise VenueUnsure(said.detail, said.code)
         return found

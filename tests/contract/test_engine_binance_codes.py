@@ -113,6 +113,14 @@ async def test_a_duplicate_that_is_open_is_answered_with_that_order(there: Bench
     assert said.client_order_id == "nt-e-1"
 
 
+@pytest.mark.parametrize(("code", "status"), [(-1003, 418), (-1003, 429), (-2015, 401), (-1000, 503)])
+async def test_a_duplicate_whose_order_cannot_be_looked_up_is_unsure_and_never_a_no(there: Bench, code: int, status: int) -> None:
+    there.exchange.says("POST", ORDER, {"code": -4116, "msg": "ClientOrderId is duplicated."}, 400)
+    there.exchange.says("GET", ORDER, {"code": code, "msg": "not now"}, status)
+    with pytest.raises(VenueUnsure, match="could not be looked up"):
+        await there.entering.send(ENTRY)
+
+
 async def test_that_it_is_so_already_is_a_success(there: Bench) -> None:
     there.exchange.says("POST", "/fapi/v1/marginType", {"code": -4046, "msg": "No need to change margin type."}, 400)
     assert await there.entering.set_isolated("BTCUSDT") is None
