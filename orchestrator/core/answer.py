@@ -16,8 +16,9 @@ from shared.execution import ExecutionReport, Fill, OrderSide
 NOTIONAL_TOLERANCE: Final = Decimal("1.01")
 """Of the notional asked for: the engine rounds down and lets the market drift by half a percent at most."""
 
-NOTIONAL_TOLERANCE_REAL: Final = Decimal("1.25")
-"""Of the notional asked for at the exchange: a market order takes what the book has, up to its symbol's marketTakeBound of 5 to 15 %."""
+NOTIONAL_TOLERANCE_REAL: Final = Decimal(4)
+"""Of the notional asked for at the exchange: an order that arrives late meets a market that has jumped, and what the exchange did must be booked.
+Beyond it the fills are of no order of ours."""
 
 HIGHEST_FEE_RATIO: Final = Decimal("0.01")
 """Of a fill's notional: twenty times the taker fee, so whatever is above is no fee."""
