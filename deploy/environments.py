@@ -14,13 +14,19 @@ OF_THE_MACHINE: Final = frozenset(
 OF_THE_MACHINE_PREFIXES: Final = ("LC_", "PYTHON", "NUMBA_", "SSL_CERT_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 OF_THE_ENGINE: Final = frozenset(name.upper() for name in EngineSettings.__struct_fields__) | {"DEEPSEEK_API_KEY"}
+SECRETS_OF_THE_ENGINE: Final = frozenset(
+    {"BINANCE_API_KEY", "BINANCE_API_SECRET", "SEAL_PRIVATE_KEYS", "AI_API_KEY", "DEEPSEEK_API_KEY"}
+)
+"""The feed listens to what everybody may hear: it is given none of these, nor is anyone else but the engine."""
+
+OF_THE_FEED: Final = OF_THE_ENGINE - SECRETS_OF_THE_ENGINE
 OF_THE_APP: Final = frozenset(name.upper() for name in OrchestratorSettings.__struct_fields__)
 OF_THE_WORKER: Final = OF_THE_APP - {"JWT_SECRET", "TOTP_KEY"}
 
 SETTINGS_OF: Final[Mapping[str, frozenset[str]]] = {
     "sandbox": frozenset({"LOG_FORMAT"}),
     "engine": OF_THE_ENGINE,
-    "feed": OF_THE_ENGINE,
+    "feed": OF_THE_FEED,
     "orchestrator": OF_THE_APP,
     "worker": OF_THE_WORKER,
 }

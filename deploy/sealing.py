@@ -84,7 +84,7 @@ def rotate_from_terminal(data: Path, dotenv: Path) -> int:
     given = given_settings(os.environ, dotenv)
     if given.get("DATABASE_URL"):
         done = asyncio.run(_through_engine(given))
-        print("Production: 1. put the key of `neurotrade keys new` first in SEAL_PRIVATE_KEYS and restart every engine and feed;")
+        print("Production: 1. put the key of `neurotrade keys new` first in SEAL_PRIVATE_KEYS and restart every engine;")
         print("            2. run `neurotrade keys rotate` (this); 3. take the old key out and restart them once more.")
     elif (data / SESSION).exists():
         done = _in_folder(data)

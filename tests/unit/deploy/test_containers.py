@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.environments import SETTINGS_OF
+from deploy.environments import SECRETS_OF_THE_ENGINE, SETTINGS_OF
 
 PROJECT = Path(__file__).resolve().parents[3]
 COMPOSE = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())
@@ -30,6 +30,17 @@ def test_compose_runs_the_processes_that_the_local_stack_runs() -> None:
 @pytest.mark.parametrize("name", PROCESSES)
 def test_a_container_is_told_only_settings_that_its_process_reads(name: str) -> None:
     assert service(name)["environment"].keys() <= SETTINGS_OF[name]
+
+
+def test_what_opens_an_exchange_account_reaches_the_engine_and_no_other_container() -> None:
+    assert service("engine")["environment"].keys() >= SECRETS_OF_THE_ENGINE - {"DEEPSEEK_API_KEY"}
+    for name in PROCESSES.keys() - {"engine"}:
+        assert not service(name)["environment"].keys() & SECRETS_OF_THE_ENGINE
+
+
+def test_what_locks_logins_and_second_factors_reaches_the_dashboard_alone() -> None:
+    for name in PROCESSES:
+        assert (service(name)["environment"].keys() >= {"JWT_SECRET", "TOTP_KEY"}) is (name == "orchestrator")
 
 
 @pytest.mark.parametrize("name", PROCESSES)

@@ -8,21 +8,22 @@ from deploy.environments import environment_of, given_settings
 
 EVERYTHING = {
     "BINANCE_API_KEY": "k", "BINANCE_API_SECRET": "s", "AI_API_KEY": "a", "DATABASE_URL": "postgresql://x", "REDIS_URL": "redis://x",
-    "JWT_SECRET": "j", "ENGINE_TOKEN": "t",
+    "JWT_SECRET": "j", "ENGINE_TOKEN": "t", "SEAL_PRIVATE_KEYS": "p", "DEEPSEEK_API_KEY": "d", "TOTP_KEY": "o",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("process", ["orchestrator", "worker", "sandbox"])
-def test_exchange_and_ai_keys_reach_the_engine_only(process: str) -> None:
-    told = environment_of(process, EVERYTHING)
-    assert not {"BINANCE_API_KEY", "BINANCE_API_SECRET", "AI_API_KEY"} & told.keys()
+@pytest.mark.parametrize("process", ["feed", "orchestrator", "worker", "sandbox"])
+def test_exchange_keys_ai_keys_and_the_seals_reach_the_engine_only(process: str) -> None:
+    secrets = {"BINANCE_API_KEY", "BINANCE_API_SECRET", "SEAL_PRIVATE_KEYS", "AI_API_KEY", "DEEPSEEK_API_KEY"}
+    assert not secrets & environment_of(process, EVERYTHING).keys()
+    assert secrets <= environment_of("engine", EVERYTHING).keys()
 
 
 @pytest.mark.parametrize("process", ["engine", "feed"])
 def test_the_engine_knows_neither_the_database_nor_how_people_log_in(process: str) -> None:
     told = environment_of(process, EVERYTHING)
-    assert told["BINANCE_API_KEY"] == "k"
-    assert not {"DATABASE_URL", "JWT_SECRET"} & told.keys()
+    assert told["ENGINE_TOKEN"] == "t"
+    assert not {"DATABASE_URL", "JWT_SECRET", "TOTP_KEY"} & told.keys()
 
 
 def test_the_worker_logs_nobody_in() -> None:
