@@ -1,19 +1,22 @@
 """`neurotrade smoke`: the seed's test_real_trade. Opens and closes one position with a small margin, prints each step, leaves nothing open.
 
 It speaks to an engine as the orchestrator does, so that what is proven is the executor itself: with a dry run, with keys of a sandbox
-exchange that it starts, or with real keys. Whatever fails, the position is closed, its orders are cancelled, and both are read back.
+exchange that it starts, or with real keys. Whatever fails, or whoever interrupts it, the position is closed, its orders are cancelled,
+and both are read back.
 """
 
+import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from decimal import ROUND_CEILING, Decimal
-from typing import Any, Final
+from decimal import Decimal
+from typing import Final
 
 import httpx
 import msgspec
 
 from deploy.errors import DeployError
+from deploy.smoke_order import Order
 from shared.enums import ExecutionStatus, OrderState, Side
 from shared.execution import (
     AccountRequest,
@@ -30,123 +33,76 @@ from shared.execution import (
     TruthRequest,
     VenueState,
 )
-from shared.margin import round_to_tick
 from shared.problem import Problem
 from shared.wire import decode, encode, plain
 
-SPARE: Final = Decimal("1.1")
-"""Above the least notional, so that rounding down to the step and a moving price stay above it."""
-
-MOST_LEVERAGE: Final = 20
-STOP_RATIO: Final = Decimal("0.02")
-TARGET_RATIO: Final = Decimal("0.04")
-TRIES: Final = 3
+TRIES: Final = 10
 """How often the end of the run closes and looks again before it says that something is left."""
+
+PAUSE: Final = 3.0
+"""Seconds between two of these tries. Ten of them are longer than the 20 s after which nothing that was sent can arrive any more."""
 
 SECONDS: Final = 45.0
 
-
-class Instrument(msgspec.Struct, frozen=True, kw_only=True):
-    """A symbol cheap enough for a small order: the least notional in USDT, its steps, and where it trades now."""
-
-    symbol: str
-    least_notional: Decimal
-    tick_size: Decimal
-    price: Decimal
-    quote_volume: Decimal
-
-
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What is tried: a LONG of one symbol."""
-
-    instrument: Instrument
-    leverage: int
-    notional: Decimal
-    stop_loss: Decimal
-    take_profit: Decimal
-
-
-def plan(instruments: Sequence[Instrument], margin: Decimal) -> Order:
-    """The most traded symbol that this margin can hold, at the least leverage that lifts it above the least notional.
-
-    Raises:
-        DeployError: No symbol is cheap enough at MOST_LEVERAGE.
-    """
-    for instrument in sorted(instruments, key=lambda one: (-one.quote_volume, one.symbol)):
-        leverage = int((instrument.least_notional * SPARE / margin).to_integral_value(rounding=ROUND_CEILING))
-        if leverage <= MOST_LEVERAGE:
-            leverage = max(leverage, 1)
-            return Order(
-                instrument=instrument,
-                leverage=leverage,
-                notional=margin * leverage,
-                stop_loss=round_to_tick(instrument.price * (1 - STOP_RATIO), instrument.tick_size),
-                take_profit=round_to_tick(instrument.price * (1 + TARGET_RATIO), instrument.tick_size),
-            )
-    raise DeployError(f"no symbol can be bought with a margin of {margin} USDT at leverage {MOST_LEVERAGE}")
-
-
-def instruments_of(info: dict[str, Any], tickers: list[dict[str, Any]]) -> list[Instrument]:
-    """What exchangeInfo and the 24 h tickers tell of USDT perpetuals that trade.
-
-    The least notional takes one step of quantity into account: of a coin at 60,000 USDT with a step of 0.001, 60 USDT is the least.
-    """
-    seen = {row["symbol"]: row for row in tickers}
-    found: list[Instrument] = []
-    for row in info["symbols"]:
-        fits = row["contractType"] == "PERPETUAL" and row["status"] == "TRADING" and row["quoteAsset"] == "USDT"
-        if not fits or row["symbol"] not in seen:
-            continue
-        filters = {one["filterType"]: one for one in row["filters"]}
-        price = Decimal(str(seen[row["symbol"]]["lastPrice"]))
-        step = max(Decimal(filters[name]["stepSize"]) for name in ("LOT_SIZE", "MARKET_LOT_SIZE"))
-        least = max(Decimal(str(filters["MIN_NOTIONAL"]["notional"])), Decimal(5)) + step * price
-        found.append(
-            Instrument(
-                symbol=row["symbol"],
-                least_notional=max(least, Decimal(filters["LOT_SIZE"]["minQty"]) * price),
-                tick_size=Decimal(filters["PRICE_FILTER"]["tickSize"]),
-                price=price,
-                quote_volume=Decimal(str(seen[row["symbol"]]["quoteVolume"])),
-            )
-        )
-    return found
+_KNOWN: Final = (ExecutionStatus.FILLED, ExecutionStatus.REFUSED)
+_FAILURES: Final = (DeployError, httpx.HTTPError, msgspec.MsgspecError)
 
 
 class Smoke:
-    """One run. `say` takes each line; `engine` has the engine's address and token."""
+    """One run.
 
-    def __init__(self, engine: httpx.AsyncClient, account: RealAccount, order: Order, say: Callable[[str], None]) -> None:
+    Args:
+        engine: Has the engine's address and token.
+        account: Whose money it is.
+        order: What is tried.
+        say: Takes each line.
+        rest: Waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        engine: httpx.AsyncClient,
+        account: RealAccount,
+        order: Order,
+        say: Callable[[str], None],
+        rest: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._engine = engine
         self._account = account
         self._order = order
         self._say = say
+        self._rest = rest
         self._name = secrets.token_hex(10)
-        self._sent = False
+        self._sent: EntryRequest | None = None
+        self._outcome_known = False
         self._filled = Decimal(0)
 
     async def run(self) -> bool:
         """True when every step went well and nothing is left open."""
-        steps: list[tuple[str, Callable[[], Awaitable[str]]]] = [("the balance", self._balance)]
-        if self._account.credentials is not None:
-            steps.insert(0, ("the key", self._key))
-        steps += [("the entry", self._enter)]
-        if not self._account.dry_run:
-            steps += [("stop and target", self._protected)]
-        steps += [("the close", self._close)]
-        well = True
+        steps = self._steps()
+        well = clear = False
+        try:
+            well = await self._walk(steps)
+        finally:
+            live = self._sent is not None and not self._account.dry_run
+            clear = not live or await self._step(f"{len(steps) + 1}. nothing is left", self._nothing_left)
+        return well and clear
+
+    def _steps(self) -> list[tuple[str, Callable[[], Awaitable[str]]]]:
+        key = [] if self._account.credentials is None else [("the key", self._key)]
+        protected = [] if self._account.dry_run else [("stop and target", self._protected)]
+        return [*key, ("the balance", self._balance), ("the entry", self._enter), *protected, ("the close", self._close)]
+
+    async def _walk(self, steps: list[tuple[str, Callable[[], Awaitable[str]]]]) -> bool:
         for number, (what, step) in enumerate(steps, start=1):
-            well = await self._step(f"{number}. {what}", step)
-            if not well:
-                break
-        if self._sent and not self._account.dry_run:
-            return await self._step(f"{len(steps) + 1}. nothing is left", self._nothing_left) and well
-        return well
+            if not await self._step(f"{number}. {what}", step):
+                return False
+        return True
 
     async def _step(self, what: str, step: Callable[[], Awaitable[str]]) -> bool:
         try:
             self._say(f"ok      {what}: {await step()}")
-        except (DeployError, httpx.HTTPError, msgspec.MsgspecError) as error:
+        except _FAILURES as error:
             self._say(f"FAILED  {what}: {str(error) or type(error).__name__}")
             return False
         return True
@@ -176,11 +132,15 @@ class Smoke:
             stop_loss=order.stop_loss,
             take_profit=order.take_profit,
             signal_price=instrument.price,
+            sent_at=datetime.now(UTC),
         )
-        self._sent = True
+        self._sent = request
         report = await self._ask("/execute/entry", request, ExecutionReport)
+        self._outcome_known = report.status in _KNOWN
         if report.status is not ExecutionStatus.FILLED:
             raise DeployError(_why(report))
+        if report.closing_fills:
+            raise DeployError("its stop was not confirmed, so that it was closed at once")
         self._filled = report.filled_quantity
         naked = "" if report.unprotected_seconds is None else f", {report.unprotected_seconds:.3f} s without a stop"
         unchecked = f", not checked: {', '.join(report.unchecked)}" if report.unchecked else ""
@@ -205,18 +165,35 @@ class Smoke:
 
     async def _nothing_left(self) -> str:
         """Closes and cancels until the exchange itself says that nothing of this run is left."""
+        symbol = self._order.instrument.symbol
+        trouble = "it is still there"
         for attempt in range(TRIES):
-            truth = await self._truth()
-            ours = [order.client_order_id for order in truth.orders if self._is_ours(order.client_order_id, order.state)]
-            held = [one for one in truth.positions if one.symbol == self._order.instrument.symbol and one.quantity > 0]
-            if not held and not ours:
-                return f"no position in {self._order.instrument.symbol}, no order of this run"
-            if held:
-                await self._ask("/execute/close", self._closing(f"c{attempt}"), ExecutionReport)
-            if ours:
-                body = CancelRequest(account=self._account, symbol=self._order.instrument.symbol, client_order_ids=ours)
-                await self._ask("/execute/cancel", body, CancelReply)
-        raise DeployError(f"LOOK AT THE EXCHANGE: {self._order.instrument.symbol} may still be open")
+            if attempt:
+                await self._rest(PAUSE)
+            try:
+                if await self._is_clear(attempt):
+                    return f"no position in {symbol}, no order of this run"
+            except _FAILURES as error:
+                trouble = str(error) or type(error).__name__
+        raise DeployError(f"LOOK AT THE EXCHANGE: {symbol} may still be open ({trouble})")
+
+    async def _is_clear(self, attempt: int) -> bool:
+        """Whether nothing is left; what is, is closed and cancelled. An entry of unknown outcome may still arrive."""
+        await self._settle()
+        truth = await self._truth()
+        ours = [order.client_order_id for order in truth.orders if self._is_ours(order.client_order_id, order.state)]
+        held = [one for one in truth.positions if one.symbol == self._order.instrument.symbol and one.quantity > 0]
+        if held:
+            await self._ask("/execute/close", self._closing(f"c{attempt}"), ExecutionReport)
+        if ours:
+            body = CancelRequest(account=self._account, symbol=self._order.instrument.symbol, client_order_ids=ours)
+            await self._ask("/execute/cancel", body, CancelReply)
+        return self._outcome_known and not held and not ours
+
+    async def _settle(self) -> None:
+        if self._sent is not None and not self._outcome_known:
+            report = await self._ask("/execute/entry", msgspec.structs.replace(self._sent, resume=True), ExecutionReport)
+            self._outcome_known = report.status in _KNOWN
 
     def _closing(self, letter: str) -> CloseRequest:
         name = f"nt-{letter}-{self._name}"
@@ -243,15 +220,19 @@ class Smoke:
         raise DeployError(f"{problem.code}: {problem.detail}")
 
 
-async def held_already(engine: httpx.AsyncClient, account: RealAccount, symbols: Sequence[str]) -> set[str]:
-    """Symbols that the account holds now: a smoke run never touches them."""
+async def held_already(engine: httpx.AsyncClient, account: RealAccount) -> set[str]:
+    """Symbols that the account holds now: a smoke run never touches them.
+
+    Raises:
+        DeployError: Nobody knows.
+    """
     if account.dry_run:
         return set()
     reply = await engine.post("/execute/positions", content=encode(AccountRequest(account=account)), timeout=SECONDS)
-    if not reply.is_success:
-        return set()
-    told = decode(reply.content, PositionsReply)
-    return set(symbols) if told.state is VenueState.UNKNOWN else {one.symbol for one in told.positions}
+    told = decode(reply.content, PositionsReply) if reply.is_success else None
+    if told is None or told.state is VenueState.UNKNOWN:
+        raise DeployError("what the account holds is not known just now, so that nothing is tried")
+    return {one.symbol for one in told.positions}
 
 
 def _filled(report: ExecutionReport) -> str:

@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+import signal
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,8 @@ from deploy.errors import DeployError
 from deploy.folder import Folder, Tape
 from deploy.readable import Console
 from deploy.servers import free_port
-from deploy.smoke import SECONDS, Smoke, held_already, instruments_of, plan
+from deploy.smoke import SECONDS, Smoke, held_already
+from deploy.smoke_order import instruments_of, plan
 from deploy.stack import Stack
 from engine.keys import new_private_key
 from engine.settings import read_settings
@@ -48,7 +50,9 @@ def run(options: SmokeOptions) -> int:
     with tempfile.TemporaryDirectory(prefix="neurotrade-smoke-") as path:
         folder = Folder(Path(path), "demo" if options.sandbox else "up", Tape(speed=1.0) if options.sandbox else Tape())
         try:
-            return 0 if asyncio.run(_run(options, folder, given)) else 1
+            return 0 if asyncio.run(_interruptible(_run(options, folder, given))) else 1
+        except asyncio.CancelledError:
+            return 1
         finally:
             folder.close()
 
@@ -58,6 +62,14 @@ def trades_for_real(options: SmokeOptions, env: Mapping[str, str]) -> bool:
     given = given_settings(env, options.dotenv)
     live = given.get("BINANCE_DRY_RUN", "true").strip().lower() in {"0", "false", "no", "off"}
     return not options.sandbox and live and bool(given.get("BINANCE_API_KEY"))
+
+
+async def _interruptible(work: Coroutine[Any, Any, bool]) -> bool:
+    """Told to end, it does as after Ctrl-C: what was begun is closed first."""
+    task = asyncio.ensure_future(work)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await task
 
 
 async def _run(options: SmokeOptions, folder: Folder, given: dict[str, str]) -> bool:
@@ -86,7 +98,7 @@ async def _try(options: SmokeOptions, stack: Stack, console: Console) -> bool:
         account = await _account(engine, dry_run=settings.binance_dry_run, has_key=bool(settings.binance_api_key))
         info, tickers = await asyncio.gather(_get(exchange, "/fapi/v1/exchangeInfo"), _get(exchange, "/fapi/v1/ticker/24hr"))
         known = [one for one in instruments_of(info, tickers) if options.symbol in (None, one.symbol)]
-        taken = await held_already(engine, account, [one.symbol for one in known])
+        taken = await held_already(engine, account)
         order = plan([one for one in known if one.symbol not in taken], options.margin)
         where = "the sandbox" if options.sandbox else settings.binance_rest_url
         how = "DRY RUN" if account.dry_run else "LIVE"
