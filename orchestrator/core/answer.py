@@ -14,11 +14,11 @@ from shared.enums import ExecutionStatus, Mode, Side
 from shared.execution import ExecutionReport, Fill, OrderSide
 
 NOTIONAL_TOLERANCE: Final = Decimal("1.01")
-"""Of the notional asked for: the engine rounds down and lets the market drift by half a percent at most."""
+"""Of the notional asked for: the engine rounds down and lets the market drift by half a percent at most.
 
-NOTIONAL_TOLERANCE_REAL: Final = Decimal(4)
-"""Of the notional asked for at the exchange: an order that arrives late meets a market that has jumped, and what the exchange did must be booked.
-Beyond it the fills are of no order of ours."""
+At the exchange it bounds the quantity at the signal's price alone: an order that arrives late meets a market that has jumped, and what was paid
+then must be booked.
+"""
 
 HIGHEST_FEE_RATIO: Final = Decimal("0.01")
 """Of a fill's notional: twenty times the taker fee, so whatever is above is no fee."""
@@ -38,6 +38,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     leverage: Decimal
     notional: Decimal
     quantity: Decimal | None
+    signal_price: Decimal | None = None
 
 
 def trades_of(report: ExecutionReport) -> list[Fill]:
@@ -124,10 +125,17 @@ def _too_much(asked: Asked, report: ExecutionReport) -> str | None:
     if not asked.opens:
         most = asked.quantity
         return None if most is None or report.filled_quantity <= most else f"{report.filled_quantity} of {most} were closed"
-    notional = sum((trade.price * trade.quantity for trade in trades_of(report)), Decimal(0))
-    real = asked.mode is Mode.REAL and not report.dry_run
-    most_notional = asked.notional * (NOTIONAL_TOLERANCE_REAL if real else NOTIONAL_TOLERANCE)
-    return None if notional <= most_notional else f"{notional:.2f} of {asked.notional:.2f} USDT were bought"
+    return _bought_too_much(asked, report)
+
+
+def _bought_too_much(asked: Asked, report: ExecutionReport) -> str | None:
+    most, price = asked.notional * NOTIONAL_TOLERANCE, asked.signal_price
+    if price is not None and report.filled_quantity * price > most:
+        return f"{report.filled_quantity} at {price} are more than {asked.notional:.2f} USDT"
+    if asked.mode is Mode.REAL and not report.dry_run and price is not None:
+        return None
+    paid = sum((trade.price * trade.quantity for trade in trades_of(report)), Decimal(0))
+    return None if paid <= most else f"{paid:.2f} of {asked.notional:.2f} USDT were bought"
 
 
 def _absurd_terms(asked: Asked, report: ExecutionReport) -> str | None:

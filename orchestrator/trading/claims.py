@@ -93,6 +93,7 @@ def asked_by(order: OrderRecord) -> Asked:
         leverage=order.leverage,
         notional=order.notional,
         quantity=order.quantity,
+        signal_price=order.signal_price,
     )
 
 

@@ -47,6 +47,29 @@ def test_an_honest_report_answers_its_order() -> None:
     assert wrong_with(ENTRY, report(status=ExecutionStatus.REFUSED, fills=[], filled_quantity=d(0))) is None
 
 
+REAL = structs.replace(ENTRY, mode=Mode.REAL, signal_price=d(100))
+
+
+def at_exchange(quantity: Decimal, price: Decimal) -> ExecutionReport:
+    filled = fill(quantity=quantity, price=price, fee=d(0))
+    return report(venue="binance", requested_quantity=quantity, filled_quantity=quantity, fills=[filled])
+
+
+def test_what_the_exchange_bought_is_booked_however_far_the_market_had_jumped() -> None:
+    assert wrong_with(REAL, at_exchange(d(10), d(134))) is None
+
+
+def test_a_quantity_beyond_what_was_asked_for_is_no_answer_whatever_it_cost() -> None:
+    wrong = wrong_with(REAL, at_exchange(d("10.2"), d(97)))
+    assert wrong is not None
+    assert "more than 1000" in wrong
+
+
+def test_on_paper_the_price_paid_is_bounded_too() -> None:
+    jumped = report(fills=[fill(price=d(134), fee=d(0))])
+    assert wrong_with(structs.replace(ENTRY, signal_price=d(100)), jumped) is not None
+
+
 def test_a_trade_that_is_told_twice_counts_once() -> None:
     twice = report(fills=[fill(), fill()])
     assert wrong_with(ENTRY, twice) is None
