@@ -23,7 +23,7 @@ from orchestrator.jobs import ON_DEMAND, QUEUE, SCAN, Pulse, RedisJobs, open_red
 from orchestrator.log import configure, logger
 from orchestrator.loops import AWAY, Loop, backoff, one_at_a_time, pause, repeat
 from orchestrator.metrics import Metrics, serve_metrics
-from orchestrator.ports import Clock
+from orchestrator.ports import Clock, ScannedCloses
 from orchestrator.settings import OrchestratorSettings, read_settings
 from orchestrator.trading.scan import Scan, ScanOutcome, last_close
 from orchestrator.trading.whales import Whales
@@ -80,7 +80,7 @@ class CloseFeed:
 class Scans:
     """The job: scans each close once and never an old one for a newer; waits for an engine that is away."""
 
-    def __init__(self, scan: Scan, clock: Clock, jobs: RedisJobs, metrics: Metrics, stop: asyncio.Event) -> None:
+    def __init__(self, scan: Scan, clock: Clock, jobs: ScannedCloses, metrics: Metrics, stop: asyncio.Event) -> None:
         self._scan = scan
         self._clock = clock
         self._jobs = jobs
@@ -103,11 +103,8 @@ class Scans:
         failures = 0
         while not self._stop.is_set():
             newest = max(close, last_close(self._clock.now() - CLOSE_SETTLES))
-            if await self._jobs.done(newest):
-                return "done_before"
             outcome = await self._once(newest)
-            if outcome == ScanOutcome.DONE:
-                await self._jobs.mark_done(newest)
+            if outcome in {ScanOutcome.DONE, ScanOutcome.DONE_BEFORE}:
                 return outcome
             if last_close(self._clock.now()) > close:
                 logger().info("a close was skipped for a newer one", candle_close=close.isoformat())
@@ -118,11 +115,13 @@ class Scans:
 
     async def _once(self, close: datetime | None) -> str:
         try:
-            result = await self._scan.run(close)
+            result = await self._scan.run(close, None if close is None else self._jobs)
         except AWAY as error:
             logger().warning("a scan ended early", error=f"{type(error).__name__}: {error}")
             self._metrics.scanned(STORE_AWAY, 0)
             return STORE_AWAY
+        if result.outcome is ScanOutcome.DONE_BEFORE:
+            return result.outcome
         self._metrics.scanned(result.outcome, result.wall_ms)
         if result.outcome is ScanOutcome.DONE:
             self.last_done = self._clock.wall()

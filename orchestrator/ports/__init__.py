@@ -34,6 +34,9 @@ from orchestrator.ports.desk import (
     PanicReceipt as PanicReceipt,
 )
 from orchestrator.ports.desk import (
+    ScannedCloses as ScannedCloses,
+)
+from orchestrator.ports.desk import (
     Stopped as Stopped,
 )
 from orchestrator.ports.desk import (

@@ -142,3 +142,15 @@ class Jobs(Protocol):
     async def enqueue_scan(self) -> str:
         """Queue a scan now; the job's id."""
         ...
+
+
+class ScannedCloses(Protocol):
+    """Which closes were scanned already. Losing a note costs a scan that finds nothing new."""
+
+    async def done(self, candle_close: datetime) -> bool:
+        """Whether that close was scanned; raises StoreUnavailable."""
+        ...
+
+    async def mark_done(self, candle_close: datetime) -> None:
+        """Note that a close was scanned; raises StoreUnavailable."""
+        ...

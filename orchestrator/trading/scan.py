@@ -27,6 +27,7 @@ from orchestrator.ports import (
     Lease,
     Mutex,
     RefusalRecord,
+    ScannedCloses,
     ScanRecord,
     SignalRecord,
     Transactions,
@@ -52,6 +53,7 @@ class ScanOutcome(StrEnum):
     """How a scan ended."""
 
     DONE = "done"
+    DONE_BEFORE = "done_before"
     ANOTHER_RUNS = "scan_running"
     LEASE_LOST = "lease_lost"
     ENGINE_UNAVAILABLE = "engine_unavailable"
@@ -101,18 +103,29 @@ class Scan:
         self._ids = ids
         self._rules = rules
 
-    async def run(self, candle_close: datetime | None = None) -> ScanResult:
+    async def run(self, candle_close: datetime | None = None, scanned: ScannedCloses | None = None) -> ScanResult:
         """One scan, under its own trace id.
 
         Args:
             candle_close: The close that called for it; without one, the last close of market time.
+            scanned: Given for a close that shall be scanned once: it is read and written under the lease, so that of two that ask at once
+                one scans.
+
+        Raises:
+            StoreUnavailable: A store did not answer.
         """
         with bound_trace(self._ids.new().hex) as trace_id:
             async with self._mutex.hold("scan", LEASE_SECONDS) as lease:
                 if lease is None:
                     logger().info("a scan runs already")
                     return ScanResult(outcome=ScanOutcome.ANOTHER_RUNS)
-                return await self._scan(lease, candle_close or last_close(self._clock.now()), trace_id)
+                close = candle_close or last_close(self._clock.now())
+                if scanned is not None and await scanned.done(close):
+                    return ScanResult(outcome=ScanOutcome.DONE_BEFORE)
+                result = await self._scan(lease, close, trace_id)
+                if scanned is not None and result.outcome is ScanOutcome.DONE:
+                    await scanned.mark_done(close)
+                return result
 
     async def _scan(self, lease: Lease, candle_close: datetime, trace_id: str) -> ScanResult:
         began = self._clock.wall()

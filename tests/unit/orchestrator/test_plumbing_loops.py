@@ -178,7 +178,10 @@ class _Jobs:
 
 
 class _Scan:
-    async def run(self, candle_close: datetime | None = None) -> ScanResult:
+    async def run(self, candle_close: datetime | None = None, scanned: _Jobs | None = None) -> ScanResult:
+        assert candle_close is not None
+        assert scanned is not None
+        await scanned.mark_done(candle_close)
         return ScanResult(outcome=ScanOutcome.DONE)
 
 

@@ -1,7 +1,7 @@
 """One scan for everyone: the three layers, each user's own decision, and what a lost lease or a failing user may not do."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from msgspec import structs
@@ -15,7 +15,7 @@ from orchestrator.trading.scan import ScanOutcome, last_close
 from shared.analysis import AnalyzeRequest
 from shared.enums import Side
 from tests.builders import NOON, USER, at, bar, d, signal, trader
-from tests.fakes import OpenMutex, World
+from tests.fakes import FakeMutex, OpenMutex, World
 from tests.soundness import assert_at_rest, assert_sound
 
 
@@ -135,6 +135,44 @@ async def test_a_scan_without_an_engine_leaves_no_trace_in_the_rows() -> None:
 @pytest.mark.parametrize(("now", "close"), [("12:00", "12:00"), ("12:14:59", "12:00"), ("12:15", "12:15"), ("12:59:30", "12:45")])
 def test_the_last_close_is_the_newest_quarter_of_an_hour(now: str, close: str) -> None:
     assert last_close(at(now)) == at(close)
+
+
+class Closes:
+    """Notes of closes, and whether somebody held the scan's lease when they were read and written."""
+
+    def __init__(self, mutex: FakeMutex) -> None:
+        self.noted: list[datetime] = []
+        self.apart: list[bool] = []
+        self._mutex = mutex
+
+    async def done(self, candle_close: datetime) -> bool:
+        self.apart.append("scan" in self._mutex.held)
+        return candle_close in self.noted
+
+    async def mark_done(self, candle_close: datetime) -> None:
+        self.apart.append("scan" in self._mutex.held)
+        self.noted.append(candle_close)
+
+
+async def test_a_close_is_looked_up_and_noted_under_the_lease_so_that_it_is_scanned_once() -> None:
+    world = World(trader())
+    mutex = world.mutex = FakeMutex()
+    closes = Closes(mutex)
+    scan = world.trading.scan
+    outcomes = [(await scan.run(NOON, closes)).outcome for _ in range(2)]
+    assert outcomes == [ScanOutcome.DONE, ScanOutcome.DONE_BEFORE]
+    assert len(world.rows.scans) == 1
+    assert closes.noted == [NOON]
+    assert closes.apart == [True] * 3
+
+
+async def test_a_scan_that_did_not_come_to_its_end_is_not_noted_as_done() -> None:
+    world = World(trader())
+    world.engine.broken = {"analyze"}
+    mutex = world.mutex = FakeMutex()
+    closes = Closes(mutex)
+    await world.trading.scan.run(NOON, closes)
+    assert closes.noted == []
 
 
 async def test_old_signals_learn_which_barrier_came_first_traded_or_not() -> None:
