@@ -140,7 +140,8 @@ def test_the_last_close_is_the_newest_quarter_of_an_hour(now: str, close: str) -
 class Closes:
     """Notes of closes, and whether somebody held the scan's lease when they were read and written."""
 
-    def __init__(self, mutex: FakeMutex) -> None:
+    def __init__(self, mutex: FakeMutex | OpenMutex) -> None:
+        assert isinstance(mutex, FakeMutex)
         self.noted: list[datetime] = []
         self.apart: list[bool] = []
         self._mutex = mutex
@@ -156,8 +157,7 @@ class Closes:
 
 async def test_a_close_is_looked_up_and_noted_under_the_lease_so_that_it_is_scanned_once() -> None:
     world = World(trader())
-    mutex = world.mutex = FakeMutex()
-    closes = Closes(mutex)
+    closes = Closes(world.mutex)
     scan = world.trading.scan
     outcomes = [(await scan.run(NOON, closes)).outcome for _ in range(2)]
     assert outcomes == [ScanOutcome.DONE, ScanOutcome.DONE_BEFORE]
@@ -169,8 +169,7 @@ async def test_a_close_is_looked_up_and_noted_under_the_lease_so_that_it_is_scan
 async def test_a_scan_that_did_not_come_to_its_end_is_not_noted_as_done() -> None:
     world = World(trader())
     world.engine.broken = {"analyze"}
-    mutex = world.mutex = FakeMutex()
-    closes = Closes(mutex)
+    closes = Closes(world.mutex)
     await world.trading.scan.run(NOON, closes)
     assert closes.noted == []
 
