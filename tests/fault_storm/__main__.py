@@ -1,6 +1,7 @@
 """`python -m tests.fault_storm`: seeded schedules of faults over random trading, as a table; exits 0 only when nothing was violated.
 
-`--schedules 1 --seed S --verbose` replays one: every step, every request and its answer.
+`--schedules 1 --seed S --verbose` replays one: every step, every request and its answer. `--real N` runs N of the same schedules in wall
+time over a real PostgreSQL, a real Redis and TCP sockets (`tests.fault_storm.real`).
 """
 
 import argparse
@@ -8,7 +9,7 @@ import os
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -35,8 +36,12 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, help="write what it came to here")
     parser.add_argument("--verbose", action="store_true", help="tell every step and request")
+    parser.add_argument("--real", type=int, help="so many schedules on real PostgreSQL, Redis and sockets instead")
+    parser.add_argument("--brief", action="store_true", help="with --real: six seconds of deeds, and judged once it stays sound")
     options = parser.parse_args()
     _same_hashes()
+    if options.real is not None:
+        return _real(options)
     if options.verbose:
         return _replay(range(options.seed, options.seed + options.schedules))
     began, outcomes = time.perf_counter(), []
@@ -46,11 +51,26 @@ def main() -> int:
             print(f"seed {outcome.seed}{' (cuts)' if outcome.cuts else ''}: {line}", flush=True)
         if len(outcomes) % 500 == 0:
             print(f"{len(outcomes)} of {options.schedules}, {_bad(outcomes)} with violations", flush=True)
-    took = time.perf_counter() - began
+    return _told(outcomes, options, time.perf_counter() - began)
+
+
+def _told(outcomes: list[Outcome], options: argparse.Namespace, took: float) -> int:
     print(table(outcomes, took))
     if options.json is not None:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(summary(outcomes, options.seed, took))) + b"\n")
     return 1 if _bad(outcomes) else 0
+
+
+def _real(options: argparse.Namespace) -> int:
+    from tests.fault_storm.real import replay_real, run_real  # here, since the storm in memory needs none of the servers' clients
+    from tests.fault_storm.real_world import BRIEF, Pace
+
+    pace, began = BRIEF if options.brief else Pace(), time.perf_counter()
+    seeds = list(range(options.seed, options.seed + options.real))
+    if options.verbose:
+        return _replay(seeds, lambda seed, trace: replay_real(seed, pace, trace))
+    outcomes = list(run_real(seeds, options.processes, pace))
+    return _told(outcomes, options, time.perf_counter() - began)
 
 
 def _same_hashes() -> None:
@@ -67,13 +87,13 @@ def _all(seeds: range, processes: int) -> Iterator[Outcome]:
             yield from outcomes
 
 
-def _replay(seeds: range) -> int:
+def _replay(seeds: Sequence[int], run: Callable[[int, deque[str]], Outcome] = run_one) -> int:
     trace: deque[str] = deque()
     loud(trace)
     bad = 0
     for seed in seeds:
         try:
-            outcome = run_one(seed, trace)
+            outcome = run(seed, trace)
         finally:
             print(*trace, sep="\n")
         print(msgspec.json.format(msgspec.json.encode(outcome)).decode())
