@@ -1,7 +1,8 @@
 """Every symbol's figures, carried on from candle to candle: what the feed holds instead of candles.
 
 Stands beside `features`: the same figures, but a close costs each symbol one step instead of a window. A `Track` holds one timeframe, `LiveFeatures`
-both that decide. A symbol whose candles have a hole knows nothing until it is seeded again; its figures are NaN and never decide.
+both that decide, and `Told` is what they say: all that screening needs. A symbol whose candles have a hole knows nothing until it is
+seeded again; its figures are NaN and never decide.
 """
 
 from collections.abc import Sequence
@@ -33,18 +34,73 @@ class Closes(msgspec.Struct, frozen=True, kw_only=True):
     candles: Floats
 
 
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What one timeframe says: `table` is `features_steps.FIGURES` x symbols, NaN where history is too short.
+
+    `seen` are the candles that each symbol's figures rest on, `newest_ms` the opening time of the last of them.
+    """
+
+    timeframe: Timeframe
+    table: Floats
+    seen: Integers
+    newest_ms: Integers
+
+    def of(self, name: str) -> Floats:
+        """One of `features_steps.FIGURES` over all symbols, not copied."""
+        row: Floats = self.table[PLACES[name]]
+        return row
+
+    def fresh(self, now_ms: int) -> Booleans:
+        """Where the newest candle is the last that can have closed by `now_ms` of market time."""
+        fresh: Booleans = self.newest_ms == now_ms - now_ms % self.timeframe.ms - self.timeframe.ms
+        return fresh
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """What both timeframes say of the same symbols in the same order."""
+
+    symbols: tuple[str, ...]
+    quarter: Figures
+    four_hour: Figures
+
+    def fresh(self, now_ms: int) -> Booleans:
+        """Where both timeframes hold the last candle that can have closed by `now_ms` of market time."""
+        fresh: Booleans = self.quarter.fresh(now_ms) & self.four_hour.fresh(now_ms)
+        return fresh
+
+    def features(self, asked: Booleans | None = None) -> Features:
+        """What `features_of` makes of the same candles; the arrays are the caller's own.
+
+        Args:
+            asked: Which symbols; all where it is left out.
+        """
+        rows = np.arange(len(self.symbols)) if asked is None else np.flatnonzero(asked)
+        quarter, four_hour = self.quarter, self.four_hour
+        return Features(
+            symbols=tuple(self.symbols[row] for row in rows),
+            candles_15m=quarter.seen[rows],
+            candles_4h=four_hour.seen[rows],
+            **{name: quarter.of(name)[rows] for name in QUARTER_FIGURES},
+            ema_200_4h=four_hour.of("ema_200")[rows],
+            ema_50_4h=four_hour.of("ema_50")[rows],
+            rsi_4h=four_hour.of("rsi")[rows],
+        )
+
+
 class Track:
-    """All symbols on one timeframe; `figures` are `features_steps.FIGURES` x symbols, NaN where history is too short."""
+    """All symbols on one timeframe: what must be remembered of each, and `told`, which every close rewrites in place."""
 
     def __init__(self, symbols: Sequence[str], timeframe: Timeframe) -> None:
         count = len(symbols)
         self.symbols = tuple(symbols)
-        self.timeframe = timeframe
         self.rows = {symbol: row for row, symbol in enumerate(self.symbols)}
         self.state = np.zeros((count, steps.MEMORY), np.float64)
-        self.seen = np.zeros(count, np.int64)
-        self.newest_ms = np.full(count, steps.UNSEEDED, np.int64)
-        self.figures = np.full((len(steps.FIGURES), count), np.nan)
+        self.told = Figures(
+            timeframe=timeframe,
+            table=np.full((len(steps.FIGURES), count), np.nan),
+            seen=np.zeros(count, np.int64),
+            newest_ms=np.full(count, steps.UNSEEDED, np.int64),
+        )
 
     def seed(self, histories: Sequence[Candles]) -> None:
         """Begins each history's symbol anew; only what follows a history's last hole counts.
@@ -52,12 +108,13 @@ class Track:
         Args:
             histories: Of symbols of this track, oldest candle first; an empty one lets the next candle begin the symbol.
         """
+        told = self.told
         for history in histories:
             row, candles = self.rows[history.symbol], stacked(history)
             open_ms = np.array(
                 history.open_ms, np.int64
             )  # a copy, since numba compiles anew for an array that may not be written
-            steps.seed(row, open_ms, candles, self.timeframe.ms, self.state, self.seen, self.newest_ms, self.figures)
+            steps.seed(row, open_ms, candles, told.timeframe.ms, self.state, told.seen, told.newest_ms, told.table)
 
     def close(self, closes: Closes) -> Integers:
         """Takes closed candles of any symbols; one that leaves a hole makes its symbol stale until it is seeded again.
@@ -68,41 +125,33 @@ class Track:
         Raises:
             IndexError: A row that no symbol has, or arrays that do not belong together; the kernels would write where nobody looks.
         """
-        rows, open_ms = closes.rows, closes.open_ms
+        rows, open_ms, told = closes.rows, closes.open_ms, self.told
         if not (closes.candles.shape == (len(rows), 5) and len(open_ms) == len(rows)):
             raise IndexError("rows, opening times and candles differ in number")
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.symbols):
             raise IndexError("a row that no symbol has")
-        return steps.advance(
-            rows, open_ms, closes.candles, self.timeframe.ms, self.state, self.seen, self.newest_ms, self.figures
-        )
+        step_ms = told.timeframe.ms
+        return steps.advance(rows, open_ms, closes.candles, step_ms, self.state, told.seen, told.newest_ms, told.table)
 
     def forget(self, symbol: str) -> None:
         """Leaves nothing of a symbol: it waits to be seeded."""
-        steps.forget(self.rows[symbol], self.state, self.seen, self.newest_ms, self.figures)
-
-    def fresh(self, now_ms: int) -> Booleans:
-        """Where the newest candle is the last that can have closed by `now_ms` of market time."""
-        last_open_ms = now_ms - now_ms % self.timeframe.ms - self.timeframe.ms
-        fresh: Booleans = self.newest_ms == last_open_ms
-        return fresh
+        steps.forget(self.rows[symbol], self.state, self.told.seen, self.told.newest_ms, self.told.table)
 
     def unseeded(self) -> tuple[str, ...]:
         """The symbols that wait to be seeded."""
-        return tuple(self.symbols[row] for row in np.flatnonzero(self.newest_ms == steps.UNSEEDED))
-
-    def figure(self, name: str) -> Floats:
-        """One of `features_steps.FIGURES` over all symbols; a view that the next close changes."""
-        row: Floats = self.figures[PLACES[name]]
-        return row
+        return tuple(self.symbols[row] for row in np.flatnonzero(self.told.newest_ms == steps.UNSEEDED))
 
     def carried_to(self, symbols: Sequence[str]) -> "Track":
         """A track of other symbols that keeps what this one knows of those that stay: symbols are listed and delisted."""
-        moved = Track(symbols, self.timeframe)
+        moved, told = Track(symbols, self.told.timeframe), self.told
         pairs = [(row, self.rows[symbol]) for row, symbol in enumerate(moved.symbols) if symbol in self.rows]
         into, out = np.array(pairs, np.int64).reshape(-1, 2).T
-        moved.state[into], moved.seen[into], moved.newest_ms[into] = self.state[out], self.seen[out], self.newest_ms[out]
-        moved.figures[:, into] = self.figures[:, out]
+        moved.state[into], moved.told.seen[into], moved.told.newest_ms[into] = (
+            self.state[out],
+            told.seen[out],
+            told.newest_ms[out],
+        )
+        moved.told.table[:, into] = told.table[:, out]
         return moved
 
 
@@ -114,29 +163,20 @@ def stacked(candles: Candles) -> Floats:
 class LiveFeatures:
     """The two timeframes that decide, over the same symbols in the same order."""
 
-    def __init__(self, symbols: Sequence[str]) -> None:
-        self.quarter = Track(symbols, Timeframe.M15)
-        self.four_hour = Track(symbols, Timeframe.H4)
+    def __init__(self, quarter: Track, four_hour: Track) -> None:
+        self.quarter = quarter
+        self.four_hour = four_hour
+
+    @classmethod
+    def of(cls, symbols: Sequence[str]) -> "LiveFeatures":
+        """Nothing is known of any symbol yet."""
+        return cls(Track(symbols, Timeframe.M15), Track(symbols, Timeframe.H4))
 
     @property
-    def symbols(self) -> tuple[str, ...]:
-        """In the order of every array."""
-        return self.quarter.symbols
+    def told(self) -> Told:
+        """What stands now, not copied: the next close changes it."""
+        return Told(symbols=self.quarter.symbols, quarter=self.quarter.told, four_hour=self.four_hour.told)
 
-    def fresh(self, now_ms: int) -> Booleans:
-        """Where both timeframes hold the last candle that can have closed by `now_ms` of market time."""
-        fresh: Booleans = self.quarter.fresh(now_ms) & self.four_hour.fresh(now_ms)
-        return fresh
-
-    def features(self) -> Features:
-        """What `features_of` makes of the same candles; the arrays are the caller's own."""
-        quarter, four_hour = self.quarter, self.four_hour
-        return Features(
-            symbols=self.symbols,
-            candles_15m=quarter.seen.copy(),
-            candles_4h=four_hour.seen.copy(),
-            **{name: quarter.figure(name).copy() for name in QUARTER_FIGURES},
-            ema_200_4h=four_hour.figure("ema_200").copy(),
-            ema_50_4h=four_hour.figure("ema_50").copy(),
-            rsi_4h=four_hour.figure("rsi").copy(),
-        )
+    def carried_to(self, symbols: Sequence[str]) -> "LiveFeatures":
+        """Of other symbols, keeping what is known of those that stay."""
+        return LiveFeatures(self.quarter.carried_to(symbols), self.four_hour.carried_to(symbols))

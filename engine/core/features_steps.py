@@ -56,7 +56,8 @@ _TINY: Final = 1e-14
 """Below this a divisor counts as zero, as in TA-Lib."""
 
 
-def _kernel[F: Callable[..., Any]](function: F) -> F:
+def kernel[F: Callable[..., Any]](function: F) -> F:
+    """Compiled once and kept; what is divided by zero is infinite or NaN, as in numpy."""
     try:
         return cast(F, njit(cache=True, nogil=True, error_model="numpy")(function))
     except RuntimeError:
@@ -64,7 +65,7 @@ def _kernel[F: Callable[..., Any]](function: F) -> F:
         return cast(F, njit(nogil=True, error_model="numpy")(function))
 
 
-@_kernel
+@kernel
 def _ema(average: float, value: float, age: int, period: int) -> float:
     """`age` values came before; the first `period` are summed and seed the average by their mean."""
     if age >= period:
@@ -75,7 +76,7 @@ def _ema(average: float, value: float, age: int, period: int) -> float:
     return total / period if age == period - 1 else total
 
 
-@_kernel
+@kernel
 def _rsi(memory: Floats, seen: int) -> float:
     if seen <= WILDER:
         return np.nan
@@ -83,12 +84,12 @@ def _rsi(memory: Floats, seen: int) -> float:
     return 100.0 * memory[_GAIN] / moved if moved > _TINY else 0.0
 
 
-@_kernel
+@kernel
 def _histogram(memory: Floats, seen: int) -> float:
     return (memory[_FAST] - memory[_SLOW]) - memory[_SIGNAL] if seen >= MACD_SLOW + MACD_SIGNAL - 1 else np.nan
 
 
-@_kernel
+@kernel
 def _move(memory: Floats, age: int, close: float) -> None:
     """Wilder's averages of gains and losses."""
     change = close - memory[_LAST]
@@ -102,7 +103,7 @@ def _move(memory: Floats, age: int, close: float) -> None:
         memory[_LOSS] = (memory[_LOSS] * (WILDER - 1) + down) / WILDER
 
 
-@_kernel
+@kernel
 def _range(memory: Floats, age: int, true_range: float) -> None:
     """Wilder's average true range: a sum until it is seeded by its mean."""
     if age < WILDER:
@@ -113,7 +114,7 @@ def _range(memory: Floats, age: int, true_range: float) -> None:
         memory[_RANGE] = (memory[_RANGE] * (WILDER - 1) + true_range) / WILDER
 
 
-@_kernel
+@kernel
 def _direct(memory: Floats, age: int, high: float, low: float, true_range: float) -> None:
     """Wilder's directional movement and its strength."""
     rise = high - memory[_HIGH]
@@ -131,7 +132,7 @@ def _direct(memory: Floats, age: int, high: float, low: float, true_range: float
         _strengthen(memory, age)
 
 
-@_kernel
+@kernel
 def _strengthen(memory: Floats, age: int) -> None:
     both = memory[_PLUS] + memory[_MINUS]
     if not (memory[_SPAN] > _TINY and both / memory[_SPAN] > _TINY):
@@ -143,7 +144,7 @@ def _strengthen(memory: Floats, age: int) -> None:
         memory[_STRENGTH] = (memory[_STRENGTH] * (WILDER - 1) + directional) / WILDER
 
 
-@_kernel
+@kernel
 def _absorb(memory: Floats, age: int, candle: Floats) -> None:
     """Takes a symbol's next candle (open, high, low, close, volume), after `age` others."""
     high, low, close = candle[1], candle[2], candle[3]
@@ -169,7 +170,7 @@ def _absorb(memory: Floats, age: int, candle: Floats) -> None:
     memory[_OPEN], memory[_HIGH], memory[_LOW] = candle[0], high, low
 
 
-@_kernel
+@kernel
 def _tell_carried(memory: Floats, seen: int, figures: Floats, row: int) -> None:
     """What is carried on from candle to candle."""
     last = memory[_LAST]
@@ -192,7 +193,7 @@ def _tell_carried(memory: Floats, seen: int, figures: Floats, row: int) -> None:
     figures[EMA_200, row] = memory[_EMA_200] if seen >= EMA_LONG else np.nan
 
 
-@_kernel
+@kernel
 def _tell_windows(memory: Floats, seen: int, figures: Floats, row: int) -> None:
     """What is summed over a window, newest first."""
     if seen < WINDOW:
@@ -217,7 +218,7 @@ def _tell_windows(memory: Floats, seen: int, figures: Floats, row: int) -> None:
     figures[BAND_POSITION, row] = (memory[_LAST] - price) / (2 * spread)
 
 
-@_kernel
+@kernel
 def _tell_moves(memory: Floats, seen: int, figures: Floats, row: int) -> None:
     """How far and how straight the price went."""
     before = memory[_LAST - CHANGE]
@@ -232,14 +233,14 @@ def _tell_moves(memory: Floats, seen: int, figures: Floats, row: int) -> None:
     figures[EFFICIENCY, row] = net / path if path > _TINY else 0.0
 
 
-@_kernel
+@kernel
 def _tell(memory: Floats, seen: int, figures: Floats, row: int) -> None:
     _tell_carried(memory, seen, figures, row)
     _tell_windows(memory, seen, figures, row)
     _tell_moves(memory, seen, figures, row)
 
 
-@_kernel
+@kernel
 def _number(candle: Floats) -> bool:
     total = 0.0
     for place in range(5):
@@ -247,7 +248,7 @@ def _number(candle: Floats) -> bool:
     return total < np.inf
 
 
-@_kernel
+@kernel
 def forget(row: int, state: Floats, seen: Integers, newest_ms: Integers, figures: Floats) -> None:
     """Leaves nothing of a symbol: it waits to be seeded."""
     state[row, :] = 0.0
@@ -256,7 +257,7 @@ def forget(row: int, state: Floats, seen: Integers, newest_ms: Integers, figures
     newest_ms[row] = UNSEEDED
 
 
-@_kernel
+@kernel
 def seed(
     row: int,
     open_ms: Integers,
@@ -297,7 +298,7 @@ def seed(
     return taken
 
 
-@_kernel
+@kernel
 def advance(
     rows: Integers,
     open_ms: Integers,
@@ -344,7 +345,7 @@ def advance(
     return outcomes
 
 
-@_kernel
+@kernel
 def tell_all(state: Floats, seen: Integers, figures: Floats) -> None:
     """Writes every symbol's figures anew from its memory."""
     for row in range(len(seen)):

@@ -95,7 +95,7 @@ def screen(features: Features, top_n: int, rule_set: RuleSet = V3_1) -> Screened
     return Screened(candidates=tuple(_candidate(row) for row in best.iter_rows(named=True)), rejections=(*dropped, *rest))
 
 
-_SHOWN: Final = (
+SHOWN: Final = (
     "volume_ratio", "volume_z", "rsi", "rsi_change", "atr", "atr_percent", "adx", "macd_histogram", "macd_histogram_change",
     "band_width", "band_position", "roc_3", "efficiency", "body", "close", "ema_200_4h", "ema_50_4h", "rsi_4h",
 )  # fmt: skip
@@ -107,13 +107,13 @@ def _scored(features: Features, rule_set: RuleSet) -> pl.DataFrame:
         "symbol": pl.Series(features.symbols, dtype=pl.String),
         "candles_15m": features.candles_15m,
         "candles_4h": features.candles_4h,
-        **{name: _known(getattr(features, name)) for name in _SHOWN},
+        **{name: _known(getattr(features, name)) for name in SHOWN},
     }
     return table(columns).with_columns(trend=rule_set.trend, direction=rule_set.direction, score=rule_set.score)
 
 
 def _candidate(row: dict[str, Any]) -> Candidate:
-    figures = {name: row[name] for name in ("trend", *_SHOWN)}
+    figures = {name: row[name] for name in ("trend", *SHOWN)}
     return Candidate(symbol=row["symbol"], score=row["score"], direction=Side(row["direction"]), features=figures)
 
 

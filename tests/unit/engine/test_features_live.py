@@ -57,24 +57,24 @@ def test_a_seeded_symbol_of_any_age_has_the_figures_of_the_batch() -> None:
     symbols = [f"S{length}" for length in LENGTHS]
     quarter = [history(symbol, M15, length, length) for symbol, length in zip(symbols, LENGTHS, strict=True)]
     four_hour = [history(symbol, H4, 900 + length, length) for symbol, length in zip(symbols, LENGTHS, strict=True)]
-    live = LiveFeatures(symbols)
+    live = LiveFeatures.of(symbols)
     live.quarter.seed(quarter)
     live.four_hour.seed(four_hour)
-    assert_same(live.features(), batch(quarter, four_hour))
+    assert_same(live.told.features(), batch(quarter, four_hour))
 
 
 def test_every_close_of_a_growing_market_has_the_figures_of_the_batch() -> None:
     symbols = ["A", "B", "C"]
     whole = {tf: [history(symbol, tf, place + tf.ms, 120) for place, symbol in enumerate(symbols)] for tf in (M15, H4)}
-    live = LiveFeatures(symbols)
+    live = LiveFeatures.of(symbols)
     for track in (live.quarter, live.four_hour):
-        track.seed([part(series, 0, place * 15) for place, series in enumerate(whole[track.timeframe])])
+        track.seed([part(series, 0, place * 15) for place, series in enumerate(whole[track.told.timeframe])])
     for now in range(31, 120):
         for track in (live.quarter, live.four_hour):
-            missing = [part(series, track.seen[row], now) for row, series in enumerate(whole[track.timeframe])]
+            missing = [part(series, track.told.seen[row], now) for row, series in enumerate(whole[track.told.timeframe])]
             assert set(track.close(closes(track, *missing))) == {steps.ADVANCED}
         assert_same(
-            live.features(),
+            live.told.features(),
             batch([part(series, 0, now) for series in whole[M15]], [part(series, 0, now) for series in whole[H4]]),
         )
 
@@ -112,7 +112,7 @@ def test_after_ten_thousand_closes_every_figure_is_talibs_and_no_further_off_tha
     told: dict[str, list[float]] = {name: [] for name in steps.FIGURES}
     for place in range(300, len(whole)):
         assert track.close(closes(track, part(whole, place, place + 1)))[0] == steps.ADVANCED
-        for name, value in zip(steps.FIGURES, track.figures[:, 0], strict=True):
+        for name, value in zip(steps.FIGURES, track.told.table[:, 0], strict=True):
             told[name].append(float(value))
     price = float(np.median(whole.close))
     for name, oracle in by_talib(whole).items():
@@ -132,22 +132,22 @@ def test_a_missing_candle_makes_its_symbol_stale_until_it_is_seeded_again_and_no
     found = track.close(closes(track, part(whole["A"], 61, 63), part(whole["B"], 60, 62)))
     assert list(found) == [steps.GAP, steps.UNKNOWN, steps.ADVANCED, steps.ADVANCED]
     assert track.unseeded() == ("A",)
-    assert np.isnan(track.figures[:, 0]).all()
-    assert np.isfinite(track.figure("rsi")[1])
+    assert np.isnan(track.told.table[:, 0]).all()
+    assert np.isfinite(track.told.of("rsi")[1])
     track.seed([part(whole["A"], 0, 63)])
     assert list(track.close(closes(track, part(whole["A"], 63, 64)))) == [steps.ADVANCED]
     again = Track(["A"], M15)
     again.seed([part(whole["A"], 0, 64)])
-    np.testing.assert_array_equal(track.figures[:, 0], again.figures[:, 0])
+    np.testing.assert_array_equal(track.told.table[:, 0], again.told.table[:, 0])
 
 
 def test_a_candle_that_comes_again_changes_nothing() -> None:
     whole = history("A", M15, 1, 70)
     track = Track(["A"], M15)
     track.seed([part(whole, 0, 60)])
-    before = track.figures.copy()
+    before = track.told.table.copy()
     assert list(track.close(closes(track, part(whole, 57, 60)))) == [steps.OLD] * 3
-    np.testing.assert_array_equal(track.figures, before)
+    np.testing.assert_array_equal(track.told.table, before)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -171,8 +171,8 @@ def test_of_a_history_with_a_hole_only_what_follows_it_counts() -> None:
     track, clean = Track(["A"], M15), Track(["A"], M15)
     track.seed([holed])
     clean.seed([part(whole, 30, 90)])
-    assert track.seen[0] == 60
-    np.testing.assert_array_equal(track.figures, clean.figures)
+    assert track.told.seen[0] == 60
+    np.testing.assert_array_equal(track.told.table, clean.told.table)
 
 
 def test_a_symbol_without_history_begins_with_its_first_candle_and_one_not_seeded_does_not() -> None:
@@ -181,17 +181,17 @@ def test_a_symbol_without_history_begins_with_its_first_candle_and_one_not_seede
     track.seed([part(born, 0, 0)])
     assert track.unseeded() == ("OTHER",)
     assert list(track.close(closes(track, part(born, 0, 1), part(other, 0, 1)))) == [steps.ADVANCED, steps.UNKNOWN]
-    assert track.figure("close")[0] == born.close[0]
+    assert track.told.of("close")[0] == born.close[0]
 
 
 def test_only_a_symbol_whose_last_candle_is_the_last_that_can_have_closed_is_fresh() -> None:
-    live = LiveFeatures(["A", "B"])
+    live = LiveFeatures.of(["A", "B"])
     live.four_hour.seed([history(symbol, H4, 1, 4) for symbol in "AB"])
     live.quarter.seed([history("A", M15, 1, 64), history("B", M15, 2, 63)])
     now = START + 4 * H4.ms
-    assert list(live.fresh(now)) == [True, False]
-    assert list(live.fresh(now + M15.ms - 1)) == [True, False]
-    assert list(live.fresh(now + M15.ms)) == [False, False]
+    assert list(live.told.fresh(now)) == [True, False]
+    assert list(live.told.fresh(now + M15.ms - 1)) == [True, False]
+    assert list(live.told.fresh(now + M15.ms)) == [False, False]
 
 
 def test_a_row_that_no_symbol_has_is_refused_and_nothing_is_written() -> None:
@@ -214,7 +214,7 @@ def test_symbols_come_and_go_and_those_that_stay_keep_what_is_known_of_them() ->
     assert moved.unseeded() == ("NEW",)
     for now in (track, moved):
         now.close(closes(now, part(whole["A"], 60, 61), part(whole["C"], 60, 61)))
-    np.testing.assert_array_equal(moved.figures[:, [2, 0]], track.figures[:, [0, 2]])
+    np.testing.assert_array_equal(moved.told.table[:, [2, 0]], track.told.table[:, [0, 2]])
     assert track.carried_to([]).symbols == ()
 
 
@@ -231,9 +231,9 @@ def test_on_any_candles_and_any_split_into_history_and_closes_the_figures_are_th
         symbol="A", timeframe=M15, open_ms=START + np.arange(len(rows)) * M15.ms, open=table[:, 0], high=table.max(axis=1),
         low=table.min(axis=1), close=table[:, 1], volume=table[:, 2],
     )  # fmt: skip
-    live = LiveFeatures(["A"])
+    live = LiveFeatures.of(["A"])
     for track in (live.quarter, live.four_hour):
-        stretched = msgspec.structs.replace(whole, open_ms=START + np.arange(len(rows)) * track.timeframe.ms)
+        stretched = msgspec.structs.replace(whole, open_ms=START + np.arange(len(rows)) * track.told.timeframe.ms)
         track.seed([part(stretched, 0, split)])
         track.close(closes(track, part(stretched, split, len(rows))))
-    assert_same(live.features(), batch([whole], [whole]))
+    assert_same(live.told.features(), batch([whole], [whole]))

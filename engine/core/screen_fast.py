@@ -1,0 +1,176 @@
+"""The screener v3.1 over arrays: the same rules, reasons and order as `screen` by its tables, for a scan that must not cost milliseconds.
+
+Stands beside `screen`, which stays the reference: its tables carry any `RuleSet`, this one kernel only v3.1. `rank` decides and says no word;
+`screen_fast` tells it as `screen` does.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from engine.core import features_steps as steps
+from engine.core.features import Features
+from engine.core.features_live import Booleans, Told
+from engine.core.features_steps import kernel
+from engine.core.market import Floats, Integers
+from engine.core.screen import SHOWN, Screened
+from engine.core.screen_rules import (
+    DEAD_ZONE,
+    DEAD_ZONE_VOLUME_RATIO,
+    LONG_BELOW,
+    MIN_CANDLES_4H,
+    MIN_CANDLES_15M,
+    MIN_VOLUME_RATIO,
+    OUTRANKED,
+    SHORT_ABOVE,
+    V3_1,
+    DropRule,
+    RankCut,
+)
+from shared.analysis import Candidate, Rejection
+from shared.enums import Side
+
+KEPT: Final = -1
+NOT_ASKED: Final = -2
+SHORT_HISTORY, UNDEFINED, LOW_VOLUME, IN_DEAD_ZONE, NO_SCORE = range(5)
+"""What became of a symbol: the place of the rule of V3_1 that dropped it, or one of the two above."""
+
+_DEAD_FROM, _DEAD_TO = DEAD_ZONE
+
+
+class Ranking(msgspec.Struct, frozen=True, kw_only=True):
+    """What the rules say of every row: `outcome` a rule's place, KEPT or NOT_ASKED; `best` the kept rows, best first."""
+
+    outcome: Integers
+    score: Floats
+    bull: Booleans
+    best: Integers
+
+
+@kernel
+def _judge(close: float, ratio: float, rsi: float, ema: float) -> tuple[int, float]:
+    """One symbol with enough history: its outcome and its score."""
+    if not (np.isfinite(close) and np.isfinite(ratio) and np.isfinite(rsi) and np.isfinite(ema)):
+        return UNDEFINED, 0.0
+    if ratio < MIN_VOLUME_RATIO:
+        return LOW_VOLUME, 0.0
+    if _DEAD_FROM <= rsi <= _DEAD_TO and ratio < DEAD_ZONE_VOLUME_RATIO:
+        return IN_DEAD_ZONE, 0.0
+    score = 0.0
+    if close > ema and rsi < LONG_BELOW:
+        score = (50 - rsi) + 5 * ratio
+    elif not close > ema and rsi > SHORT_ABOVE:
+        score = (rsi - 50) + 5 * ratio
+    return (KEPT if score > 0 else NO_SCORE), score
+
+
+@kernel
+def _judge_all(
+    asked: Booleans, quarters: Integers, four_hours: Integers, close: Floats, ratio: Floats, rsi: Floats, ema: Floats
+) -> tuple[Integers, Floats]:
+    count = len(close)
+    outcome = np.empty(count, np.int64)
+    score = np.zeros(count)
+    for row in range(count):
+        if not asked[row]:
+            outcome[row] = NOT_ASKED
+        elif quarters[row] < MIN_CANDLES_15M or four_hours[row] < MIN_CANDLES_4H:
+            outcome[row] = SHORT_HISTORY
+        else:
+            outcome[row], score[row] = _judge(close[row], ratio[row], rsi[row], ema[row])
+    return outcome, score
+
+
+@lru_cache(maxsize=4)
+def by_name(symbols: tuple[str, ...]) -> Integers:
+    """The rows in the order of their symbols' names, which breaks ties; the same universe comes again with every scan."""
+    return np.array(sorted(range(len(symbols)), key=symbols.__getitem__), np.int64)
+
+
+def rank(features: Features) -> Ranking:
+    """Which symbols v3.1 keeps, best first, and which rule drops each other one.
+
+    Args:
+        features: One row a symbol; NaN where history is too short.
+    """
+    everyone = np.ones(len(features.symbols), np.bool_)
+    columns = (features.close, features.volume_ratio, features.rsi, features.ema_200_4h)
+    return _ranked(by_name(features.symbols), everyone, features.candles_15m, features.candles_4h, *columns)
+
+
+def rank_told(told: Told, asked: Booleans) -> Ranking:
+    """`rank` over what the feed holds or its snapshot says, nothing copied.
+
+    Args:
+        told: Both timeframes.
+        asked: Who takes part, as `told.fresh` says.
+    """
+    quarter, four_hour = told.quarter.table, told.four_hour.table
+    columns = (quarter[steps.CLOSE], quarter[steps.VOLUME_RATIO], quarter[steps.RSI], four_hour[steps.EMA_200])
+    return _ranked(by_name(told.symbols), asked, told.quarter.seen, told.four_hour.seen, *columns)
+
+
+def _ranked(
+    names: Integers,
+    asked: Booleans,
+    quarters: Integers,
+    four_hours: Integers,
+    close: Floats,
+    ratio: Floats,
+    rsi: Floats,
+    ema: Floats,
+) -> Ranking:
+    outcome, score = _judge_all(asked, quarters, four_hours, close, ratio, rsi, ema)
+    kept = names[outcome[names] == KEPT]
+    best = kept[np.argsort(-score[kept], kind="stable")]
+    return Ranking(outcome=outcome, score=score, bull=close > ema, best=best)
+
+
+def screen_fast(features: Features, top_n: int) -> Screened:
+    """What `screen` by V3_1 says of the same features, word for word.
+
+    Args:
+        features: One row a symbol; NaN where history is too short.
+        top_n: Candidates kept.
+    """
+    ranking = rank(features)
+    candidates = tuple(_candidate(features, ranking, row) for row in ranking.best[:top_n])
+    return Screened(candidates=candidates, rejections=(*_dropped(features, ranking), *_outranked(features, ranking, top_n)))
+
+
+def _candidate(features: Features, ranking: Ranking, row: int) -> Candidate:
+    bull = bool(ranking.bull[row])
+    figures: dict[str, float | str | bool | None] = {"trend": "BULL" if bull else "BEAR"}
+    for name in SHOWN:
+        value = float(getattr(features, name)[row])
+        figures[name] = value if np.isfinite(value) else None
+    side = Side.LONG if bull else Side.SHORT
+    return Candidate(symbol=features.symbols[row], score=float(ranking.score[row]), direction=side, features=figures)
+
+
+def _dropped(features: Features, ranking: Ranking) -> list[Rejection]:
+    told = [[_told(features, ranking, name) for name in rule.told] for rule in V3_1.rules]
+    rejections = []
+    for row in np.flatnonzero(ranking.outcome >= 0):
+        place = ranking.outcome[row]
+        figures = [column[row] for column in told[place]]
+        rejections.append(_rejection(V3_1.rules[place], features.symbols[row], figures))
+    return rejections
+
+
+def _told(features: Features, ranking: Ranking, name: str) -> list[Any]:
+    column: Any = np.where(ranking.bull, "BULL", "BEAR") if name == "trend" else getattr(features, name)
+    values: list[Any] = column.tolist()
+    return values
+
+
+def _rejection(rule: DropRule | RankCut, symbol: str, figures: Sequence[Any]) -> Rejection:
+    return Rejection(symbol=symbol, reason=rule.reason, detail=rule.detail.format(*figures))
+
+
+def _outranked(features: Features, ranking: Ranking, top_n: int) -> list[Rejection]:
+    past = enumerate(ranking.best[top_n:], start=top_n + 1)
+    return [_rejection(OUTRANKED, features.symbols[row], (float(ranking.score[row]), place)) for place, row in past]
