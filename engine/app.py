@@ -32,6 +32,7 @@ from engine.execution.lasting_once import LastingOnce, all_ended
 from engine.execution.once import Once
 from engine.execution.opening import opened
 from engine.execution.signed_reads import SignedReads
+from engine.execution.turns import Turns
 from engine.execution.venues import Venues
 from engine.keys import Seal, private_keys_of
 from engine.paper import DryRunVenue, PaperVenue
@@ -103,6 +104,7 @@ async def _opened(settings: EngineSettings, seal: Seal) -> AsyncIterator[tuple[M
         market_data = BinanceData(Door(session, settings.binance_rest_url, budget), clock)
         snapshots = RedisSnapshots(redis)
         reports = RedisReports(redis)
+        turns = Turns(reports)
         exchanges = _exchanges(settings, seal, budget, market_data, clock)
         stack.push_async_callback(exchanges.close)
         stack.push_async_callback(all_ended, FINISH_SECONDS)
@@ -123,7 +125,8 @@ async def _opened(settings: EngineSettings, seal: Seal) -> AsyncIterator[tuple[M
                 clock=clock,
                 once=Once(reports=reports),
                 lasting=LastingOnce(reports=reports),
-                venues=_venues(market_data, clock, exchanges, dry_run=settings.binance_dry_run),
+                venues=_venues(market_data, clock, exchanges, turns, dry_run=settings.binance_dry_run),
+                turns=turns,
             ),
         )
 
@@ -163,7 +166,7 @@ def _nothing_wider(_candles: Candles) -> dict[str, float]:
     return {}
 
 
-def _venues(market_data: MarketData, clock: Clock, exchanges: Exchanges, *, dry_run: bool) -> Venues:
+def _venues(market_data: MarketData, clock: Clock, exchanges: Exchanges, turns: Turns, *, dry_run: bool) -> Venues:
     patience = Patience()
 
     def dry(account: RealAccount) -> DryRunVenue:
@@ -173,7 +176,7 @@ def _venues(market_data: MarketData, clock: Clock, exchanges: Exchanges, *, dry_
     return Venues(
         paper=lambda account: PaperVenue(market_data, clock, account.book),
         dry=dry,
-        real=lambda account: ExchangeVenue(account, exchanges, market_data, clock, patience),
+        real=lambda account: ExchangeVenue(account, exchanges, market_data, clock, patience, turns),
         exchanges=exchanges,
         dry_run=dry_run,
     )

@@ -2,6 +2,9 @@
 
 Asked for what rests already it changes nothing, so asking twice is safe. Only orders of ours are ever replaced. A trailing stop keeps
 its size when a part is closed: it is reduce-only, and a new one would forget the best price it has seen.
+
+Changes of one symbol take turns, and a stop is cancelled only where another one is seen to rest: neither a change that failed nor
+one that ran beside it may leave the position bare.
 """
 
 import asyncio
@@ -12,14 +15,18 @@ import msgspec
 
 from engine.core.fills import order_side_of
 from engine.core.order import OrderRefusal, no
-from engine.execution.asking import Bound, Patience, answered
+from engine.execution.asking import Bound, Patience, answered, until
 from engine.execution.conditions import clear, known_under, rest
 from engine.execution.ids import MOST_TRIES, OURS, numbered, stop_id, target_id, trailing_id
+from engine.execution.turns import Turn
 from engine.log import logger
 from engine.ports import Clock, Condition, Exchange, Guard, Unknown
 from shared.enums import OrderKind, OrderState, Side
 from shared.execution import Protection, VenueOrder, VenuePosition
 from shared.problem import Problem
+
+STANDS_TRIES = 3
+"""Changes whose stop was gone again when all was done: somebody else's hand, or a change beside this one."""
 
 
 class Resting(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,13 +60,23 @@ class Amendment:
         exchange: The account, with the budget's reserve.
         clock: Both times.
         patience: Bounds.
+        turn: Keeps changes of one symbol apart.
     """
 
-    def __init__(self, exchange: Exchange, clock: Clock, patience: Patience) -> None:
-        self._exchange, self._clock, self._patience = exchange, clock, patience
+    def __init__(self, exchange: Exchange, clock: Clock, patience: Patience, turn: Turn) -> None:
+        self._exchange, self._clock, self._patience, self._turn = exchange, clock, patience, turn
 
     async def run(self, guard: Guard) -> Protection | Problem | Unknown:
         """Everything as wanted and read back, or everything as it was and why, or Unknown."""
+        async with self._turn(guard.symbol):
+            for _ in range(STANDS_TRIES):
+                done = await self._change(guard)
+                if not isinstance(done, Protection) or await self._works(guard.symbol, done.stop_order_id):
+                    return done
+                logger().warning("a stop that rested is gone again", symbol=guard.symbol, client_order_id=guard.client_order_id)
+        return Unknown(detail=f"the stop of {guard.symbol} was placed and is not seen to rest")
+
+    async def _change(self, guard: Guard) -> Protection | Problem | Unknown:
         seen = await self._see(guard.symbol, guard.side)
         if isinstance(seen, Problem):
             return seen
@@ -73,10 +90,7 @@ class Amendment:
             placed.append(condition)
             done = await rest(self._exchange, condition, bound, self._patience, fresh=False)
             if not isinstance(done, VenueOrder):
-                await self._undo(guard, placed)
-                return done or Unknown(
-                    detail=f"{condition.client_order_id} was not confirmed in time; what rested before still does"
-                )
+                return await self._undone(guard, now, placed, done)
         await self._remove(guard, now, placed)
         return self._told(guard, now, placed)
 
@@ -113,10 +127,30 @@ class Amendment:
             return no(OrderRefusal.NO_POSITION, f"the exchange shows no {side} position in {symbol}")
         return found, resting(orders, side)
 
+    async def _undone(
+        self, guard: Guard, before: Resting, placed: Sequence[Condition], failed: Problem | None
+    ) -> Problem | Unknown:
+        """Takes back what this change placed, where what rested before it is seen to protect still; else a new stop may be the only one."""
+        if before.stops and await self._works(guard.symbol, before.stops[0].client_order_id):
+            await self._undo(guard, placed)
+            return failed or Unknown(
+                detail=f"{placed[-1].client_order_id} was not confirmed in time; what rested before still does"
+            )
+        await self._undo(guard, [condition for condition in placed if condition.kind is not OrderKind.STOP])
+        return failed or Unknown(detail=f"{placed[-1].client_order_id} was not confirmed in time")
+
+    async def _works(self, symbol: str, order_id: str) -> bool:
+        """Whether an order is seen to rest, or has done its work."""
+
+        async def seen() -> bool | None:
+            order = await self._exchange.find(symbol, order_id, conditional=True)
+            return None if order is None else order.state is OrderState.WORKING or order.filled_quantity > 0
+
+        return bool(await until(seen, Bound(self._patience.read), self._patience.poll))
+
     async def _undo(self, guard: Guard, placed: Sequence[Condition]) -> None:
-        """Only what this change placed: what rested before it is the protection."""
         ids = {condition.client_order_id for condition in placed}
-        if not await clear(self._exchange, guard.symbol, lambda order: order.client_order_id in ids, self._patience):
+        if ids and not await clear(self._exchange, guard.symbol, lambda order: order.client_order_id in ids, self._patience):
             logger().warning(
                 "new orders of a refused change may be left", symbol=guard.symbol, client_order_id=guard.client_order_id
             )

@@ -1,4 +1,9 @@
-"""A close at the exchange with its aftercare: a flat position leaves no order behind, a smaller one is guarded for its size."""
+"""A close at the exchange with its aftercare: a flat position leaves no order behind, a smaller one is guarded for its size.
+
+The close of a whole position waits for no answer: its stop may be the very thing that failed. Being reduce-only it is followed by
+another under the next number, of which at most one finds anything to close. A part that is closed twice would be another part, so
+that one is sent once.
+"""
 
 from decimal import Decimal
 
@@ -9,12 +14,12 @@ from engine.core.order import OrderRefusal, no
 from engine.execution.amend import Amendment
 from engine.execution.asking import Bound, Patience, until
 from engine.execution.conditions import clear
-from engine.execution.drain import free_of_children, held_quantity
-from engine.execution.market_orders import ZERO, TooLate, carry_out, fills_of, in_time
+from engine.execution.drain import Drain, free_of_children, held_quantity
+from engine.execution.market_orders import RARER, ZERO, TooLate, carry_out, fills_of, in_time
 from engine.log import logger
 from engine.ports import Closing, Exchange, Executed, MarketOrder, Unknown
 from shared.enums import Side
-from shared.execution import Protection, VenueOrder
+from shared.execution import Fill, Protection, VenueOrder
 from shared.problem import Problem
 
 
@@ -42,14 +47,36 @@ class CloseUnit:
             quantity=closing.quantity,
             reduce_only=True,
         )
-        done = await carry_out(self._exchange, order, self._patience, self._too_late)
+        whole = closing.position is not None and closing.quantity >= closing.position.quantity
+        patience = msgspec.structs.replace(self._patience, outcome=self._patience.apart) if whole else self._patience
+        done = await carry_out(self._exchange, order, patience, self._too_late)
         if isinstance(done, Problem) and done.code == OrderRefusal.REDUCE_ONLY:
             done = await self._unbound(order, closing, done)
+        if isinstance(done, Unknown) and whole:
+            return await self.drain(closing.client_order_id, closing.symbol, closing.side)
         if not isinstance(done, VenueOrder):
             return done
         before = closing.position.quantity if closing.position else None
         left = None if before is None else max(before - done.filled_quantity, ZERO)
         return await self.finish(done, closing.client_order_id, closing.side, left)
+
+    async def drain(self, request_id: str, symbol: str, side: Side) -> Executed | Unknown:
+        """Closes what is held under further numbers of an id whose first order has no answer.
+
+        It is told once that first order is seen, or can come no more, so that it never meets a position that was opened since.
+        """
+        bound = Bound(self._patience.outcome)
+        drained = await Drain(self._exchange, symbol, side, request_id, self._patience, unseen=True).run(self._patience.drain)
+        if not drained.flat:
+            return Unknown(detail=drained.problem.detail if drained.problem else f"{symbol} is not shown closed yet")
+        await self._aftercare(symbol, request_id, side, ZERO)
+        first = await until(
+            lambda: self._exchange.find(symbol, request_id, conditional=False), bound, self._patience.poll * RARER
+        )
+        late = [] if first is None else await fills_of(self._exchange, first, self._patience)
+        if late is None or not (late or drained.fills):
+            return Unknown(detail=f"{symbol} is closed, the trades are not shown yet")
+        return Executed(fills=in_order([*drained.fills, *late]), protection=None)
 
     async def _unbound(self, order: MarketOrder, closing: Closing, refusal: Problem) -> VenueOrder | Problem | Unknown:
         """The exchange has nothing to reduce, or holds it back for an order that works: then that is cancelled."""
@@ -114,6 +141,11 @@ class CloseUnit:
 
         seen = await until(as_expected, Bound(self._patience.apart), self._patience.poll)
         return seen if seen is not None else await self._held(symbol, side)
+
+
+def in_order(fills: list[Fill]) -> list[Fill]:
+    """Each trade once, oldest first."""
+    return sorted({fill.trade_id: fill for fill in fills}.values(), key=lambda fill: fill.at)
 
 
 def guards_a_position(order: VenueOrder) -> bool:

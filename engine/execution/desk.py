@@ -9,6 +9,7 @@ from engine.errors import ExchangeError, UnknownSymbol
 from engine.execution.asking import Patience
 from engine.execution.lasting_once import LastingOnce
 from engine.execution.once import Once
+from engine.execution.turns import Turns
 from engine.execution.venues import Venues
 from engine.log import logger
 from engine.ports import Clock, MarketData, Terms, Venue
@@ -26,6 +27,7 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     once: Once
     lasting: LastingOnce
     venues: Venues
+    turns: Turns
     patience: Patience = Patience()
 
     def keeper(self, venue: Venue) -> Once | LastingOnce:

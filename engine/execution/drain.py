@@ -39,6 +39,7 @@ class Drain:
         patience: Bounds.
         known: Base asset that is certainly held though readings may not show it yet.
         most: The largest market order that the symbol takes.
+        unseen: Under the first id an order was sent already, and nothing is known of it.
     """
 
     def __init__(
@@ -51,14 +52,15 @@ class Drain:
         *,
         known: Decimal = ZERO,
         most: Decimal | None = None,
+        unseen: bool = False,
     ) -> None:
         self._exchange, self._symbol, self._side, self._base_id = exchange, symbol, side, base_id
         self._patience = patience
         self._brief = msgspec.structs.replace(patience, outcome=patience.again, linger=0.0)
         self._known, self._most = known, most
         self._orders: list[VenueOrder] = []
-        self._unseen: list[str] = []
-        self._attempt = 1
+        self._unseen = [base_id] if unseen else []
+        self._attempt = 1 + len(self._unseen)
         self._problem: Problem | None = None
 
     async def run(self, seconds: float) -> Drained:

@@ -22,6 +22,7 @@ from engine.execution.exchange_flatten import Flattening
 from engine.execution.exchange_lookup import look_up
 from engine.execution.market_orders import Departure, carry_out, missing
 from engine.execution.opening import opened
+from engine.execution.turns import Turns
 from engine.ports import (
     Clock,
     Closing,
@@ -71,6 +72,7 @@ class ExchangeVenue:
         market: Rules of the symbols.
         clock: Both times.
         patience: Bounds.
+        turns: Keeps changes of one position's protection apart.
     """
 
     name = "binance"
@@ -79,9 +81,18 @@ class ExchangeVenue:
     lasting = True
     unchecked: tuple[str, ...] = ()
 
-    def __init__(self, account: RealAccount, exchanges: Exchanges, market: MarketData, clock: Clock, patience: Patience) -> None:
+    def __init__(
+        self,
+        account: RealAccount,
+        exchanges: Exchanges,
+        market: MarketData,
+        clock: Clock,
+        patience: Patience,
+        turns: Turns,
+    ) -> None:
         self._account, self._exchanges, self._market = account, exchanges, market
         self._clock, self._patience = clock, patience
+        self._turn = turns.of(account.user_id)
 
     async def wallet(self) -> Wallet | Problem | None:
         """As the exchange tells it."""
@@ -212,10 +223,17 @@ class ExchangeVenue:
         exchange = self._open(Urgency.PROTECT)
         if isinstance(exchange, Problem):
             return Unknown(detail=exchange.detail)
-        found = await self._missing(exchange, request)
-        if not isinstance(found, VenueOrder):
-            return found
-        return await self._closing(exchange).finish(found, request.client_order_id, request.side)
+        closing, found = self._closing(exchange), await self._missing(exchange, request)
+        if isinstance(found, VenueOrder):
+            return await closing.finish(found, request.client_order_id, request.side)
+        if isinstance(found, Unknown) and await self._is_whole(request):
+            return await closing.drain(request.client_order_id, request.symbol, request.side)
+        return found
+
+    async def _is_whole(self, request: CloseRequest) -> bool:
+        """Whether a close is of all that the exchange shows held."""
+        held = await self.held(request.symbol, request.side)
+        return isinstance(held, PaperPosition) and (request.quantity is None or request.quantity >= held.quantity)
 
     async def protect(self, guard: Guard) -> Protection | Problem | Unknown:
         """New ones first, confirmed; then the old ones go."""
@@ -241,7 +259,7 @@ class ExchangeVenue:
         return Departure(self._clock, (sent_at or self._clock.wall()) + timedelta(seconds=self._patience.send_within))
 
     def _amendment(self, exchange: Exchange) -> Amendment:
-        return Amendment(exchange, self._clock, self._patience)
+        return Amendment(exchange, self._clock, self._patience, self._turn)
 
     def _open(self, urgency: Urgency) -> Exchange | Problem:
         return opened(self._exchanges, self._account, urgency)

@@ -4,6 +4,7 @@ Pure: the truth as the engine told it beside the positions as they are booked. F
 nothing, since reads may lag behind each other.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -37,6 +38,8 @@ REASONS: Final = {
 FOREIGN_AFTER: Final = timedelta(seconds=1.5)
 """Wall time between the first and another truth that show something foreign before it counts: positions, orders and trades are read one
 after the other and may lag, so that one look may show a holding whose end was on its way."""
+
+_NUMBER: Final = re.compile(r"(?<=^nt-.-.{26})-\d$")
 
 BY_EXCHANGE: Final = ("autoclose-", "adl_autoclose")
 
@@ -85,6 +88,11 @@ def confirmed(first_seen_at: datetime, heard_at: datetime | None) -> bool:
 def name_of(trade: VenueTrade) -> str:
     """The client id of a trade's order, or a name for it where the exchange gives none."""
     return trade.client_order_id or f"venue-{trade.venue_order_id}"
+
+
+def request_of(client_order_id: str) -> str:
+    """The id under which an order was asked for: a further try of a close has a number added to it."""
+    return _NUMBER.sub("", client_order_id) if is_ours(client_order_id) else client_order_id
 
 
 def reason_of(client_order_id: str) -> CloseReason:

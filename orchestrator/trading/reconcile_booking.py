@@ -16,7 +16,7 @@ from msgspec import structs
 from orchestrator.core.ledger import OF_TRADES, Entry, EntryKind, entry_of_income, paid_elsewhere, source_of_trade
 from orchestrator.core.order import UNDER_WAY, OrderStatus
 from orchestrator.core.position import CloseReason, after_late_booking
-from orchestrator.core.truth import confirmed, exits_of, fill_of, foreign_of, held_of, is_ours, name_of
+from orchestrator.core.truth import confirmed, exits_of, fill_of, foreign_of, held_of, is_ours, name_of, request_of
 from orchestrator.ports import (
     ClaimRecord,
     FillRecord,
@@ -216,7 +216,8 @@ class Booking:
 
     async def _reason(self, client_order_id: str, guess: CloseReason) -> CloseReason:
         """A close of ours that was given up and executed after all keeps its own reason."""
-        order = await self._unit.orders.named(self._trader.id, client_order_id) if is_ours(client_order_id) else None
+        name = request_of(client_order_id)
+        order = await self._unit.orders.named(self._trader.id, name) if is_ours(name) else None
         return order.close_reason if order is not None and order.close_reason is not None else guess
 
     async def _income(self) -> None:

@@ -29,9 +29,10 @@ from engine.execution.lasting_once import LastingOnce
 from engine.execution.once import Once
 from engine.execution.protect import protect
 from engine.execution.truth import truth
+from engine.execution.turns import Turns
 from engine.execution.venues import Venues
 from engine.paper import DryRunVenue, PaperVenue
-from engine.ports import Exchange, Urgency
+from engine.ports import Exchange, MarketOrder, Urgency
 from shared.enums import ExecutionStatus, OrderKind, OrderState, Side
 from shared.execution import (
     AccountEvent,
@@ -43,6 +44,7 @@ from shared.execution import (
     ExecutionReport,
     FlattenReply,
     FlattenRequest,
+    OrderSide,
     ProtectRequest,
     RealAccount,
     SealedCredentials,
@@ -103,6 +105,11 @@ class Trader:
         }
         return CloseRequest(**(fields | changes))
 
+    async def sell_by_hand(self, quantity: Decimal) -> None:
+        """An order that is not of ours, and leaves what guarded the position."""
+        order = MarketOrder(client_order_id="by-hand", symbol=BTC, order_side=OrderSide.SELL, quantity=quantity, reduce_only=True)
+        assert isinstance(await self.exchange.send(order), VenueOrder)
+
     async def goes_wrong(self, kind: str, **rule: Any) -> None:
         """A fault at the sandbox."""
         body = {"rules": [{"kind": kind, **rule}]}
@@ -133,6 +140,7 @@ async def trader() -> AsyncIterator[Trader]:
         exchanges = BinanceExchanges(Pairs(), addresses, budget, market, clock)
         await exchanges.load()
         reports = DictReports()
+        turns = Turns(reports)
         desk = Desk(
             market=market,
             clock=clock,
@@ -142,10 +150,11 @@ async def trader() -> AsyncIterator[Trader]:
             venues=Venues(
                 paper=lambda account: PaperVenue(market, clock, account.book),
                 dry=lambda account: DryRunVenue(market, clock, account.dry_positions),
-                real=lambda account: ExchangeVenue(account, exchanges, market, clock, BRISK),
+                real=lambda account: ExchangeVenue(account, exchanges, market, clock, BRISK, turns),
                 exchanges=exchanges,
                 dry_run=False,
             ),
+            turns=turns,
         )
         async with session.post(f"{base}/sandbox/accounts", json={"wallet": "1000"}) as reply:
             opened = await reply.json()
@@ -309,10 +318,15 @@ async def test_an_orphan_is_cancelled_and_proven_gone(trader: Trader) -> None:
     entered = await trader.enter()
     assert entered.protection is not None
     ids = [entered.protection.stop_order_id, entered.protection.target_order_id]
+    orphans = CancelRequest(account=trader.account, symbol=BTC, client_order_ids=ids)
 
-    done = await cancel(trader.desk, CancelRequest(account=trader.account, symbol=BTC, client_order_ids=ids))
+    held = await cancel(trader.desk, orphans)
+    await trader.sell_by_hand(await trader.held())
+    done = await cancel(trader.desk, orphans)
 
+    assert isinstance(held, CancelReply)
     assert isinstance(done, CancelReply)
+    assert (held.gone, held.unknown) == ([ids[1]], [ids[0]])
     assert (done.gone, done.unknown) == (ids, [])
     ended = await trader.exchange.ended(BTC, trader.desk.clock.now() - timedelta(hours=1))
     assert {order.state for order in ended if order.client_order_id in ids} == {OrderState.ENDED}

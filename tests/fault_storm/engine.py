@@ -28,6 +28,7 @@ from engine.execution.lookup import look_up
 from engine.execution.once import Once
 from engine.execution.protect import protect
 from engine.execution.truth import truth
+from engine.execution.turns import Turns
 from engine.execution.venues import Venues
 from engine.paper import DryRunVenue, PaperVenue
 from engine.ports import Claimed, InFlight, KeyPair
@@ -178,6 +179,7 @@ class Replica(Process):
         super().__init__(name, stepped)
         self.exchanges = exchanges = BinanceExchanges(Seal(), ADDRESSES, budget, market, clock, lambda: doors.of(self))
         gated = GatedReports(reports, self, weather)
+        turns = Turns(gated)
         self.desk = Desk(
             market=market,
             clock=clock,
@@ -186,10 +188,11 @@ class Replica(Process):
             venues=Venues(
                 paper=lambda account: PaperVenue(market, clock, account.book),
                 dry=lambda account: DryRunVenue(market, clock, account.dry_positions),
-                real=lambda account: ExchangeVenue(account, exchanges, market, clock, Patience()),
+                real=lambda account: ExchangeVenue(account, exchanges, market, clock, Patience(), turns),
                 exchanges=exchanges,
                 dry_run=False,
             ),
+            turns=turns,
         )
 
 

@@ -23,6 +23,7 @@ from engine.execution.lasting_once import LastingOnce
 from engine.execution.once import Once
 from engine.execution.opening import opened
 from engine.execution.signed_reads import SignedReads
+from engine.execution.turns import Turns
 from engine.execution.venues import Venues
 from engine.paper import DryRunVenue, PaperVenue
 from engine.ports import Claimed, Exchange, Exchanges, InFlight, Urgency
@@ -268,6 +269,7 @@ class World:
             once=Once(reports=self.reports, work_seconds=work_seconds, wait_seconds=wait_seconds),
             lasting=LastingOnce(reports=self.reports, answer_seconds=5.0),
             patience=self.patience,
+            turns=Turns(self.reports),
             venues=Venues(
                 paper=lambda account: PaperVenue(self.market, self.clock, account.book),
                 dry=self._dry,
@@ -283,7 +285,7 @@ class World:
 
     def _real(self, account: RealAccount) -> ExchangeVenue:
         self.real_venues += 1
-        return ExchangeVenue(account, self.exchanges, self.market, self.clock, self.patience)
+        return ExchangeVenue(account, self.exchanges, self.market, self.clock, self.patience, self.desk.turns)
 
     def set_rules(self, **changes: Any) -> None:
         self.market.rules = msgspec.structs.replace(self.market.rules, **changes)

@@ -62,6 +62,8 @@ class FakeExchange:
         self.fill_ratio = Decimal(1)
         self.settings: list[tuple[str, object]] = []
         self.told: list[AccountEvent] = []
+        self.bare = 0
+        """Cancellations that left an open position without a stop."""
         self._ids = 1000
 
     # --- Exchanges ---------------------------------------------------------------------------------------------------------
@@ -99,6 +101,10 @@ class FakeExchange:
         order = self._condition(condition)
         self.now.orders.append(order)
         return order
+
+    def end(self, client_order_id: str) -> None:
+        """An order is taken by a hand at the exchange."""
+        self._end(lambda one: one.client_order_id == client_order_id)
 
     def trigger(self, client_order_id: str, *, stuck: bool = False) -> None:
         """The market reaches a condition: its child fills, or works on without filling."""
@@ -226,6 +232,7 @@ class FakeExchange:
     async def cancel(self, order: VenueOrder) -> None:
         self._meet("cancel")
         self._end(lambda one: one.venue_order_id == order.venue_order_id)
+        self.bare += self.held(order.symbol) != 0 and not self.guards(OrderKind.STOP)
 
     async def cancel_all(self, symbol: str) -> None:
         self._meet("cancel_all")

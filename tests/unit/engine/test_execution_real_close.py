@@ -32,6 +32,7 @@ from shared.execution import (
     Trailing,
     TruthReply,
     TruthRequest,
+    VenueOrder,
 )
 from shared.problem import Problem
 from tests.polling import eventually
@@ -67,6 +68,19 @@ def holding(quantity: str = "0.01") -> tuple[World, FakeExchange]:
 def real_close(**changes: Any) -> CloseRequest:
     fields: dict[str, Any] = {"client_order_id": ID, "sent_at": SENT}
     return closing(armed(), **(fields | changes))
+
+
+def ending_the_old_one_after_the_new_one_rests(exchange: FakeExchange) -> None:
+    """As a hand at the exchange does."""
+    placed = exchange.rest
+
+    async def rest(condition: Condition) -> VenueOrder | Problem:
+        answer = await placed(condition)
+        if condition.kind is OrderKind.STOP:
+            exchange.end("nt-s-OLD")
+        return answer
+
+    exchange.rest = rest  # type: ignore[method-assign]
 
 
 def amend(**changes: Any) -> ProtectRequest:
@@ -129,18 +143,44 @@ async def test_a_stop_that_triggered_and_does_not_fill_is_cancelled_and_the_posi
     assert exchange.held() == 0
 
 
-async def test_a_close_without_an_answer_is_looked_up_and_never_sent_again() -> None:
+async def test_a_partial_close_without_an_answer_is_looked_up_and_never_sent_again() -> None:
     world, exchange = holding()
     exchange.fail("send", Fault.LOST)
+    part = {"quantity": Decimal("0.004")}
 
-    first = await close(world.desk, real_close())
-    again = await close(world.desk, real_close())
+    first = await close(world.desk, real_close(**part))
+    again = await close(world.desk, real_close(**part))
     world.clock.pass_wall(timedelta(seconds=21))
-    resumed = await close(world.desk, real_close(resume=True))
+    resumed = await close(world.desk, real_close(resume=True, **part))
 
     assert (first.status, again.status) == (ExecutionStatus.UNKNOWN, ExecutionStatus.UNKNOWN)
     assert refusal_of(resumed) == "never_arrived"
     assert exchange.calls.count("send") == 1
+
+
+async def test_the_close_of_a_whole_position_waits_for_no_answer_since_its_stop_may_have_failed() -> None:
+    """Two reduce-only orders close one position: whichever comes late finds nothing."""
+    world, exchange = holding()
+    exchange.fail("send", Fault.LOST)
+
+    report = await close(world.desk, real_close())
+
+    assert (report.status, report.filled_quantity) == (ExecutionStatus.FILLED, Decimal("0.01"))
+    assert [order.client_order_id for order in exchange.sent()] == [f"{ID}-2"]
+    assert exchange.held() == 0
+    assert exchange.guards() == []
+
+
+async def test_the_resumed_close_of_a_whole_position_goes_on_under_the_next_number() -> None:
+    world, exchange = holding()
+    exchange.always["send"] = Fault.LOST
+    first = await close(world.desk, real_close())
+    exchange.always.clear()
+
+    report = await close(world.desk, real_close(resume=True))
+
+    assert (first.status, report.status) == (ExecutionStatus.UNKNOWN, ExecutionStatus.FILLED)
+    assert exchange.held() == 0
 
 
 async def test_a_close_that_was_carried_out_without_an_answer_is_found() -> None:
@@ -240,6 +280,54 @@ async def test_a_change_that_is_refused_in_its_second_half_is_undone() -> None:
 
     assert report.status is ExecutionStatus.REFUSED
     assert {order.client_order_id for order in exchange.guards()} == {"nt-s-OLD", "nt-t-OLD"}
+
+
+async def test_a_change_that_fails_keeps_its_new_stop_where_the_old_one_is_gone() -> None:
+    """Whatever took the old one meanwhile: the new one may be the only one."""
+    world, exchange = holding()
+    exchange.always["rest TARGET"] = VENUE_RULE
+    ending_the_old_one_after_the_new_one_rests(exchange)
+
+    report = await protect(world.desk, amend(stop_loss=Decimal(59_700), take_profit=Decimal(62_000)))
+
+    assert report.status is ExecutionStatus.REFUSED
+    assert [order.client_order_id for order in exchange.guards(OrderKind.STOP)] == ["nt-s-NEW"]
+
+
+async def test_changes_of_one_symbol_take_turns_so_that_none_cancels_the_others_stop() -> None:
+    world, exchange = holding()
+    wanted = {f"nt-p-{price}": Decimal(price) for price in (59_100, 59_200, 59_300)}
+
+    reports = await asyncio.gather(
+        *(protect(world.desk, amend(client_order_id=name, stop_loss=price)) for name, price in wanted.items())
+    )
+
+    assert [report.status for report in reports] == [ExecutionStatus.FILLED] * 3
+    [stop] = exchange.guards(OrderKind.STOP)
+    assert stop.trigger_price in wanted.values()
+    assert exchange.bare == 0
+
+
+async def test_a_stop_that_somebody_takes_as_soon_as_it_rests_is_put_back() -> None:
+    world, exchange = holding()
+    taken: list[str] = []
+
+    async def take(order: VenueOrder) -> None:
+        await FakeExchange.cancel(exchange, order)
+        if not taken:
+            taken.append("nt-s-NEW")
+            exchange.end("nt-s-NEW")
+
+    exchange.cancel = take  # type: ignore[method-assign]
+
+    report = await protect(world.desk, amend(stop_loss=Decimal(59_700)))
+
+    assert taken
+    assert report.status is ExecutionStatus.FILLED
+    [stop] = exchange.guards(OrderKind.STOP)
+    assert stop.trigger_price == Decimal(59_700)
+    assert report.protection is not None
+    assert report.protection.stop_order_id == stop.client_order_id
 
 
 async def test_the_same_change_twice_is_one() -> None:
@@ -454,8 +542,36 @@ async def test_only_an_account_with_a_key_has_a_truth(account: Any) -> None:
     assert isinstance(told, Problem)
 
 
+async def test_the_last_stop_of_an_open_position_is_never_cancelled() -> None:
+    """Who asks has seen another one, which may have gone since."""
+    world, exchange = holding()
+    ids = ["nt-s-OLD", "nt-t-OLD"]
+
+    alone = await cancel(world.desk, CancelRequest(account=armed(), symbol="BTCUSDT", client_order_ids=ids))
+    exchange.lay(condition(OrderKind.STOP, "59500", "NEW"))
+    doubled = await cancel(world.desk, CancelRequest(account=armed(), symbol="BTCUSDT", client_order_ids=ids))
+
+    assert isinstance(alone, CancelReply)
+    assert isinstance(doubled, CancelReply)
+    assert (alone.gone, alone.unknown) == (["nt-t-OLD"], ["nt-s-OLD"])
+    assert (doubled.gone, doubled.unknown) == (ids, [])
+    assert [order.client_order_id for order in exchange.guards()] == ["nt-s-NEW"]
+
+
+async def test_where_positions_cannot_be_read_nothing_is_cancelled() -> None:
+    world, exchange = holding()
+    exchange.always["positions"] = Fault.AWAY
+
+    done = await cancel(world.desk, CancelRequest(account=armed(), symbol="BTCUSDT", client_order_ids=["nt-t-OLD"]))
+
+    assert isinstance(done, CancelReply)
+    assert (done.gone, done.unknown) == ([], ["nt-t-OLD"])
+    assert len(exchange.guards()) == 2
+
+
 async def test_orders_of_ours_are_cancelled_and_proven_gone() -> None:
     world, exchange = holding()
+    exchange.now.positions.clear()
     exchange.fail("cancel", Fault.LOST, Fault.AWAY)
     ids = ["nt-s-OLD", "nt-t-OLD", "nt-s-NEVER"]
 
