@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -31,46 +31,42 @@ INVARIANTS: Final = ("duplicate", "orphan", "naked", "unequal", "unsettled", "un
 def main() -> int:
     """Runs the storm; 1 when something was violated."""
     parser = argparse.ArgumentParser(prog="python -m tests.fault_storm", description=__doc__)
-    parser.add_argument("--schedules", type=int, default=10_000)
+    parser.add_argument("--schedules", type=int, help="in memory; 10,000, and none where only --real is given")
+    parser.add_argument("--real", type=int, default=0, help="so many on real PostgreSQL, Redis and sockets")
     parser.add_argument("--seed", type=int, default=1, help="of the first schedule; the others follow")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, help="write what it came to here")
     parser.add_argument("--verbose", action="store_true", help="tell every step and request")
-    parser.add_argument("--real", type=int, help="so many schedules on real PostgreSQL, Redis and sockets instead")
-    parser.add_argument("--brief", action="store_true", help="with --real: six seconds of deeds, and judged once it stays sound")
+    parser.add_argument("--brief", action="store_true", help="real ones: six seconds of deeds, judged once they stay sound")
     options = parser.parse_args()
     _same_hashes()
-    if options.real is not None:
-        return _real(options)
+    schedules = options.schedules if options.schedules is not None else 0 if options.real else 10_000
+    simulated = range(options.seed, options.seed + schedules)
+    real = range(options.seed, options.seed + options.real)
     if options.verbose:
-        return _replay(range(options.seed, options.seed + options.schedules))
-    began, outcomes = time.perf_counter(), []
-    for outcome in _all(range(options.seed, options.seed + options.schedules), options.processes):
+        return max(_replay(simulated), _replay_real(real, brief=options.brief))
+    told = []
+    if simulated:
+        told.append(_ran(_all(simulated, options.processes), simulated, "in memory"))
+    if real:
+        told.append(_ran(_all_real(real, options.processes, brief=options.brief), real, "on real servers"))
+    if options.json is not None:
+        both = {**told[0], "real": told[1]} if len(told) > 1 else told[0]
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(both)) + b"\n")
+    return 0 if all(one["sound"] for one in told) else 1
+
+
+def _ran(coming: Iterator[Outcome], seeds: range, where: str) -> dict[str, object]:
+    began, outcomes = time.perf_counter(), list[Outcome]()
+    for outcome in coming:
         outcomes.append(outcome)
         for line in outcome.violations:
             print(f"seed {outcome.seed}{' (cuts)' if outcome.cuts else ''}: {line}", flush=True)
         if len(outcomes) % 500 == 0:
-            print(f"{len(outcomes)} of {options.schedules}, {_bad(outcomes)} with violations", flush=True)
-    return _told(outcomes, options, time.perf_counter() - began)
-
-
-def _told(outcomes: list[Outcome], options: argparse.Namespace, took: float) -> int:
-    print(table(outcomes, took))
-    if options.json is not None:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(summary(outcomes, options.seed, took))) + b"\n")
-    return 1 if _bad(outcomes) else 0
-
-
-def _real(options: argparse.Namespace) -> int:
-    from tests.fault_storm.real import replay_real, run_real  # here, since the storm in memory needs none of the servers' clients
-    from tests.fault_storm.real_world import BRIEF, Pace
-
-    pace, began = BRIEF if options.brief else Pace(), time.perf_counter()
-    seeds = list(range(options.seed, options.seed + options.real))
-    if options.verbose:
-        return _replay(seeds, lambda seed, trace: replay_real(seed, pace, trace))
-    outcomes = list(run_real(seeds, options.processes, pace))
-    return _told(outcomes, options, time.perf_counter() - began)
+            print(f"{len(outcomes)} of {len(seeds)}, {_bad(outcomes)} with violations", flush=True)
+    took = time.perf_counter() - began
+    print(table(outcomes, took, where))
+    return summary(outcomes, seeds.start, took)
 
 
 def _same_hashes() -> None:
@@ -87,7 +83,23 @@ def _all(seeds: range, processes: int) -> Iterator[Outcome]:
             yield from outcomes
 
 
-def _replay(seeds: Sequence[int], run: Callable[[int, deque[str]], Outcome] = run_one) -> int:
+def _all_real(seeds: range, processes: int, *, brief: bool) -> Iterator[Outcome]:
+    from tests.fault_storm.real import run_real  # here, since the storm in memory needs none of the servers' clients
+
+    return run_real(list(seeds), processes, brief=brief)
+
+
+def _replay_real(seeds: range, *, brief: bool) -> int:
+    if not seeds:
+        return 0
+    from tests.fault_storm.real import replay_real  # as above
+
+    return _replay(seeds, lambda seed, trace: replay_real(seed, trace, brief=brief))
+
+
+def _replay(seeds: range, run: Callable[[int, deque[str]], Outcome] = run_one) -> int:
+    if not seeds:
+        return 0
     trace: deque[str] = deque()
     loud(trace)
     bad = 0
@@ -148,7 +160,7 @@ def summary(outcomes: list[Outcome], seed: int, took: float) -> dict[str, object
     }
 
 
-def table(outcomes: list[Outcome], took: float) -> str:
+def table(outcomes: list[Outcome], took: float, where: str) -> str:
     """What people read."""
     told = summary(outcomes, 0, took)
     faults = Counter[str]()
@@ -156,7 +168,7 @@ def table(outcomes: list[Outcome], took: float) -> str:
         faults.update(outcome.faults)
     lines = [
         "",
-        f"{len(outcomes)} schedules in {took:.0f} s ({len(outcomes) / took:.1f} a second), {told['with_cuts']} of them with dying processes",
+        f"{len(outcomes)} schedules {where} in {took:.0f} s ({len(outcomes) / took:.1f} a second), {told['with_cuts']} of them with dying processes",
         f"{told['entered']} positions opened, {told['closed']} closed, {told['requests']} requests, {faults.total()} faults",
         "",
         *(f"{name:<12} {count:>6} schedules" for name, count in by_invariant(outcomes).items()),

@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 from deploy.servers import EmbeddedPostgres, EmbeddedRedis, free_port
 from tests.fault_storm.one import Outcome, _outcome, quiet
 from tests.fault_storm.real_store import CONNECTIONS, drop, make_template, own_database
-from tests.fault_storm.real_world import WHOSE, Pace, RealWorld
+from tests.fault_storm.real_world import BRIEF, WHOSE, Pace, RealWorld
 from tests.fault_storm.schedule import schedule_of
 
 AT_ONCE: Final = 50
@@ -91,10 +91,11 @@ def _borne(postgres_url: str, redis_url: str) -> int:
     return max(1, min(databases, (connections - SPARE_CONNECTIONS) // CONNECTIONS))
 
 
-def run_real(seeds: list[int], processes: int, pace: Pace, at_once: int = AT_ONCE) -> Iterator[Outcome]:
+def run_real(seeds: list[int], processes: int, *, brief: bool) -> Iterator[Outcome]:
     """Every seed's end, process by process; each that violates is told at once, with the command that replays it."""
+    pace = BRIEF if brief else Pace()
     with servers() as found:
-        at_once = min(at_once, found.at_once)
+        at_once = min(AT_ONCE, found.at_once)
         processes = max(1, min(processes, at_once, len(seeds)))
         each = at_once // processes
         with ProcessPoolExecutor(processes, initializer=quiet) as pool:
@@ -110,10 +111,10 @@ def run_share(seeds: list[int], found: Servers, pace: Pace, first: int, each: in
     return asyncio.run(_all(seeds, found, pace, first, each))
 
 
-def replay_real(seed: int, pace: Pace, trace: deque[str]) -> Outcome:
+def replay_real(seed: int, trace: deque[str], *, brief: bool) -> Outcome:
     """One schedule alone, told into a trace."""
     with servers() as found:
-        return asyncio.run(_one(seed, found, pace, 0, trace))
+        return asyncio.run(_one(seed, found, BRIEF if brief else Pace(), 0, trace))
 
 
 async def _all(seeds: list[int], found: Servers, pace: Pace, first: int, each: int) -> list[Outcome]:
@@ -124,10 +125,10 @@ async def _all(seeds: list[int], found: Servers, pace: Pace, first: int, each: i
         await asyncio.sleep(APART_SECONDS * (number - first))
         while waiting:
             outcome = await asyncio.create_task(_guarded(waiting.popleft(), found, pace, number))
-            for line in outcome.violations:
-                print(f"seed {outcome.seed}{' (cuts)' if outcome.cuts else ''}: {line}", flush=True)
             if outcome.violations:
-                print(f"    again: python -m tests.fault_storm --real 1 --seed {outcome.seed} --verbose", flush=True)
+                brief = " --brief" if pace.early else ""
+                again = f"python -m tests.fault_storm --real 1 --seed {outcome.seed}{brief} --verbose"
+                print(f"seed {outcome.seed} violates; alone: {again}", flush=True)
             outcomes.append(outcome)
 
     await asyncio.gather(*(one_after_another(number) for number in range(first, first + each)))

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import httpx
-from litestar import Litestar
+from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 
 from engine.binance import Addresses, BinanceExchanges
@@ -22,13 +22,14 @@ from engine.execution.desk import Desk
 from engine.execution.exchange_venue import ExchangeVenue
 from engine.execution.lasting_once import LastingOnce
 from engine.execution.once import Once
+from engine.execution.turns import Turns
 from engine.execution.venues import Venues
 from engine.keys import Seal
 from engine.paper import DryRunVenue, PaperVenue
 from engine.ports import Claimed, InFlight
 from engine.reports import RedisReports
 from engine.routes import execution
-from engine.routes.http import EXCEPTION_HANDLERS, token_guard, trace_middleware
+from engine.routes.http import EXCEPTION_HANDLERS, on_crash, token_guard, trace_middleware
 from engine.snapshots import connect
 from orchestrator.balances import KnownBalances
 from orchestrator.bus import RedisBus
@@ -128,6 +129,7 @@ class SocketReplica(Process):
     def __init__(self, name: str, place: Place) -> None:
         super().__init__(name, place.stepped)
         market, clock = place.market, place.clock
+        self.crashes: list[BaseException] = []
         self._redis = connect(place.redis_url)
         self._sessions: list[GatedSession] = []
         streams = place.exchange_url.replace("http", "ws")
@@ -137,15 +139,17 @@ class SocketReplica(Process):
             place.seal, addresses, budget, market, clock, lambda: self._session(place.asked)
         )
         gated = RedisGate(RedisReports(self._redis), self, place.weather)
+        turns = Turns(gated)
         self.desk = Desk(
             market=market,
             clock=clock,
             once=Once(reports=gated),
             lasting=LastingOnce(reports=gated),
+            turns=turns,
             venues=Venues(
                 paper=lambda account: PaperVenue(market, clock, account.book),
                 dry=lambda account: DryRunVenue(market, clock, account.dry_positions),
-                real=lambda account: ExchangeVenue(account, exchanges, market, clock, Patience()),
+                real=lambda account: ExchangeVenue(account, exchanges, market, clock, Patience(), turns),
                 exchanges=exchanges,
                 dry_run=False,
             ),
@@ -155,7 +159,7 @@ class SocketReplica(Process):
                 route_handlers=execution.HANDLERS,
                 guards=[token_guard(TOKEN)],
                 middleware=[trace_middleware],
-                exception_handlers=EXCEPTION_HANDLERS,
+                exception_handlers=EXCEPTION_HANDLERS | {Exception: self._on_crash},
                 state=State({"desk": self.desk}),
                 openapi_config=None,
                 logging_config=None,
@@ -168,6 +172,11 @@ class SocketReplica(Process):
         self.door.break_off()
         await self.exchanges.close()
         await self._redis.aclose()
+
+    def _on_crash(self, request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+        if not self.dead:
+            self.crashes.append(error)
+        return on_crash(request, error)
 
     def _session(self, told: Callable[[str], None]) -> GatedSession:
         self._sessions.append(GatedSession(self, told))

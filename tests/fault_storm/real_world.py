@@ -199,7 +199,7 @@ class RealWorld(World):
         if sound < SOUND_LOOKS:
             await asyncio.sleep(max(0.0, until - loop.time()))
         self.judgement = await self._judged()
-        crashes = [error for service in self._services for error in service.crashes]
+        crashes = [error for process in [*self._services, *self.replicas.ever] for error in cast("Any", process).crashes]
         self.judgement.violations += [f"crash: {type(error).__name__}: {error}" for error in crashes]
         self.say("judged")
         return self.judgement
