@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from tests.bench.closing import close_vs_talib_coin_by_coin, close_vs_talib_streaming, warm_scan_vs_reading_candles
 from tests.bench.me_route import me_vs_fastapi
 from tests.bench.rounds import Ratio
 from tests.bench.screening import cold_loopback_vs_first_system
@@ -17,6 +18,9 @@ from tests.bench.screening import cold_loopback_vs_first_system
 BENCHMARKS: dict[str, Callable[[], Coroutine[Any, Any, Ratio]]] = {
     "cold_loopback_vs_first_system": cold_loopback_vs_first_system,
     "me_vs_fastapi": me_vs_fastapi,
+    "close_vs_talib_streaming": close_vs_talib_streaming,
+    "close_vs_talib_coin_by_coin": close_vs_talib_coin_by_coin,
+    "warm_scan_vs_reading_candles": warm_scan_vs_reading_candles,
 }
 
 
@@ -32,7 +36,7 @@ def main() -> None:
     for name in [options.only] if options.only else BENCHMARKS:
         ratio = asyncio.run(BENCHMARKS[name]())
         found[name] = ratio
-        print(f"{name:34} {ratio.ratio:8.2f} {ratio.ours_ms:10.2f} {ratio.peer_ms:10.2f} {ratio.n:4}", flush=True)
+        print(f"{name:34} {ratio.ratio:8.2f} {ratio.ours_ms:10.3f} {ratio.peer_ms:10.3f} {ratio.n:4}", flush=True)
     if options.json:
         options.json.write_text(json.dumps(msgspec.to_builtins(found), indent=2) + "\n")
 

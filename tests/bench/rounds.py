@@ -19,26 +19,30 @@ class Ratio(msgspec.Struct, frozen=True, kw_only=True):
 type Work = Callable[[], Awaitable[object]]
 
 
-async def alternate(ours: Work, peer: Work, rounds: int) -> Ratio:
-    """One untimed round of each, then `rounds` timed pairs; which goes first changes with every round."""
+async def alternate(ours: Work, peer: Work, rounds: int, before: Callable[[], object] = bool) -> Ratio:
+    """One untimed round of each, then `rounds` timed pairs; which goes first changes with every round.
+
+    `before` is called ahead of each timed work, untimed.
+    """
     await ours()
     await peer()
     pairs: list[tuple[float, float]] = []
     for place in range(rounds):
         if place % 2:
-            theirs = await _timed(peer)
-            pairs.append((await _timed(ours), theirs))
+            theirs = await _timed(peer, before)
+            pairs.append((await _timed(ours, before), theirs))
         else:
-            pairs.append((await _timed(ours), await _timed(peer)))
+            pairs.append((await _timed(ours, before), await _timed(peer, before)))
     return Ratio(
         ratio=round(statistics.median(theirs / mine for mine, theirs in pairs), 2),
-        ours_ms=round(statistics.median(mine for mine, _ in pairs), 2),
-        peer_ms=round(statistics.median(theirs for _, theirs in pairs), 2),
+        ours_ms=round(statistics.median(mine for mine, _ in pairs), 3),
+        peer_ms=round(statistics.median(theirs for _, theirs in pairs), 3),
         n=rounds,
     )
 
 
-async def _timed(work: Work) -> float:
+async def _timed(work: Work, before: Callable[[], object]) -> float:
+    before()
     begun = time.perf_counter()
     await work()
     return (time.perf_counter() - begun) * 1000
