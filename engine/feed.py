@@ -1,7 +1,8 @@
 """The feed process, run by `python -m engine.feed`: market streams in, Redis snapshots out.
 
-It keeps nothing that may be lost: tickers and marks come again within a second, and the liquidation window is read back from Redis at the
-start. Kill it at any moment; the app goes on by request and says so.
+It keeps nothing that may be lost: tickers and marks come again within a second, the liquidation window is read back from Redis at the
+start, and the ticks of the last minutes stay in Redis, where a gap shows as what it is. Kill it at any moment; the app goes on by
+request and says so.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from typing import Final, Protocol
 from engine import log
 from engine.clock import market_clock
 from engine.core.market import ForcedOrder, Mark, Ticker
+from engine.core.ticks import TickFrame, frame_of
 from engine.core.whales import WINDOW_MS
 from engine.errors import EngineError, SnapshotsUnavailable
 from engine.ports import Clock, FeedState
@@ -27,6 +29,9 @@ WRITE_SECONDS: Final = 0.25
 
 WHOLE_EVERY: Final = 40
 """Every so many writes all is written, in case Redis came back empty between two of them."""
+
+MOST_WAITING: Final = 60
+"""Events of marks that wait for a Redis which is away, the newest: what a longer absence loses is a gap, and klines tell of it."""
 
 MOST_ORDERS: Final = 5_000
 LARGE_USD: Final = 100_000.0
@@ -42,6 +47,7 @@ class Board(Protocol):
         tickers: Sequence[Ticker] | None = None,
         marks: Sequence[Mark] | None = None,
         liquidations: Sequence[ForcedOrder] | None = None,
+        ticks: Sequence[TickFrame] = (),
     ) -> None:
         """Writes what is given; raises SnapshotsUnavailable."""
         ...
@@ -55,6 +61,8 @@ class Feed:
         self.tickers: dict[str, Ticker] = {}
         self.marks: dict[str, Mark] = {}
         self.orders: deque[ForcedOrder] = deque(maxlen=MOST_ORDERS)
+        self.ticks: deque[TickFrame] = deque(maxlen=MOST_WAITING)
+        """Events that Redis does not have yet: each is written once."""
         self._dirty = {"tickers": False, "marks": False, "orders": False}
         self._spoke: dict[str, int | None] = {"tickers": None, "marks": None, "orders": None}
         self._up = False
@@ -68,6 +76,8 @@ class Feed:
     def take_marks(self, marks: list[Mark]) -> None:
         """Marks of one second."""
         self.marks.update((mark.symbol, mark) for mark in marks)
+        if marks:
+            self.ticks.append(frame_of(marks))
         self._touch("marks")
 
     def take_liquidation(self, order: ForcedOrder) -> None:
@@ -101,15 +111,18 @@ class Feed:
         """Writes what changed since the last write; raises SnapshotsUnavailable, and then it all counts as changed."""
         self._forget_old()
         dirty, self._dirty = self._dirty, dict.fromkeys(self._dirty, False)
+        ticks, self.ticks = self.ticks, deque(maxlen=MOST_WAITING)
         try:
             await snapshots.write(
                 self.state(),
                 tickers=list(self.tickers.values()) if dirty["tickers"] else None,
                 marks=list(self.marks.values()) if dirty["marks"] else None,
                 liquidations=list(self.orders) if dirty["orders"] else None,
+                ticks=list(ticks),
             )
         except SnapshotsUnavailable:
             self.all_dirty()
+            self.ticks = deque([*ticks, *self.ticks], maxlen=MOST_WAITING)
             raise
 
     def _touch(self, part: str) -> None:

@@ -1,6 +1,6 @@
 """What the use cases need from outside, as protocols; adapters stand above and are handed in where the process is composed."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -11,6 +11,7 @@ import msgspec
 from engine.core.instrument import InstrumentRules
 from engine.core.market import Book, Candles, ForcedOrder, Funding, Mark, MarkBar, Positioning, Ticker, Timeframe, Trade
 from engine.core.order import EntryPlan, Wallet
+from engine.core.ticks import Tick
 from engine.core.verdict import AnalystFailure, Case, Verdict
 from shared.enums import AnalystKind, BracketsSource, OrderKind, PositionMode, Side
 from shared.execution import (
@@ -129,6 +130,10 @@ class Snapshots(Protocol):
 
     async def marks(self) -> Mapping[str, Mark]:
         """Latest marks; empty when the feed never wrote."""
+        ...
+
+    async def ticks(self, symbols: Collection[str], since_ms: int) -> Mapping[str, Sequence[Tick]]:
+        """The marks that these symbols had since a moment of market time, oldest first; what was not heard is not in it."""
         ...
 
     async def liquidations(self) -> Sequence[ForcedOrder]:

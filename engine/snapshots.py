@@ -1,18 +1,21 @@
-"""The door to Redis for what the feed keeps there: tickers, marks, the liquidation window and the feed's account of itself.
+"""The door to Redis for what the feed keeps there: tickers, marks and their ticks, the liquidation window, the feed's account of itself.
 
 Everything here is rebuildable: the streams say it again within seconds. Values are msgpack under keys that carry a version, so that a
-new release never misreads an old one's bytes.
+new release never misreads an old one's bytes. Ticks are a sorted set by market time, one member for each event of all symbols: an event is
+written once, whoever asks reads only the time that it wants, and the set is bounded by count.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
 from engine.core.market import ForcedOrder, Mark, Ticker
+from engine.core.ticks import GAP_MS, MOST_FRAMES, Tick, TickFrame, ticks_in
 from engine.errors import SnapshotsUnavailable
 from engine.ports import FeedState
 
@@ -20,6 +23,7 @@ VERSION: Final = 1
 PREFIX: Final = f"engine:v{VERSION}:"
 TICKERS: Final = PREFIX + "tickers"
 MARKS: Final = PREFIX + "marks"
+TICKS: Final = PREFIX + "ticks"
 LIQUIDATIONS: Final = PREFIX + "liquidations"
 STATE: Final = PREFIX + "feed"
 
@@ -50,6 +54,16 @@ class RedisSnapshots:
         """Latest marks by symbol; empty when the feed never wrote."""
         return {mark.symbol: mark for mark in await self._read(MARKS, list[Mark]) or []}
 
+    async def ticks(self, symbols: Collection[str], since_ms: int) -> Mapping[str, Sequence[Tick]]:
+        """Ticks by symbol, oldest first, from just before `since_ms`, so that what was heard at that moment is known too."""
+        try:
+            members: list[bytes] = await self._redis.zrangebyscore(TICKS, since_ms - GAP_MS, "+inf")
+        except (RedisError, OSError) as error:
+            raise SnapshotsUnavailable(type(error).__name__) from error
+        self._answered()
+        frames = [frame for member in members for frame in _frame(member)]
+        return {symbol: ticks_in(frames, symbol) for symbol in symbols}
+
     async def liquidations(self) -> Sequence[ForcedOrder]:
         """The window, oldest first."""
         return await self._read(LIQUIDATIONS, list[ForcedOrder]) or []
@@ -64,8 +78,9 @@ class RedisSnapshots:
         tickers: Sequence[Ticker] | None = None,
         marks: Sequence[Mark] | None = None,
         liquidations: Sequence[ForcedOrder] | None = None,
+        ticks: Sequence[TickFrame] = (),
     ) -> None:
-        """Writes what changed in one transaction; None leaves a part as it stands.
+        """Writes what changed in one transaction; None leaves a part as it stands, and ticks are added to those before.
 
         Raises:
             SnapshotsUnavailable: Redis does not answer; nothing was written.
@@ -76,6 +91,8 @@ class RedisSnapshots:
                 for key, value in parts.items():
                     if value is not None:
                         pipe.set(key, _encoder.encode(value), ex=KEPT_SECONDS)
+                if ticks:
+                    _add(pipe, ticks)
                 await pipe.execute()
         except (RedisError, OSError) as error:
             raise SnapshotsUnavailable(type(error).__name__) from error
@@ -100,3 +117,18 @@ class RedisSnapshots:
 
     def _answered(self) -> None:
         self.answered_ms = time.time_ns() // 1_000_000
+
+
+def _add(pipe: Pipeline, ticks: Sequence[TickFrame]) -> None:
+    """Market time that went back forgets what came after; the same event said twice is one member."""
+    pipe.zadd(TICKS, {_encoder.encode(frame): frame.at_ms for frame in ticks})
+    pipe.zremrangebyscore(TICKS, f"({ticks[-1].at_ms}", "+inf")
+    pipe.zremrangebyrank(TICKS, 0, -MOST_FRAMES - 1)
+    pipe.expire(TICKS, KEPT_SECONDS)
+
+
+def _frame(member: bytes) -> list[TickFrame]:
+    try:
+        return [msgspec.msgpack.decode(member, type=TickFrame)]
+    except msgspec.MsgspecError:
+        return []

@@ -1,11 +1,13 @@
 """Where the use cases get each thing: from the feed while it is fresh, else by request, and they say which."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 import msgspec
 
-from engine.core.market import Candles, ForcedOrder, Mark, Ticker
+from engine.core.market import Candles, ForcedOrder, Mark, Ticker, ms_of
+from engine.core.ticks import REACH_MS, Tick
 from engine.errors import SnapshotsUnavailable
 from engine.ports import Clock, MarketData, Snapshots
 
@@ -66,3 +68,15 @@ async def marks_of(sources: Sources, symbols: Sequence[str]) -> Mapping[str, Mar
         return {}
     oldest = sources.clock.wall_ms() - FRESH_MS
     return {symbol: kept[symbol] for symbol in symbols if symbol in kept and kept[symbol].received_ms >= oldest}
+
+
+async def ticks_of(sources: Sources, since: Mapping[str, datetime]) -> Mapping[str, Sequence[Tick]]:
+    """The ticks that the feed heard of each symbol since its moment, of the last minutes only; empty where Redis does not answer."""
+    now_ms = sources.clock.now_ms()
+    wanted = {symbol: ms_of(moment) for symbol, moment in since.items() if ms_of(moment) <= now_ms}
+    if not wanted:
+        return {}
+    try:
+        return await sources.snapshots.ticks(wanted, max(min(wanted.values()), now_ms - REACH_MS))
+    except SnapshotsUnavailable:
+        return {}

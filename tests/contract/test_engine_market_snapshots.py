@@ -6,15 +6,17 @@ from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
 from deploy.servers import EmbeddedRedis, free_port
 from engine.core.market import ForcedOrder, Mark, Ticker
+from engine.core.ticks import MOST_FRAMES, Tick, TickFrame
 from engine.errors import SnapshotsUnavailable
 from engine.feed import Feed, keep_writing
 from engine.ports import FeedState
-from engine.snapshots import LIQUIDATIONS, TICKERS, RedisSnapshots, connect
+from engine.snapshots import LIQUIDATIONS, TICKERS, TICKS, RedisSnapshots, connect
 from shared.enums import Side
 from tests.polling import eventually
 from tests.unit.engine.execution_desk import StandingClock
@@ -64,12 +66,75 @@ async def test_snapshots_expire_so_that_a_feed_of_yesterday_says_nothing(redis: 
     assert 0 < await redis.ttl(LIQUIDATIONS) <= 3600
 
 
+def frames(*seconds: int) -> list[TickFrame]:
+    return [TickFrame(at_ms=second * 1_000, prices={"XUSDT": str(second), "YUSDT": "0.5"}) for second in seconds]
+
+
+async def heard(snapshots: RedisSnapshots, since_ms: int = 0) -> list[int]:
+    return [tick.at_ms // 1_000 for tick in (await snapshots.ticks(["XUSDT"], since_ms))["XUSDT"]]
+
+
+async def test_ticks_add_up_and_only_the_time_asked_for_is_read_with_the_tick_that_stood_at_its_start(redis: Redis) -> None:
+    snapshots = RedisSnapshots(redis)
+    await snapshots.write(STATE, ticks=frames(1, 2))
+    await snapshots.write(STATE)
+    await snapshots.write(STATE, ticks=frames(3, 4, 5))
+    found = await snapshots.ticks(["XUSDT", "ZUSDT"], 0)
+    assert found == {"XUSDT": [Tick(at_ms=second * 1_000, price=Decimal(second)) for second in (1, 2, 3, 4, 5)], "ZUSDT": []}
+    assert await heard(snapshots, 4_500) == [3, 4, 5]
+
+
+async def test_a_mark_of_another_moment_than_its_event_keeps_its_own(redis: Redis) -> None:
+    snapshots = RedisSnapshots(redis)
+    feed = Feed(StandingClock())
+    late = Mark(symbol="YUSDT", price=Decimal(7), at_ms=900, funding_rate=Decimal(0), next_funding_ms=0, received_ms=1)
+    feed.take_marks([msgspec.structs.replace(MARK, at_ms=1_000), late])
+    await feed.write(snapshots)
+    found = await snapshots.ticks(["XUSDT", "YUSDT"], 0)
+    assert found == {"XUSDT": [Tick(at_ms=1_000, price=MARK.price)], "YUSDT": [Tick(at_ms=900, price=Decimal(7))]}
+
+
+async def test_ticks_are_bounded_by_count_and_by_time(redis: Redis) -> None:
+    snapshots = RedisSnapshots(redis)
+    for start in range(0, 3 * MOST_FRAMES, 60):
+        await snapshots.write(STATE, ticks=frames(*range(start, start + 60)))
+    assert await heard(snapshots) == list(range(2 * MOST_FRAMES, 3 * MOST_FRAMES))
+    assert 0 < await redis.ttl(TICKS) <= 3600
+
+
+async def test_an_event_that_is_written_again_counts_once_and_odd_bytes_are_as_if_absent(redis: Redis) -> None:
+    snapshots = RedisSnapshots(redis)
+    await snapshots.write(STATE, ticks=frames(1, 2))
+    await redis.zadd(TICKS, {b"\xc1garbage": 2_000})
+    await snapshots.write(STATE, ticks=[*frames(2), TickFrame(at_ms=3_000, prices={"XUSDT": "nonsense"})])
+    assert await heard(snapshots) == [1, 2]
+
+
+async def test_market_time_that_went_back_forgets_what_came_after(redis: Redis) -> None:
+    snapshots = RedisSnapshots(redis)
+    await snapshots.write(STATE, ticks=frames(100, 101))
+    await snapshots.write(STATE, ticks=frames(50))
+    assert await heard(snapshots) == [50]
+
+
+async def test_a_feed_that_starts_again_goes_on_where_the_one_before_ended_and_its_absence_shows(redis: Redis) -> None:
+    snapshots = RedisSnapshots(redis)
+    for moments in ((1, 2, 3), (9, 10)):
+        feed = Feed(StandingClock())
+        for second in moments:
+            feed.take_marks([msgspec.structs.replace(MARK, at_ms=second * 1_000)])
+        await feed.write(snapshots)
+    assert await heard(snapshots) == [1, 2, 3, 9, 10]
+
+
 async def test_without_redis_every_question_says_so() -> None:
     client = connect(f"redis://127.0.0.1:{free_port()}/0")
     snapshots = RedisSnapshots(client)
     for question in (snapshots.tickers, snapshots.marks, snapshots.liquidations, snapshots.state, snapshots.beat):
         with pytest.raises(SnapshotsUnavailable):
             await question()
+    with pytest.raises(SnapshotsUnavailable):
+        await snapshots.ticks(["XUSDT"], 0)
     with pytest.raises(SnapshotsUnavailable):
         await snapshots.write(STATE)
     await client.aclose()

@@ -1,7 +1,7 @@
 """A market in memory for the market side's use cases: told what to say, counting what it is asked."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -22,6 +22,7 @@ from engine.core.market import (
     Trade,
     ms_of,
 )
+from engine.core.ticks import GAP_MS, Tick
 from engine.errors import ExchangeUnreachable, SnapshotsUnavailable, UnknownSymbol
 from engine.ports import FeedState
 from shared.analysis import Candidate
@@ -195,6 +196,7 @@ class Kept:
     def __init__(self) -> None:
         self.ticker_of: dict[str, Ticker] = {}
         self.mark_of: dict[str, Mark] = {}
+        self.ticks_of: dict[str, list[Tick]] = {}
         self.orders: list[ForcedOrder] = []
         self.feed: FeedState | None = None
         self.down = False
@@ -211,6 +213,10 @@ class Kept:
     async def marks(self) -> Mapping[str, Mark]:
         self._ask()
         return self.mark_of
+
+    async def ticks(self, symbols: Collection[str], since_ms: int) -> Mapping[str, Sequence[Tick]]:
+        self._ask()
+        return {name: [tick for tick in self.ticks_of.get(name, []) if tick.at_ms >= since_ms - GAP_MS] for name in symbols}
 
     async def liquidations(self) -> Sequence[ForcedOrder]:
         self._ask()

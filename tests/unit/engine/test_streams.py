@@ -14,13 +14,15 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from engine import streams
 from engine.core.market import ForcedOrder, Mark, Ticker
+from engine.core.ticks import TickFrame
 from engine.core.whales import Flow, flow_of
-from engine.feed import Feed
+from engine.errors import SnapshotsUnavailable
+from engine.feed import MOST_WAITING, Feed
 from engine.ports import FeedState
 from shared.enums import Side
 from tests.polling import eventually
 from tests.unit.engine.execution_desk import WALL_MS, StandingClock
-from tests.unit.engine.market_world import NOW_MS
+from tests.unit.engine.market_world import NOW_MS, mark
 
 TICKER = {"e": "24hrTicker", "E": 1, "s": "XUSDT", "ps": "XUSDT", "P": "-3.21", "c": "1.5", "q": "4000000.5", "st": 1}
 MARK = {
@@ -213,6 +215,8 @@ class Written:
 
     def __init__(self) -> None:
         self.parts: list[set[str]] = []
+        self.ticks: list[list[int]] = []
+        self.down = False
 
     async def write(
         self,
@@ -220,8 +224,12 @@ class Written:
         tickers: Sequence[Ticker] | None = None,
         marks: Sequence[Mark] | None = None,
         liquidations: Sequence[ForcedOrder] | None = None,
+        ticks: Sequence[TickFrame] = (),
     ) -> None:
         del state
+        if self.down:
+            raise SnapshotsUnavailable("ConnectionError")
+        self.ticks.append([frame.at_ms for frame in ticks])
         parts = {"tickers": tickers, "marks": marks, "liquidations": liquidations}
         self.parts.append({name for name, value in parts.items() if value is not None})
 
@@ -244,3 +252,32 @@ async def test_reconnects_count_after_the_first_connection() -> None:
     for up in (True, False, True):
         feed.connection(up)
     assert (feed.state().connected, feed.state().reconnects) == (True, 1)
+
+
+async def test_each_event_of_marks_is_written_once_and_waits_for_a_redis_that_is_away() -> None:
+    written = Written()
+    feed = Feed(StandingClock())
+    feed.take_marks([mark("X", "1.5", at_ms=1_000), mark("Y", "2", at_ms=1_000)])
+    await feed.write(written)
+    await feed.write(written)
+    written.down = True
+    feed.take_marks([mark("X", "1.6", at_ms=2_000)])
+    with pytest.raises(SnapshotsUnavailable):
+        await feed.write(written)
+    written.down = False
+    feed.take_marks([mark("X", "1.7", at_ms=3_000)])
+    await feed.write(written)
+    assert written.ticks == [[1_000], [], [2_000, 3_000]]
+
+
+async def test_a_redis_that_stays_away_costs_the_oldest_ticks_and_never_the_memory() -> None:
+    written = Written()
+    feed = Feed(StandingClock())
+    written.down = True
+    for second in range(MOST_WAITING + 40):
+        feed.take_marks([mark("X", at_ms=second * 1_000)])
+        with pytest.raises(SnapshotsUnavailable):
+            await feed.write(written)
+    written.down = False
+    await feed.write(written)
+    assert written.ticks == [[second * 1_000 for second in range(40, MOST_WAITING + 40)]]

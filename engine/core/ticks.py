@@ -1,0 +1,129 @@
+"""The mark price second by second, as the feed heard it: which minutes it heard whole, and what of it is told.
+
+A minute that was heard whole is told by its ticks, which keep the order in which prices were touched; any other by its kline. Of the
+minute that holds the caller's `since` no kline is told, since it would reach before it: there every tick that was heard is told, and
+one that was not heard is not made up.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from itertools import pairwise
+from typing import Final
+
+import msgspec
+
+from engine.core.market import MINUTE_MS, Mark
+
+GAP_MS: Final = 1_500
+"""Marks come each second: neighbours further apart in market time have lost one between them, nearer ones only jitter."""
+
+LAG_MS: Final = 3_000
+"""Market age past which the newest tick no longer covers the minute that is still open."""
+
+LATE_MS: Final = 10_000
+"""For so long of market time after the newest tick the end of a part-minute is waited for: only its ticks tell of it."""
+
+MOST_FRAMES: Final = 180
+"""Events kept: three minutes at the exchange's pace, and no more however fast market time runs."""
+
+REACH_MS: Final = 150_000
+"""How far back ticks are asked for; before that, klines."""
+
+
+class Tick(msgspec.Struct, frozen=True, kw_only=True):
+    """A symbol's mark price at one moment of market time."""
+
+    at_ms: int
+    price: Decimal
+
+
+class TickFrame(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """All marks of one event: prices by symbol, as text, since only a few are ever read.
+
+    Args:
+        at_ms: The newest moment in it.
+        prices: By symbol.
+        odd_ms: The moments of symbols whose mark is of another one.
+    """
+
+    at_ms: int
+    prices: dict[str, str]
+    odd_ms: dict[str, int] = {}
+
+
+def frame_of(marks: Sequence[Mark]) -> TickFrame:
+    """The marks of one event, at least one."""
+    newest = max(mark.at_ms for mark in marks)
+    return TickFrame(
+        at_ms=newest,
+        prices={mark.symbol: str(mark.price) for mark in marks},
+        odd_ms={mark.symbol: mark.at_ms for mark in marks if mark.at_ms != newest},
+    )
+
+
+def ticks_in(frames: Sequence[TickFrame], symbol: str) -> list[Tick]:
+    """A symbol's ticks, oldest first, one a moment; a price that is no number is as if it was not heard."""
+    prices: dict[int, Decimal] = {}
+    for frame in frames:
+        price = _price(frame.prices.get(symbol))
+        if price is not None:
+            prices[frame.odd_ms.get(symbol, frame.at_ms)] = price
+    return [Tick(at_ms=at_ms, price=prices[at_ms]) for at_ms in sorted(prices)]
+
+
+def first_whole_minute(since_ms: int) -> int:
+    """Where the first minute opens that does not reach before `since`."""
+    return -(-since_ms // MINUTE_MS) * MINUTE_MS
+
+
+def minutes_heard(ticks: Sequence[Tick], since_ms: int, now_ms: int) -> frozenset[int]:
+    """The openings of the minutes from `since` to now that were heard whole: no second is missing from before each to its end.
+
+    A minute is closed by a tick after its end only, since the last one in it may still be on its way. The open minute is heard
+    while the newest tick is at most LAG_MS behind.
+    """
+    spans = _spans(ticks)
+    if not spans:
+        return frozenset()
+    first = max(first_whole_minute(since_ms), spans[0][0] // MINUTE_MS * MINUTE_MS)
+    return frozenset(
+        minute
+        for minute in range(first, now_ms + 1, MINUTE_MS)
+        if any(start <= minute and min(minute + MINUTE_MS, now_ms - LAG_MS) <= end for start, end in spans)
+    )
+
+
+def ticks_told(ticks: Sequence[Tick], heard: frozenset[int], since_ms: int) -> list[Tick]:
+    """Those of the minutes heard whole and of the part of a minute after `since`, oldest first, none before `since`."""
+    part_ends = first_whole_minute(since_ms)
+    return [
+        tick
+        for tick in ticks
+        if tick.at_ms >= since_ms and (tick.at_ms < part_ends or tick.at_ms // MINUTE_MS * MINUTE_MS in heard)
+    ]
+
+
+def part_is_open(ticks: Sequence[Tick], since_ms: int, now_ms: int) -> bool:
+    """Whether a tick of the part-minute after `since` may still be on its way, so that the next look must ask for it again."""
+    if not ticks:
+        return False
+    newest_ms = ticks[-1].at_ms
+    return newest_ms < first_whole_minute(since_ms) and now_ms - newest_ms <= LATE_MS
+
+
+def _spans(ticks: Sequence[Tick]) -> list[tuple[int, int]]:
+    """From when to when no second is missing."""
+    if not ticks:
+        return []
+    breaks = [(before.at_ms, after.at_ms) for before, after in pairwise(ticks) if after.at_ms - before.at_ms > GAP_MS]
+    starts = [ticks[0].at_ms, *(after for _, after in breaks)]
+    ends = [*(before for before, _ in breaks), ticks[-1].at_ms]
+    return list(zip(starts, ends, strict=True))
+
+
+def _price(text: str | None) -> Decimal | None:
+    try:
+        price = Decimal(text or "NaN")
+    except InvalidOperation:
+        return None
+    return price if price.is_finite() and price > 0 else None
