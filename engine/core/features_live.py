@@ -125,13 +125,17 @@ class Track:
         Raises:
             IndexError: A row that no symbol has, or arrays that do not belong together; the kernels would write where nobody looks.
         """
-        rows, open_ms, told = closes.rows, closes.open_ms, self.told
-        if not (closes.candles.shape == (len(rows), 5) and len(open_ms) == len(rows)):
+        rows, open_ms, candles = (
+            _plain(closes.rows, np.int64),
+            _plain(closes.open_ms, np.int64),
+            _plain(closes.candles, np.float64),
+        )
+        if not (candles.shape == (len(rows), 5) and len(open_ms) == len(rows)):
             raise IndexError("rows, opening times and candles differ in number")
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.symbols):
             raise IndexError("a row that no symbol has")
-        step_ms = told.timeframe.ms
-        return steps.advance(rows, open_ms, closes.candles, step_ms, self.state, told.seen, told.newest_ms, told.table)
+        told = self.told
+        return steps.advance(rows, open_ms, candles, told.timeframe.ms, self.state, told.seen, told.newest_ms, told.table)
 
     def forget(self, symbol: str) -> None:
         """Leaves nothing of a symbol: it waits to be seeded."""
@@ -153,6 +157,11 @@ class Track:
         )
         moved.told.table[:, into] = told.table[:, out]
         return moved
+
+
+def _plain(array: Any, kind: Any) -> Any:
+    """As the kernels were compiled for; for any other form numba would compile again, which takes seconds."""
+    return np.require(array, kind, ["C_CONTIGUOUS", "WRITEABLE"])
 
 
 def stacked(candles: Candles) -> Floats:
@@ -180,3 +189,17 @@ class LiveFeatures:
     def carried_to(self, symbols: Sequence[str]) -> "LiveFeatures":
         """Of other symbols, keeping what is known of those that stay."""
         return LiveFeatures(self.quarter.carried_to(symbols), self.four_hour.carried_to(symbols))
+
+
+def warm_up() -> None:
+    """Loads or compiles every kernel, so that the first close does not pay for it."""
+    rising = np.array([1.0, 2.0, 3.0], np.float64)
+    times = np.arange(3) * Timeframe.M15.ms
+    live = LiveFeatures.of(["WARM"])
+    history = Candles(
+        symbol="WARM", timeframe=Timeframe.M15, open_ms=times, open=rising, high=rising, low=rising, close=rising, volume=rising
+    )
+    live.quarter.seed([history])
+    live.quarter.close(Closes(rows=np.zeros(1, np.int64), open_ms=times[:1], candles=np.ones((1, 5))))
+    live.quarter.forget("WARM")
+    steps.tell_all(live.quarter.state, live.quarter.told.seen, live.quarter.told.table)

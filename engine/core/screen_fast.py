@@ -123,7 +123,8 @@ def _ranked(
     rsi: Floats,
     ema: Floats,
 ) -> Ranking:
-    outcome, score = _judge_all(asked, quarters, four_hours, close, ratio, rsi, ema)
+    plain: list[Any] = [np.ascontiguousarray(column) for column in (asked, quarters, four_hours, close, ratio, rsi, ema)]
+    outcome, score = _judge_all(*plain)
     kept = names[outcome[names] == KEPT]
     best = kept[np.argsort(-score[kept], kind="stable")]
     return Ranking(outcome=outcome, score=score, bull=close > ema, best=best)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from engine.core import features_steps as steps
 from engine.core.features import RECENT, Features, features_of, panel_of
-from engine.core.features_live import Closes, LiveFeatures, Track, stacked
+from engine.core.features_bytes import memory_bytes, memory_of
+from engine.core.features_live import Closes, LiveFeatures, Track, stacked, warm_up
 from engine.core.market import Candles, Floats, Timeframe
 from tests.unit.engine.test_features import walk
 
@@ -84,9 +85,6 @@ def by_talib(series: Candles) -> dict[str, Floats]:
     upper, middle, lower = talib.BBANDS(close, 20, 2.0, 2.0)
     line, _, histogram = talib.MACD(close, 12, 26, 9)
     mean, deviation = talib.SMA(volume, 20), talib.STDDEV(volume, 20, 1)
-    moves = np.abs(np.diff(close, prepend=np.nan))
-    path = np.array([moves[max(place - 9, 0) : place + 1].sum() for place in range(len(close))])
-    net = np.abs(close - np.concatenate([np.full(10, np.nan), close[:-10]]))
     return {
         "ema_50": talib.EMA(close, 50),
         "ema_200": talib.EMA(close, 200),
@@ -99,7 +97,7 @@ def by_talib(series: Candles) -> dict[str, Floats]:
         "volume_mean": mean,
         "volume_ratio": volume / mean,
         "volume_z": (volume - mean) / deviation,
-        "efficiency": net / path,
+        "efficiency": talib.ER(close, 10),
         "roc_3": talib.ROC(close, 3),
     }
 
@@ -237,3 +235,96 @@ def test_on_any_candles_and_any_split_into_history_and_closes_the_figures_are_th
         track.seed([part(stretched, 0, split)])
         track.close(closes(track, part(stretched, split, len(rows))))
     assert_same(live.told.features(), batch([whole], [whole]))
+
+
+EVENTS = st.sampled_from(["close", "close", "close", "close", "lost", "again", "seed", "short", "restart", "universe"])
+NAMES = ("A", "B", "C")
+
+
+class Model:
+    """What must be known of each symbol: the span of its candles since it was last seeded, or None."""
+
+    def __init__(self) -> None:
+        self.market = {name: history(name, M15, place + 40, 400) for place, name in enumerate(NAMES)}
+        self.spans: dict[str, tuple[int, int] | None] = dict.fromkeys(NAMES, (0, 30))
+        self.live = LiveFeatures.of(NAMES)
+        self.live.quarter.seed([part(series, 0, 30) for series in self.market.values()])
+        self.now = 30
+
+    def heard(self, name: str, begin: int, end: int) -> list[int]:
+        return list(self.live.quarter.close(closes(self.live.quarter, part(self.market[name], begin, end))))
+
+    def happen(self, event: str, name: str) -> None:
+        """One more candle has closed; `event` befalls `name`, everybody else hears the candle."""
+        self.now += 1
+        for other in NAMES:
+            if (event, other) != ("lost", name):
+                self.take(other)
+        if event in ("again", "seed", "short", "restart", "universe"):
+            getattr(self, event)(name)
+
+    def take(self, name: str) -> None:
+        span = self.spans[name]
+        if span is None:
+            assert self.heard(name, self.now - 1, self.now) == [steps.UNKNOWN]
+        elif span[1] == self.now - 1:
+            assert self.heard(name, self.now - 1, self.now) == [steps.ADVANCED]
+            self.spans[name] = (span[0], self.now)
+        else:
+            assert self.heard(name, self.now - 1, self.now) == [steps.GAP]
+            self.spans[name] = None
+
+    def again(self, name: str) -> None:
+        expected = steps.UNKNOWN if self.spans[name] is None else steps.OLD
+        assert self.heard(name, self.now - 2, self.now) == [expected] * 2
+
+    def seed(self, name: str) -> None:
+        self.spans[name] = (self.now - 30, self.now)
+        self.live.quarter.seed([part(self.market[name], self.now - 30, self.now)])
+
+    def short(self, name: str) -> None:
+        self.spans[name] = (self.now - 3, self.now)
+        self.live.quarter.seed([part(self.market[name], self.now - 3, self.now)])
+
+    def restart(self, name: str) -> None:
+        read = memory_of(memory_bytes(self.live))
+        assert read is not None
+        self.live = read
+
+    def universe(self, name: str) -> None:
+        """A symbol is delisted and listed again: nothing is known of it."""
+        self.live = self.live.carried_to([other for other in NAMES if other != name]).carried_to(NAMES[::-1])
+        self.spans[name] = None
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(EVENTS, st.sampled_from(NAMES)), min_size=1, max_size=60))
+def test_through_any_gaps_repeats_restarts_and_listings_a_symbols_figures_are_those_of_the_batch_over_its_candles(
+    events: list[tuple[str, str]],
+) -> None:
+    model = Model()
+    for event, name in events:
+        model.happen(event, name)
+    track = model.live.quarter
+    assert set(track.unseeded()) == {name for name, span in model.spans.items() if span is None}
+    for name, span in model.spans.items():
+        if span is None:
+            assert np.isnan(track.told.table[:, track.rows[name]]).all()
+        else:
+            series = part(model.market[name], *span)
+            asked = np.array([symbol == name for symbol in track.symbols])
+            found, expected = model.live.told.features(asked), batch([series], [part(series, 0, 0)])
+            assert_same(found, expected)
+
+
+def test_figures_of_other_forms_are_taken_without_compiling_again() -> None:
+    warm_up()
+    compiled = len(steps.advance.signatures), len(steps.seed.signatures)  # type: ignore[attr-defined]
+    whole = history("A", M15, 1, 70)
+    whole.open_ms.flags.writeable = False
+    track = Track(["A"], M15)
+    track.seed([part(whole, 0, 60)])
+    last = closes(track, part(whole, 60, 61))
+    track.close(Closes(rows=last.rows.astype(np.int32), open_ms=last.open_ms, candles=np.asfortranarray(last.candles)))
+    assert track.told.seen[0] == 61
+    assert (len(steps.advance.signatures), len(steps.seed.signatures)) == compiled  # type: ignore[attr-defined]

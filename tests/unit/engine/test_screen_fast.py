@@ -25,7 +25,7 @@ NOW = 1758553200000
 """On 2025-09-22, a day of market-wide liquidation."""
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(some_features(), st.integers(1, 4))
 def test_the_fast_screen_is_that_of_the_tables_word_for_word(features: Features, top_n: int) -> None:
     assert screen_fast.screen_fast(features, top_n) == screen(features, top_n)
