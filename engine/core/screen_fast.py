@@ -1,10 +1,10 @@
 """The screener v3.1 over arrays: the same rules, reasons and order as `screen` by its tables, for a scan that must not cost milliseconds.
 
 Stands beside `screen`, which stays the reference: its tables carry any `RuleSet`, this one kernel only v3.1. `rank` decides and says no word;
-`screen_fast` tells it as `screen` does.
+`screen_fast` tells it as `screen` does, and `preselect_fast` is to `preselect` what it is to `screen`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -15,8 +15,8 @@ from engine.core import features_steps as steps
 from engine.core.features import Features
 from engine.core.features_live import Booleans, Told
 from engine.core.features_steps import kernel
-from engine.core.market import Floats, Integers
-from engine.core.screen import SHOWN, Screened
+from engine.core.market import Floats, Integers, Ticker
+from engine.core.screen import SHOWN, ScreenBounds, Screened, Shortlist
 from engine.core.screen_rules import (
     DEAD_ZONE,
     DEAD_ZONE_VOLUME_RATIO,
@@ -25,10 +25,12 @@ from engine.core.screen_rules import (
     MIN_CANDLES_15M,
     MIN_VOLUME_RATIO,
     OUTRANKED,
+    OUTSIDE_TOP_MOVERS,
     SHORT_ABOVE,
     V3_1,
     DropRule,
     RankCut,
+    ticker_rules,
 )
 from shared.analysis import Candidate, Rejection
 from shared.enums import Side
@@ -130,6 +132,28 @@ def _ranked(
     return Ranking(outcome=outcome, score=score, bull=close > ema, best=best)
 
 
+def preselect_fast(universe: Iterable[str], tickers: Mapping[str, Ticker], bounds: ScreenBounds) -> Shortlist:
+    """What `preselect` says of the same tickers, word for word."""
+    symbols = sorted(universe)
+    found = [tickers.get(symbol) for symbol in symbols]
+    volume = np.array([np.nan if ticker is None else ticker.quote_volume for ticker in found], np.float64)
+    change = np.array([np.nan if ticker is None else ticker.change_percent for ticker in found], np.float64)
+    rules = ticker_rules(bounds.min_quote_volume, bounds.min_change_percent)
+    drops = [
+        ~(np.isfinite(volume) & np.isfinite(change)),
+        volume < bounds.min_quote_volume,
+        abs(change) < bounds.min_change_percent,
+    ]
+    outcome = np.select(drops, range(len(rules)), KEPT)
+    kept = np.flatnonzero(outcome == KEPT)
+    best = kept[np.argsort(-abs(change[kept]), kind="stable")]
+    columns = {"quote_volume": volume.tolist(), "change_percent": change.tolist()}
+    dropped = _told_of(symbols, outcome, rules, columns)
+    past = enumerate(best[bounds.read_limit :], start=bounds.read_limit + 1)
+    rest = [_rejection(OUTSIDE_TOP_MOVERS, symbols[row], (float(change[row]), place)) for place, row in past]
+    return Shortlist(symbols=tuple(symbols[row] for row in best[: bounds.read_limit]), rejections=(*dropped, *rest))
+
+
 def screen_fast(features: Features, top_n: int) -> Screened:
     """What `screen` by V3_1 says of the same features, word for word.
 
@@ -153,19 +177,21 @@ def _candidate(features: Features, ranking: Ranking, row: int) -> Candidate:
 
 
 def _dropped(features: Features, ranking: Ranking) -> list[Rejection]:
-    told = [[_told(features, ranking, name) for name in rule.told] for rule in V3_1.rules]
+    names = {name for rule in V3_1.rules for name in rule.told}
+    columns = {name: getattr(features, name).tolist() for name in names - {"trend"}}
+    columns["trend"] = ["BULL" if bull else "BEAR" for bull in ranking.bull]
+    return _told_of(features.symbols, ranking.outcome, V3_1.rules, columns)
+
+
+def _told_of(
+    symbols: Sequence[str], outcome: Integers, rules: Sequence[DropRule], columns: Mapping[str, Sequence[Any]]
+) -> list[Rejection]:
+    """In the symbols' order, each that a rule dropped, in that rule's words."""
     rejections = []
-    for row in np.flatnonzero(ranking.outcome >= 0):
-        place = ranking.outcome[row]
-        figures = [column[row] for column in told[place]]
-        rejections.append(_rejection(V3_1.rules[place], features.symbols[row], figures))
+    for row in np.flatnonzero(outcome >= 0):
+        rule = rules[outcome[row]]
+        rejections.append(_rejection(rule, symbols[row], [columns[name][row] for name in rule.told]))
     return rejections
-
-
-def _told(features: Features, ranking: Ranking, name: str) -> list[Any]:
-    column: Any = np.where(ranking.bull, "BULL", "BEAR") if name == "trend" else getattr(features, name)
-    values: list[Any] = column.tolist()
-    return values
 
 
 def _rejection(rule: DropRule | RankCut, symbol: str, figures: Sequence[Any]) -> Rejection:

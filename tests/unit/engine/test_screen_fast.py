@@ -13,12 +13,13 @@ from engine.core.features import WIDTH, Features, features_of, panel_of
 from engine.core.features_bytes import memory_bytes, memory_of, told_bytes, told_of
 from engine.core.features_live import LiveFeatures, Told
 from engine.core.market import Candles, Timeframe
-from engine.core.screen import screen
+from engine.core.screen import ScreenBounds, preselect, screen
 from engine.core.screen_fast import KEPT, NOT_ASKED, rank, rank_told
 from engine.core.screen_rules import V3_1
+from tests.unit.engine.market_world import ticker
 from tests.unit.engine.test_features_live import closes, part
 from tests.unit.engine.test_screen_recorded import candles_until
-from tests.unit.engine.test_screen_rules import some_features
+from tests.unit.engine.test_screen_rules import NAMES, around, some_features
 
 M15, H4 = Timeframe.M15, Timeframe.H4
 NOW = 1758553200000
@@ -29,6 +30,17 @@ NOW = 1758553200000
 @given(some_features(), st.integers(1, 4))
 def test_the_fast_screen_is_that_of_the_tables_word_for_word(features: Features, top_n: int) -> None:
     assert screen_fast.screen_fast(features, top_n) == screen(features, top_n)
+
+
+@settings(max_examples=60, deadline=None)
+@given(NAMES, st.data())
+def test_the_fast_choice_of_the_most_moved_is_that_of_the_tables_word_for_word(names: list[str], data: st.DataObject) -> None:
+    listed = [name for name in names if data.draw(st.booleans())]
+    tickers = {
+        name: ticker(name, change=data.draw(around(-9.0, -1.5, 1.5, 9.0)), volume=data.draw(around(3e7))) for name in listed
+    }
+    bounds = ScreenBounds(min_quote_volume=3e7, min_change_percent=1.5, top_n=1)
+    assert screen_fast.preselect_fast(names, tickers, bounds) == preselect(names, tickers, bounds)
 
 
 def test_every_outcome_is_the_place_of_the_rule_that_it_is_named_after() -> None:
