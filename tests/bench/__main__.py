@@ -10,7 +10,12 @@ from typing import Any
 
 import msgspec
 
-from tests.bench.closing import close_vs_talib_coin_by_coin, close_vs_talib_streaming, warm_scan_vs_reading_candles
+from tests.bench.closing import (
+    batch_vs_talib_coin_by_coin,
+    close_vs_talib_coin_by_coin,
+    close_vs_talib_streaming,
+    warm_scan_vs_reading_candles,
+)
 from tests.bench.me_route import me_vs_fastapi
 from tests.bench.rounds import Ratio
 from tests.bench.screening import cold_loopback_vs_first_system
@@ -20,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[], Coroutine[Any, Any, Ratio]]] = {
     "me_vs_fastapi": me_vs_fastapi,
     "close_vs_talib_streaming": close_vs_talib_streaming,
     "close_vs_talib_coin_by_coin": close_vs_talib_coin_by_coin,
+    "batch_vs_talib_coin_by_coin": batch_vs_talib_coin_by_coin,
     "warm_scan_vs_reading_candles": warm_scan_vs_reading_candles,
 }
 

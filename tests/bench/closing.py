@@ -16,11 +16,11 @@ import talib
 from talib import stream
 
 from deploy.servers import EmbeddedRedis, free_port
-from engine.core.features import WIDTH
+from engine.core.features import WIDTH, features_of, panel_of
 from engine.core.features_bytes import told_bytes, told_of
 from engine.core.features_live import Closes, LiveFeatures, Track, stacked
 from engine.core.market import Candles, Floats, Timeframe
-from engine.core.screen_fast import Ranking, rank_told
+from engine.core.screen_fast import Ranking, rank, rank_told
 from tests.bench.rounds import Ratio, alternate
 
 SYMBOLS = 600
@@ -73,7 +73,16 @@ class Market:
 
 def until(series: Candles, end: int) -> Candles:
     """The first candles of a series."""
-    columns = {name: getattr(series, name)[:end] for name in ("open_ms", "open", "high", "low", "close", "volume")}
+    return _part(series, slice(end))
+
+
+def since(series: Candles, begin: int) -> Candles:
+    """A series without its first candles."""
+    return _part(series, slice(begin, None))
+
+
+def _part(series: Candles, places: slice) -> Candles:
+    columns = {name: getattr(series, name)[places] for name in ("open_ms", "open", "high", "low", "close", "volume")}
     return Candles(symbol=series.symbol, timeframe=series.timeframe, **columns)
 
 
@@ -217,6 +226,26 @@ async def close_vs_talib_coin_by_coin() -> Ratio:
 
     ratio = await alternate(take, compute, BATCH_ROUNDS)
     require_agreement(ours.picks(found["ours"]), found["theirs"])
+    return ratio
+
+
+async def batch_vs_talib_coin_by_coin() -> Ratio:
+    """Both sides compute both timeframes anew from 499 candles of each in memory."""
+    market = Market(SYMBOLS, 1)
+    peer = CoinByCoin(market)
+    quarter = [since(series, 1) for series in market.quarter]
+    found: dict[str, Any] = {}
+
+    async def compute() -> None:
+        features = features_of(panel_of(quarter), panel_of(market.four_hour))
+        ranking = rank(features)
+        found["ours"] = [(features.symbols[row], float(ranking.score[row])) for row in ranking.best]
+
+    async def compute_coin_by_coin() -> None:
+        found["theirs"] = peer.close(0)
+
+    ratio = await alternate(compute, compute_coin_by_coin, BATCH_ROUNDS)
+    require_agreement(found["ours"], found["theirs"])
     return ratio
 
 
