@@ -14,7 +14,7 @@ import msgspec
 
 from engine.analysis.sources import Sources, marks_of, ticks_of
 from engine.core.market import FUNDING_GRACE_MS, HOUR_MS, MINUTE_MS, Funding, Mark, MarkBar, at, ms_of
-from engine.core.ticks import Tick, first_whole_minute, minutes_heard, part_is_open, ticks_told
+from engine.core.ticks import Tick, first_whole_minute, minutes_heard, ticks_told, unfinished_from
 from engine.errors import ExchangeError, ExchangeUnreachable
 from shared.analysis import Bar, FundingEvent, MarksReply, MarksRequest, SymbolMarks
 
@@ -87,6 +87,7 @@ async def _symbol(symbol: str, since: datetime, fed: _Fed, sources: Sources) -> 
     except ExchangeError as error:
         return error
     seen_ms = max(sources.clock.now_ms(), now_ms)
+    unfinished = unfinished_from(ticks, heard, since_ms, now_ms)
     bars = _told(klines, ticks_told(ticks, heard, since_ms), mark, since_ms, seen_ms)
     return SymbolMarks(
         mark=mark.price,
@@ -94,7 +95,7 @@ async def _symbol(symbol: str, since: datetime, fed: _Fed, sources: Sources) -> 
         age_ms=max(0, sources.clock.wall_ms() - mark.received_ms),
         bars=bars,
         funding=[_event(funding, bars, mark) for funding in fundings],
-        since=since if since_ms > now_ms or part_is_open(ticks, since_ms, now_ms) else at(_next_look(since_ms, now_ms, fundings)),
+        since=since if since_ms > now_ms else at(_next_look(since_ms, now_ms, fundings, unfinished)),
     )
 
 
@@ -134,10 +135,12 @@ def _event(funding: Funding, bars: Sequence[Bar], mark: Mark) -> FundingEvent:
     return FundingEvent(at=at(funding.at_ms), rate=funding.rate, mark=opened if funding.mark is None else funding.mark)
 
 
-def _next_look(since_ms: int, now_ms: int, fundings: Sequence[Funding]) -> int:
+def _next_look(since_ms: int, now_ms: int, fundings: Sequence[Funding], unfinished_ms: int | None) -> int:
     following = max(since_ms, now_ms // MINUTE_MS * MINUTE_MS)
+    if unfinished_ms is not None:
+        following = min(following, max(since_ms, unfinished_ms))
     hour = now_ms // HOUR_MS * HOUR_MS
     settled = any(funding.at_ms >= hour for funding in fundings)
     if since_ms < hour and not settled and now_ms - hour < FUNDING_GRACE_MS:
-        return max(since_ms, hour - MINUTE_MS)
+        return min(following, max(since_ms, hour - MINUTE_MS))
     return following

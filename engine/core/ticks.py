@@ -18,7 +18,7 @@ GAP_MS: Final = 1_500
 """Marks come each second: neighbours further apart in market time have lost one between them, nearer ones only jitter."""
 
 LAG_MS: Final = 3_000
-"""Market age past which the newest tick no longer covers the minute that is still open."""
+"""Market age past which the newest tick no longer covers what came since."""
 
 LATE_MS: Final = 10_000
 """For so long of market time after the newest tick the end of a part-minute is waited for: only its ticks tell of it."""
@@ -79,8 +79,7 @@ def first_whole_minute(since_ms: int) -> int:
 def minutes_heard(ticks: Sequence[Tick], since_ms: int, now_ms: int) -> frozenset[int]:
     """The openings of the minutes from `since` to now that were heard whole: no second is missing from before each to its end.
 
-    A minute is closed by a tick after its end only, since the last one in it may still be on its way. The open minute is heard
-    while the newest tick is at most LAG_MS behind.
+    The minute at whose end a tick may still be on its way is heard while the newest one is at most LAG_MS behind.
     """
     spans = _spans(ticks)
     if not spans:
@@ -103,12 +102,17 @@ def ticks_told(ticks: Sequence[Tick], heard: frozenset[int], since_ms: int) -> l
     ]
 
 
-def part_is_open(ticks: Sequence[Tick], since_ms: int, now_ms: int) -> bool:
-    """Whether a tick of the part-minute after `since` may still be on its way, so that the next look must ask for it again."""
+def unfinished_from(ticks: Sequence[Tick], heard: frozenset[int], since_ms: int, now_ms: int) -> int | None:
+    """From where the next look must ask again, since a tick may still be on its way; None where none is waited for.
+
+    A minute told by ticks, and the part of one after `since`, are over for the feed when it heard a tick after their end.
+    """
     if not ticks:
-        return False
+        return None
     newest_ms = ticks[-1].at_ms
-    return newest_ms < first_whole_minute(since_ms) and now_ms - newest_ms <= LATE_MS
+    if newest_ms < first_whole_minute(since_ms) and now_ms - newest_ms <= LATE_MS:
+        return since_ms
+    return min((minute for minute in heard if newest_ms < minute + MINUTE_MS), default=None)
 
 
 def _spans(ticks: Sequence[Tick]) -> list[tuple[int, int]]:

@@ -57,8 +57,8 @@ class Stack:
         )
         log.close()
 
-    def start_all(self) -> None:
-        self.start("sandbox", "deploy.sandbox", "--port", self.exchange.rpartition(":")[2], "--speed", "60")
+    def start_all(self, speed: int = 60) -> None:
+        self.start("sandbox", "deploy.sandbox", "--port", self.exchange.rpartition(":")[2], "--speed", str(speed))
         self.start("feed", "engine.feed")
         self.start("app", "engine.app")
         wait_until(self.is_ready, seconds=60, what="a ready engine")

@@ -41,7 +41,7 @@ class Market:
     """One symbol's true path, of which the feed heard all but what falls within its gaps, with a lag; each look sets the clock."""
 
     def __init__(self, path: Sequence[Tick], gaps: Sequence[tuple[int, int]] = ()) -> None:
-        self.path, self.gaps, self.lag_ms = path, gaps, 0
+        self.path, self.gaps, self.lag_ms, self.mark_lag_ms = path, gaps, 0, 0
         self.clock = StandingClock()
         self.world, self.kept = World(self.clock), Kept()
 
@@ -49,7 +49,8 @@ class Market:
         self.clock.market = at(now_ms)
         past = [one for one in self.path if one.at_ms <= now_ms]
         self.world.bars_of["X"] = klines(past)
-        self.world.mark_of["X"] = mark("X", str(past[-1].price), at_ms=past[-1].at_ms)
+        known = [one for one in past if one.at_ms <= now_ms - self.mark_lag_ms] or past
+        self.world.mark_of["X"] = mark("X", str(known[-1].price), at_ms=known[-1].at_ms)
         self.kept.ticks_of["X"] = [
             one
             for one in past
@@ -171,36 +172,51 @@ async def test_a_live_mark_newer_than_the_ticks_is_told_after_them_and_the_same_
     assert [bar.from_ for bar in newer.bars][-2:] == [at(NOW_MS + 29_000), at(NOW_MS + 30_000)]
 
 
-@settings(max_examples=150, deadline=None)
+BOUNDARY = st.tuples(st.just(1), st.integers(0, 2_600))
+ANYWHERE = st.tuples(st.just(0), st.integers(200, 70_000))
+SPIKE = st.tuples(st.integers(0, 4), st.integers(-3, 2), st.sampled_from([-500, 500]))
+
+
+def moved(now_ms: int, pause: tuple[int, int]) -> int:
+    """Some time later, or just after the next minute begins, where a tick of the last one may still be on its way."""
+    to_boundary, ms = pause
+    return (now_ms // MINUTE + 1) * MINUTE + ms if to_boundary else now_ms + ms
+
+
+def spiked(spikes: Sequence[tuple[int, int, int]], jitter: int, length: int) -> list[Tick]:
+    """A tick about each second for so many seconds, each at a price of its own, with spikes around the turns of minutes."""
+    heights = {minute * 60 + second: height for minute, second, height in spikes}
+    return [
+        tick(NOW_MS + place * SECOND + (jitter if place % 2 else 0), str(1_000 + place % 7 + heights.get(place, 0)))
+        for place in range(length)
+    ]
+
+
+@settings(max_examples=200, deadline=None)
 @given(
-    steps=st.lists(st.integers(-9, 9), min_size=200, max_size=400),
+    spikes=st.lists(SPIKE, max_size=6),
     jitter=st.integers(0, 400),
-    opened=st.integers(3_000, 100_000),
-    pauses=st.lists(st.integers(200, 70_000), min_size=1, max_size=12),
+    opened=st.integers(0, 100_000) | st.just(MINUTE),
+    pauses=st.lists(BOUNDARY | ANYWHERE, min_size=1, max_size=8),
     gap=st.tuples(st.integers(0, 300), st.integers(0, 40)),
     lag_ms=st.integers(0, 2_500),
 )
 async def test_successive_looks_judge_exactly_the_extremes_of_the_path_after_since(
-    steps: list[int], jitter: int, opened: int, pauses: list[int], gap: tuple[int, int], lag_ms: int
+    spikes: list[tuple[int, int, int]], jitter: int, opened: int, pauses: list[tuple[int, int]], gap: tuple[int, int], lag_ms: int
 ) -> None:
-    prices = [1_000 + sum(steps[: place + 1]) for place in range(len(steps))]
-    path = [
-        tick(NOW_MS + place * SECOND + (jitter if place % 2 else 0), str(price))
-        for place, price in enumerate(prices)
-        if price > 0
-    ]
+    path = spiked(spikes, jitter, 320)
     since_ms = first_ms = NOW_MS + opened
     end_of_part = -(-first_ms // MINUTE) * MINUTE
     gap_ms = max(end_of_part + SECOND, NOW_MS + gap[0] * SECOND)
     market = Market(path, [(gap_ms, gap_ms + gap[1] * SECOND)])
     now_ms, seen = first_ms, set[Bar]()
-    for pause, market.lag_ms in [*((pause, lag_ms) for pause in pauses), (0, 0)]:
-        now_ms = min(now_ms + pause, path[-1].at_ms)
+    for pause, market.lag_ms in [*((pause, lag_ms) for pause in pauses), ((0, 0), 0)]:
+        now_ms = max(first_ms, min(moved(now_ms, pause), path[-1].at_ms))
         found = await market.look(since_ms, now_ms)
         seen.update(found.bars)
         assert all(bar.from_ >= at(since_ms) for bar in found.bars)
         assert [bar.from_ for bar in found.bars] == sorted(bar.from_ for bar in found.bars)
         since_ms = ms_of(found.since)
     past = [one.price for one in path if first_ms <= one.at_ms <= now_ms]
-    if past:
-        assert (max(bar.high for bar in seen), min(bar.low for bar in seen)) == (max(past), min(past))
+    told = [price for bar in seen for price in (bar.high, bar.low)]
+    assert (max(told, default=None), min(told, default=None)) == (max(past, default=None), min(past, default=None))
