@@ -599,13 +599,16 @@ class FakeLedger:
         key = (user_id, mode, source)
         return next((row.amount for row in self._rows.ledger if (row.user_id, row.mode, row.source) == key), None)
 
-    async def net_since(self, user_id: UUID, mode: Mode, since: datetime) -> Decimal:
-        rows = [row for row in self._rows.ledger if (row.user_id, row.mode) == (user_id, mode) and row.at >= since]
-        return sum((row.amount for row in rows if row.kind not in NO_RESULT), ZERO)
+    async def net_since(self, user_id: UUID, mode: Mode, since: datetime, *, dry: bool) -> Decimal:
+        return sum(self._results(user_id, mode, since, dry), ZERO)
 
-    async def lowest_since(self, user_id: UUID, mode: Mode, since: datetime) -> Decimal:
-        rows = [row for row in self._rows.ledger if (row.user_id, row.mode) == (user_id, mode) and row.at >= since]
-        return min([ZERO, *accumulate(row.amount for row in rows if row.kind not in NO_RESULT)])
+    async def lowest_since(self, user_id: UUID, mode: Mode, since: datetime, *, dry: bool) -> Decimal:
+        return min([ZERO, *accumulate(self._results(user_id, mode, since, dry))])
+
+    def _results(self, user_id: UUID, mode: Mode, since: datetime, dry: bool) -> list[Decimal]:
+        of_dry = {row.id for row in self._rows.positions.values() if row.dry_run}
+        mine = [row for row in self._rows.ledger if (row.user_id, row.mode) == (user_id, mode) and row.at >= since]
+        return [row.amount for row in mine if row.kind not in NO_RESULT and (row.position_id in of_dry) is dry]
 
 
 class FakeFundings:

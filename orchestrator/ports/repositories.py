@@ -235,11 +235,14 @@ class Ledger(Protocol):
         """What was booked under a source; None where nothing was."""
         ...
 
-    async def net_since(self, user_id: UUID, mode: Mode, since: datetime) -> Decimal:
-        """The sum of all amounts at or after `since` that are results (not of NO_RESULT): what was won or lost."""
+    async def net_since(self, user_id: UUID, mode: Mode, since: datetime, *, dry: bool) -> Decimal:
+        """The sum of all amounts at or after `since` that are results (not of NO_RESULT): what was won or lost.
+
+        With `dry` by positions of dry runs only, else without them.
+        """
         ...
 
-    async def lowest_since(self, user_id: UUID, mode: Mode, since: datetime) -> Decimal:
+    async def lowest_since(self, user_id: UUID, mode: Mode, since: datetime, *, dry: bool) -> Decimal:
         """The lowest that the sum of `net_since` has been, in the order of booking; 0 where it was never below."""
         ...
 

@@ -126,8 +126,7 @@ class LedgerRepository:
 
     async def at_exchange(self, user_id: UUID) -> Decimal:
         """The sum of the REAL amounts without those of dry positions."""
-        dry = sa.select(POSITIONS.c.id).where(POSITIONS.c.id == LEDGER.c.position_id, POSITIONS.c.dry_run).exists()
-        return await self._sum(LEDGER.c.user_id == user_id, LEDGER.c.mode == Mode.REAL.value, ~dry)
+        return await self._sum(LEDGER.c.user_id == user_id, LEDGER.c.mode == Mode.REAL.value, _of_dry_runs(False))
 
     async def known(self, user_id: UUID, mode: Mode, sources: Collection[str]) -> set[str]:
         """Those of the sources that are booked."""
@@ -140,25 +139,15 @@ class LedgerRepository:
         found = (await self._connection.execute(sa.select(LEDGER.c.amount).where(*where))).scalar_one_or_none()
         return None if found is None else Decimal(stripped(found))
 
-    async def net_since(self, user_id: UUID, mode: Mode, since: datetime) -> Decimal:
-        """The sum of all amounts at or after `since` that are results."""
-        return await self._sum(
-            LEDGER.c.user_id == user_id,
-            LEDGER.c.mode == mode.value,
-            LEDGER.c.at >= since,
-            LEDGER.c.kind.not_in(_NO_RESULT),
-        )
+    async def net_since(self, user_id: UUID, mode: Mode, since: datetime, *, dry: bool) -> Decimal:
+        """The sum of all amounts at or after `since` that are results, of dry runs or of everything else."""
+        return await self._sum(*_results(user_id, mode, since, dry))
 
-    async def lowest_since(self, user_id: UUID, mode: Mode, since: datetime) -> Decimal:
+    async def lowest_since(self, user_id: UUID, mode: Mode, since: datetime, *, dry: bool) -> Decimal:
         """The lowest running sum at or after `since` without deposits, in the order of booking; 0 where it was never below."""
         running = (
             sa.select(sa.func.sum(LEDGER.c.amount).over(order_by=LEDGER.c.id).label("result"))
-            .where(
-                LEDGER.c.user_id == user_id,
-                LEDGER.c.mode == mode.value,
-                LEDGER.c.at >= since,
-                LEDGER.c.kind.not_in(_NO_RESULT),
-            )
+            .where(*_results(user_id, mode, since, dry))
             .subquery()
         )
         lowest = (await self._connection.execute(sa.select(sa.func.min(running.c.result)))).scalar_one()
@@ -167,6 +156,21 @@ class LedgerRepository:
     async def _sum(self, *where: sa.ColumnElement[bool]) -> Decimal:
         total = (await self._connection.execute(sa.select(_SUM).where(*where))).scalar_one()
         return Decimal(stripped(total))
+
+
+def _results(user_id: UUID, mode: Mode, since: datetime, dry: bool) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        LEDGER.c.user_id == user_id,
+        LEDGER.c.mode == mode.value,
+        LEDGER.c.at >= since,
+        LEDGER.c.kind.not_in(_NO_RESULT),
+        _of_dry_runs(dry),
+    )
+
+
+def _of_dry_runs(dry: bool) -> sa.ColumnElement[bool]:
+    found = sa.select(POSITIONS.c.id).where(POSITIONS.c.id == LEDGER.c.position_id, POSITIONS.c.dry_run).exists()
+    return found if dry else ~found
 
 
 class FundingRepository:

@@ -42,9 +42,20 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def standing_of(
-    unit: UnitOfWork, balances: Balances, trader: Trader, mode: Mode, marks: Marks, now: datetime, *, without: UUID | None = None
+    unit: UnitOfWork,
+    balances: Balances,
+    trader: Trader,
+    mode: Mode,
+    marks: Marks,
+    now: datetime,
+    *,
+    dry: bool,
+    without: UUID | None = None,
 ) -> Standing:
     """The account as it stands now.
+
+    The day counts dry runs for a dry run and nothing of them for real money: what was only rehearsed neither stops the account at the
+    exchange nor is excused by what that account won.
 
     Args:
         unit: Holding the trader's row.
@@ -53,6 +64,7 @@ async def standing_of(
         mode: Which wallet.
         marks: Fresh mark prices; symbols may be missing.
         now: Market time; the day begins at 00:00 UTC.
+        dry: Whether the entry that is judged would be a dry run.
         without: An order whose own claim does not count, because it is being judged again.
     """
     positions = await unit.positions.live_of_user(trader.id, mode)
@@ -60,7 +72,8 @@ async def standing_of(
     held = {position.symbol for position in positions}
     waiting = [claim for claim in claims if claim.symbol not in held and claim.order_id != without]
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    booked_today = await unit.ledger.net_since(trader.id, mode, midnight)
+    booked_today = await unit.ledger.net_since(trader.id, mode, midnight, dry=dry)
+    same = [position for position in positions if position.dry_run == dry]
     wallet = balances.of(trader, mode)
     state = AccountState(
         balance=wallet.balance,
@@ -70,8 +83,8 @@ async def standing_of(
         exposure=sum((_exposure(position, marks) for position in positions), ZERO)
         + sum((claim.notional for claim in waiting), ZERO),
         positions=len(positions) + len(waiting),
-        lowest_today=await unit.ledger.lowest_since(trader.id, mode, midnight),
-        today=booked_today + min(ZERO, sum((unrealized(position, marks) for position in positions), ZERO)),
+        lowest_today=await unit.ledger.lowest_since(trader.id, mode, midnight, dry=dry),
+        today=booked_today + min(ZERO, sum((unrealized(position, marks) for position in same), ZERO)),
     )
     return Standing(state=state, positions=positions, waiting=waiting)
 

@@ -110,7 +110,7 @@ class Approve:
             return worn
         plan = Plan(symbol=order.symbol, side=order.side, price=price, stop_loss=signal.stop_loss, instrument=signal.instrument)
         as_shown = structs.replace(trader, fixed_order_size=order.margin, leverage=order.leverage)
-        intent, standing = await self._enter.judge(unit, as_shown, plan, marks, order.mode, without=order.id)
+        intent, standing = await self._enter.judge(unit, as_shown, plan, marks, order.mode, dry=order.dry_run, without=order.id)
         if isinstance(intent, Refusal):
             return intent
         priced = structs.replace(order, signal_price=price)

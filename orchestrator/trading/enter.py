@@ -215,10 +215,10 @@ class Enter:
         return refusal
 
     async def judge(
-        self, unit: UnitOfWork, trader: Trader, plan: Plan, marks: Marks, mode: Mode, *, without: UUID | None = None
+        self, unit: UnitOfWork, trader: Trader, plan: Plan, marks: Marks, mode: Mode, *, dry: bool, without: UUID | None = None
     ) -> tuple[OrderIntent | Refusal, Standing]:
         """Risk on the account as it stands under the row's lock."""
-        standing = await standing_of(unit, self._balances, trader, mode, marks, self._clock.now(), without=without)
+        standing = await standing_of(unit, self._balances, trader, mode, marks, self._clock.now(), dry=dry, without=without)
         return size_entry(plan, trader, standing.state), standing
 
     async def _claim(self, user_id: UUID, signal: SignalRecord, marks: Marks) -> OrderRecord | Refusal:
@@ -258,7 +258,7 @@ class Enter:
             stop_loss=signal.stop_loss,
             instrument=signal.instrument,
         )
-        intent, standing = await self.judge(unit, trader, plan, marks, mode)
+        intent, standing = await self.judge(unit, trader, plan, marks, mode, dry=self._dry(mode))
         held = stopped_for_real(trader, mode, dry_run=self._rules.dry_run) or taken(standing, signal.symbol)
         if held is None and mode is Mode.REAL:
             held = await foreign_in(unit, trader, signal.symbol)
@@ -271,6 +271,9 @@ class Enter:
         if not await unit.claims.add(claim_of(order, now)):
             raise Conflict(f"{signal.symbol} is claimed already")
         return order
+
+    def _dry(self, mode: Mode) -> bool:
+        return mode is Mode.REAL and self._rules.dry_run
 
     def _order(self, trader: Trader, signal: SignalRecord, intent: OrderIntent, standing: Standing) -> OrderRecord:
         order_id, wall = self._ids.new(), self._clock.wall()
@@ -285,7 +288,7 @@ class Enter:
             symbol=signal.symbol,
             side=signal.side,
             mode=trader.mode,
-            dry_run=trader.mode is Mode.REAL and self._rules.dry_run,
+            dry_run=self._dry(trader.mode),
             margin=intent.margin,
             notional=intent.notional,
             leverage=intent.leverage,

@@ -258,9 +258,11 @@ async def test_the_ledger_sums_each_mode_and_what_the_exchange_should_hold(stage
         assert await unit.ledger.known(user_id, Mode.REAL, []) == set()
         assert await unit.ledger.amount(user_id, Mode.REAL, "opening") == Decimal(1000)
         assert await unit.ledger.amount(user_id, Mode.REAL, "nothing") is None
-        assert await unit.ledger.net_since(user_id, Mode.REAL, NOW) == Decimal("1.87654322")
-        assert await unit.ledger.net_since(user_id, Mode.REAL, NOW + timedelta(seconds=1)) == 0
-        assert await unit.ledger.lowest_since(user_id, Mode.REAL, NOW) == Decimal("-5.12345678")
+        assert await unit.ledger.net_since(user_id, Mode.REAL, NOW, dry=False) == Decimal("-5.12345678")
+        assert await unit.ledger.net_since(user_id, Mode.REAL, NOW, dry=True) == 7
+        assert await unit.ledger.net_since(user_id, Mode.REAL, NOW + timedelta(seconds=1), dry=False) == 0
+        assert await unit.ledger.lowest_since(user_id, Mode.REAL, NOW, dry=False) == Decimal("-5.12345678")
+        assert await unit.ledger.lowest_since(user_id, Mode.REAL, NOW, dry=True) == 0
         assert await unit.ledger.total(user_id, Mode.PAPER) == Decimal(10_000)
 
 

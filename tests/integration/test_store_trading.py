@@ -258,7 +258,7 @@ async def test_the_day_counts_what_was_won_and_lost_without_deposits(database: D
     async with transactions() as unit:
         await unit.ledger.add(entry(user_id, Decimal(-3), Decimal(9997), "old", at=NOW - timedelta(hours=7)))
         await unit.ledger.add(entry(user_id, Decimal("-1.13"), Decimal("9995.87"), "new"))
-        assert await unit.ledger.net_since(user_id, Mode.PAPER, NOW - timedelta(hours=6)) == Decimal("-1.13")
+        assert await unit.ledger.net_since(user_id, Mode.PAPER, NOW - timedelta(hours=6), dry=False) == Decimal("-1.13")
         assert await unit.ledger.total(user_id, Mode.PAPER) == Decimal("9995.87")
         assert await unit.ledger.total(user_id, Mode.REAL) == 0
 

@@ -88,3 +88,34 @@ async def test_a_stale_real_balance_means_no_order() -> None:
     world = World(trader(**(KNOWN | {"real_balance_at": None})))
     await world.enter(signal())
     assert [row.reason.value for row in world.rows.refusals] == ["balance_stale"]
+
+
+async def test_what_a_dry_run_lost_stops_dry_runs_for_the_day_and_not_the_account_at_the_exchange() -> None:
+    """The rehearsed LONG loses 20.99 by its stop, the limit is 20; what is open at a loss counts likewise."""
+    world = World(trader(**KNOWN, max_daily_loss=d(20)))
+    await world.enter(signal())
+    await world.enter(signal("AAAUSDT"))
+    world.quote("SOLUSDT", 98)
+    world.quote("AAAUSDT", 98)
+    (sold,) = [row for row in world.rows.live(USER) if row.symbol == "SOLUSDT"]
+    await world.trading.desk.close(USER, sold.id, None)
+    await world.enter(signal("BBBUSDT"))
+    world.rules = structs.replace(world.rules, dry_run=False)
+    world.start()
+    await world.enter(signal("CCCUSDT"))
+    assert [row.reason.value for row in world.rows.refusals] == ["daily_loss_reached", "venue_refused"]
+
+
+async def test_what_the_account_at_the_exchange_lost_stops_it_for_the_day_and_no_dry_run() -> None:
+    world = World(trader(**KNOWN, max_daily_loss=d(20)), dry_run=False)
+    async with world.store.begin() as unit:
+        (user,) = await unit.traders.all()
+        lost = Entry(at=NOON, kind=EntryKind.REALIZED_PNL, amount=d(-20), source="realized_pnl:SOLUSDT:1")
+        await book_wallet(unit, user, Mode.REAL, [lost], None)
+        await unit.commit()
+    await world.enter(signal())
+    assert [row.reason.value for row in world.rows.refusals] == ["daily_loss_reached"]
+    world.rules = structs.replace(world.rules, dry_run=True)
+    world.start()
+    await world.enter(signal("AAAUSDT"))
+    assert [(row.symbol, row.dry_run) for row in world.rows.live(USER)] == [("AAAUSDT", True)]
