@@ -29,6 +29,8 @@ from shared.execution import (
     ExecutionReport,
     FlattenReply,
     FlattenRequest,
+    GuardsReply,
+    GuardsRequest,
     KeyCheckReply,
     OrderReply,
     PositionsReply,
@@ -116,6 +118,10 @@ class HttpEngine:
     async def truth(self, request: TruthRequest) -> TruthReply:
         """What the exchange says of an account."""
         return await self._send("/execute/truth", request, TruthReply, TRUTH_SECONDS)
+
+    async def guards(self, request: GuardsRequest) -> GuardsReply:
+        """What guards an account's positions now."""
+        return await self._ask("/execute/guards", request, GuardsReply)
 
     async def cancel(self, request: CancelRequest) -> CancelReply:
         """Cancel orders of ours that nothing owns any more."""

@@ -421,6 +421,21 @@ class TruthReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     income: list[Income]
 
 
+class GuardsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What guards an account's positions in some symbols now: cheap enough to be asked each second while something is wrong."""
+
+    account: Account
+    symbols: list[Symbol]
+
+
+class GuardsReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All positions, and the orders that work in the symbols asked for. It tells nothing of what ended, so nothing is booked by it."""
+
+    as_of: At
+    positions: list[VenuePosition]
+    orders: list[VenueOrder]
+
+
 class AccountEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A nudge from the user data stream: something about a symbol (or, with an empty one, the account) changed; ask for the truth.
 

@@ -71,6 +71,8 @@ from shared.execution import (
     Fill,
     FlattenReply,
     FlattenRequest,
+    GuardsReply,
+    GuardsRequest,
     KeyCheckReply,
     OrderReply,
     OrderSide,
@@ -740,6 +742,9 @@ class FakeEngine:
         raise NotImplementedError
 
     async def truth(self, request: TruthRequest) -> TruthReply:
+        raise NotImplementedError
+
+    async def guards(self, request: GuardsRequest) -> GuardsReply:
         raise NotImplementedError
 
     async def cancel(self, request: CancelRequest) -> CancelReply:

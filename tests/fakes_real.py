@@ -31,6 +31,8 @@ from shared.execution import (
     Fill,
     FlattenReply,
     FlattenRequest,
+    GuardsReply,
+    GuardsRequest,
     Income,
     OrderSide,
     Protection,
@@ -148,6 +150,11 @@ class FakeExchangeEngine(FakeEngine):
             )
             book.income.append(row)
 
+    def take(self, client_order_id: str) -> None:
+        """The user cancels an order of ours at the exchange's own page."""
+        book = self.book()
+        self._end(book, next(order for order in book.working() if order.client_order_id == client_order_id))
+
     def lag(self, *parts: str) -> None:
         """From now on these parts of a truth are told as they stand at this moment."""
         self.lagging = set(parts)
@@ -196,6 +203,15 @@ class FakeExchangeEngine(FakeEngine):
         if trouble == "lost after":
             raise EngineUnavailable("the reply was lost")
         return reply
+
+    async def guards(self, request: GuardsRequest) -> GuardsReply:
+        trouble = await self._asked("guards", request)
+        seen = self._truth_of(TruthRequest(account=request.account, symbols=[], since=self._clock.now()), self._clock.now())
+        self._store.cuts.step("after guards")
+        if trouble == "lost after":
+            raise EngineUnavailable("the reply was lost")
+        orders = [one for one in seen.orders if one.state is OrderState.WORKING and one.symbol in request.symbols]
+        return GuardsReply(as_of=seen.as_of, positions=seen.positions, orders=orders)
 
     async def cancel(self, request: CancelRequest) -> CancelReply:
         trouble = await self._asked("cancel", request)

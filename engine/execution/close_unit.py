@@ -48,7 +48,7 @@ class CloseUnit:
             reduce_only=True,
         )
         whole = closing.position is not None and closing.quantity >= closing.position.quantity
-        patience = msgspec.structs.replace(self._patience, outcome=self._patience.apart) if whole else self._patience
+        patience = msgspec.structs.replace(self._patience, outcome=self._patience.again) if whole else self._patience
         done = await carry_out(self._exchange, order, patience, self._too_late)
         if isinstance(done, Problem) and done.code == OrderRefusal.REDUCE_ONLY:
             done = await self._unbound(order, closing, done)

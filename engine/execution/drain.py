@@ -70,9 +70,7 @@ class Drain:
             held = self._known if self._known > 0 else await self._held(bound)
             if held is None:
                 break
-            if held > 0:
-                await self._try(held)
-            flat = await self._shows_flat()
+            flat = (held == 0 or await self._try(held)) and await self._shows_flat()
             if not flat and not await bound.pause(self._patience.poll):
                 break
         return Drained(fills=await self._fills(), flat=flat, problem=None if flat else self._problem)
@@ -80,7 +78,8 @@ class Drain:
     async def _held(self, bound: Bound) -> Decimal | None:
         return await until(lambda: held_quantity(self._exchange, self._symbol, self._side), bound, self._patience.poll)
 
-    async def _try(self, quantity: Decimal) -> None:
+    async def _try(self, quantity: Decimal) -> bool:
+        """Whether it may be flat now: not where the exchange certainly took nothing, and still holds it."""
         order_id = numbered(self._base_id, self._attempt)
         order = MarketOrder(
             client_order_id=order_id,
@@ -91,21 +90,23 @@ class Drain:
         )
         done = await carry_out(self._exchange, order, self._brief)
         if isinstance(done, Problem):
-            await self._refused(done)
-            return
+            return await self._refused(done)
         self._attempt += 1
         if isinstance(done, VenueOrder):
             self._orders.append(done)
             self._known = max(self._known - done.filled_quantity, ZERO)
         else:
             self._unseen.append(order_id)
+        return True
 
-    async def _refused(self, problem: Problem) -> None:
+    async def _refused(self, problem: Problem) -> bool:
         """Nothing to reduce, or a triggered stop's own order stands in the way: it goes, the position is closed here."""
         self._problem = problem
-        if problem.code == OrderRefusal.REDUCE_ONLY:
-            self._known = ZERO
-            await free_of_children(self._exchange, self._symbol, self._patience)
+        if problem.code != OrderRefusal.REDUCE_ONLY:
+            return False
+        self._known = ZERO
+        await free_of_children(self._exchange, self._symbol, self._patience)
+        return True
 
     async def _shows_flat(self) -> bool:
         """Right after an order a reading may be behind: it is given a moment."""

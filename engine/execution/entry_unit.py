@@ -84,7 +84,7 @@ class EntryUnit:
         bound = Bound(max(self._patience.protect - opened.waited, self._patience.protect / SHORTEST))
         reading = asyncio.ensure_future(fills_of(self._exchange, opened.order, self._patience))
         aiming = asyncio.ensure_future(self._rest(opened, OrderKind.TARGET, bound))
-        stop = await self._rest(opened, OrderKind.STOP, bound)
+        stop = _still_waits(await self._rest(opened, OrderKind.STOP, bound))
         seconds = asyncio.get_running_loop().time() - began
         if not isinstance(stop, VenueOrder):
             late = no(OrderRefusal.NOT_PROTECTED, f"the stop was not confirmed within {self._patience.protect:g} s")
@@ -213,6 +213,13 @@ class EntryUnit:
             closing_order_id=closing.client_order_id if closing and closing_fills else "",
             closing_fills=closing_fills,
         )
+
+
+def _still_waits(stop: VenueOrder | Problem | None) -> VenueOrder | Problem | None:
+    """A stop that was triggered and has not filled protects nothing: what it should have closed is closed."""
+    if isinstance(stop, VenueOrder) and stop.triggered and stop.state is OrderState.WORKING:
+        return no(OrderRefusal.NOT_PROTECTED, "the stop was triggered and has not filled")
+    return stop
 
 
 def _target_refusal(target: VenueOrder | Problem | None) -> Problem | None:

@@ -24,7 +24,7 @@ from engine.execution.events import listen
 from engine.execution.flatten import flatten
 from engine.execution.lookup import look_up
 from engine.execution.protect import protect
-from engine.execution.truth import truth
+from engine.execution.truth import guards, truth
 from engine.routes.http import ProblemError, read_body, reply
 from shared.execution import (
     CLIENT_ORDER_ID,
@@ -35,6 +35,7 @@ from shared.execution import (
     ExecutionReport,
     FlattenReply,
     FlattenRequest,
+    GuardsRequest,
     ProtectRequest,
     TruthRequest,
 )
@@ -117,6 +118,13 @@ async def execute_truth(request: Request[Any, Any, State]) -> Response[bytes]:
     return reply(_or_unavailable(await truth(_desk(request), wanted)))
 
 
+@post("/execute/guards", status_code=200)
+async def execute_guards(request: Request[Any, Any, State]) -> Response[bytes]:
+    """What guards an account's positions now."""
+    wanted = read_body(await request.body(), GuardsRequest)
+    return reply(_or_unavailable(await guards(_desk(request), wanted)))
+
+
 @post("/execute/cancel", status_code=200)
 async def execute_cancel(request: Request[Any, Any, State]) -> Response[bytes]:
     """Cancels orders of ours."""
@@ -148,6 +156,7 @@ HANDLERS: list[HTTPRouteHandler] = [
     execute_positions,
     execute_order,
     execute_truth,
+    execute_guards,
     execute_cancel,
     execute_canary,
     execute_events,

@@ -27,6 +27,8 @@ from shared.execution import (
     ExecutionReport,
     FlattenReply,
     FlattenRequest,
+    GuardsReply,
+    GuardsRequest,
     KeyCheckReply,
     OrderReply,
     PositionsReply,
@@ -87,6 +89,9 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ),
     ("POST", "/execute/truth"): Operation(
         says="Everything that the exchange says of an account.", takes=TruthRequest, gives=TruthReply, problems=(403, 409)
+    ),
+    ("POST", "/execute/guards"): Operation(
+        says="What guards an account's positions now.", takes=GuardsRequest, gives=GuardsReply, problems=(403, 409)
     ),
     ("POST", "/execute/cancel"): Operation(
         says="Cancel orders by id.", takes=CancelRequest, gives=CancelReply, problems=(403, 409)

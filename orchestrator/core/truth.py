@@ -14,7 +14,7 @@ import msgspec
 
 from orchestrator.core.position import CloseReason, Position
 from shared.enums import OrderKind, OrderState, Side
-from shared.execution import Fill, OrderSide, TruthReply, VenueOrder, VenuePosition, VenueTrade
+from shared.execution import Fill, GuardsReply, OrderSide, TruthReply, VenueOrder, VenuePosition, VenueTrade
 from shared.margin import ZERO
 
 OURS: Final = "nt-"
@@ -118,12 +118,16 @@ def closing_side(side: Side) -> OrderSide:
     return OrderSide.SELL if side is Side.LONG else OrderSide.BUY
 
 
-def held_of(truth: TruthReply, symbol: str, side: Side) -> VenuePosition | None:
+type Shown = TruthReply | GuardsReply
+"""What tells of positions and of orders that work."""
+
+
+def held_of(truth: Shown, symbol: str, side: Side) -> VenuePosition | None:
     """The exchange's position in a symbol on that side."""
     return next((one for one in truth.positions if (one.symbol, one.side) == (symbol, side) and one.quantity > 0), None)
 
 
-def working(truth: TruthReply) -> list[VenueOrder]:
+def working(truth: Shown) -> list[VenueOrder]:
     """What rests or is being matched."""
     return [order for order in truth.orders if order.state is OrderState.WORKING]
 
@@ -164,7 +168,7 @@ def exits_of(
     return [Exit(client_order_id=name, reason=reason_of(name), fills=fills) for name, fills in found.items()]
 
 
-def resting_for(position: Position, quantity: Decimal, truth: TruthReply) -> Resting:
+def resting_for(position: Position, quantity: Decimal, truth: Shown) -> Resting:
     """What rests for a position of that quantity at the exchange. An order that covers it only in part protects nothing."""
     side = closing_side(position.side)
     mine = [

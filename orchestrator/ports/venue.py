@@ -24,6 +24,8 @@ from shared.execution import (
     ExecutionReport,
     FlattenReply,
     FlattenRequest,
+    GuardsReply,
+    GuardsRequest,
     KeyCheckReply,
     OrderReply,
     PositionsReply,
@@ -81,6 +83,10 @@ class Engine(Protocol):
 
     async def truth(self, request: TruthRequest) -> TruthReply:
         """POST /execute/truth, REAL only; it may be asked again."""
+        ...
+
+    async def guards(self, request: GuardsRequest) -> GuardsReply:
+        """POST /execute/guards, REAL only; it may be asked again."""
         ...
 
     async def cancel(self, request: CancelRequest) -> CancelReply:

@@ -1,7 +1,8 @@
 """Follows every real account: a listener to its stream of nudges and a keeper that reconciles after each nudge, and each minute anyway.
 
-Nothing protective waits in a queue. A nudge says only that something changed; the truth is asked for. Each worker follows everybody:
-booking is idempotent, so that two of them only hear the same twice.
+Nothing protective waits in a queue. A nudge says only that something changed; the truth is asked for. Between two truths of an account
+of which something is wrong, or that was not heard, what guards its positions is glanced at each second: that costs little, and a stop
+that failed cannot wait for the books. Each worker follows everybody: booking is idempotent, so that two of them only hear the same twice.
 """
 
 import asyncio
@@ -32,6 +33,12 @@ DEBOUNCE_SECONDS: Final = 0.05
 LONGEST_SOON_SECONDS: Final = 10.0
 """However often the next look came to nothing: an account of which something is not explained, or that was not heard, is not left for a minute."""
 
+GLANCE_SECONDS: Final = 0.5
+"""Between two glances at what guards a position of which something is wrong."""
+
+BLIND_SECONDS: Final = 1.0
+"""Between two glances where nothing is wrong that is known of, but no truth is heard, or one takes so long."""
+
 APART_SECONDS: Final = 2.0
 """Between two truths of one account, however often it nudges: each costs some 150 of the 2400 weight a minute that all share."""
 
@@ -51,6 +58,8 @@ class Rhythm(msgspec.Struct, frozen=True, kw_only=True):
     soon: float = SOON_SECONDS
     debounce: float = DEBOUNCE_SECONDS
     apart: float = APART_SECONDS
+    glance: float = GLANCE_SECONDS
+    blind: float = BLIND_SECONDS
     again: tuple[float, ...] = AGAIN_SECONDS
     refused: float = REFUSED_SECONDS
 
@@ -81,20 +90,36 @@ class Follow:
         await _end(*followers)
 
     async def _follow(self, user_id: UUID) -> None:
-        nudged = asyncio.Event()
+        nudged, sight = asyncio.Event(), _Sight()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._guarded("following a real account", user_id, lambda: self._keep(user_id, nudged)))
-            group.create_task(self._guarded("listening to a real account", user_id, lambda: self._listen(user_id, nudged)))
+            group.create_task(self._guarded("following a real account", user_id, lambda: self._keep(user_id, nudged, sight)))
+            group.create_task(self._guarded("listening to a real account", user_id, lambda: self._listen(user_id, nudged, sight)))
+            group.create_task(self._guarded("glancing at a real account", user_id, lambda: self._glance(user_id, sight)))
 
-    async def _keep(self, user_id: UUID, nudged: asyncio.Event) -> None:
+    async def _keep(self, user_id: UUID, nudged: asyncio.Event, sight: "_Sight") -> None:
         looks = 0
         while True:
             nudged.clear()
+            sight.asks(asyncio.get_running_loop().time())
             done = await self._once(user_id)
+            sight.hears(done)
             looks = looks + 1 if done.soon else 0
             await asyncio.sleep(self._rhythm.apart)
             await _set_within(nudged, self._pause(looks) - self._rhythm.apart)
             await asyncio.sleep(self._rhythm.debounce)
+
+    async def _glance(self, user_id: UUID, sight: "_Sight") -> None:
+        """Beside the truths, however long one takes: often while something is wrong, now and then while none is heard."""
+        while True:
+            await asyncio.sleep(self._rhythm.glance)
+            if not sight.wrong and not sight.blind_for(asyncio.get_running_loop().time(), self._rhythm.blind):
+                continue
+            try:
+                sight.wrong = await self._reconcile.glance(user_id)
+            except OrchestratorError as error:
+                logger().warning("a glance waits", user_id=str(user_id), error=f"{type(error).__name__}: {error}")
+            except Exception:  # noqa: BLE001 - the edge of a follower, as for a truth
+                logger().exception("a glance at a real account failed", user_id=str(user_id))
 
     def _pause(self, looks: int) -> float:
         """Until the next truth when nothing nudges, after that many in a row that asked for another soon."""
@@ -113,7 +138,7 @@ class Follow:
             logger().exception("reconciling a real account failed", user_id=str(user_id))
             return Reconciled(heard=False, soon=True)
 
-    async def _listen(self, user_id: UUID, nudged: asyncio.Event) -> None:
+    async def _listen(self, user_id: UUID, nudged: asyncio.Event, sight: "_Sight") -> None:
         failures = 0
         while True:
             try:
@@ -125,6 +150,7 @@ class Follow:
                     failures = 0
                     if event.kind != PING:
                         nudged.set()
+                        sight.wrong = True  # or may be: a glance tells, where the next truth has to wait
             except EngineRefused as refused:
                 logger().info("an account has no stream", user_id=str(user_id), error=str(refused))
                 await asyncio.sleep(self._rhythm.refused)
@@ -141,6 +167,30 @@ class Follow:
         except Exception:
             logger().exception(f"{what} failed", user_id=str(user_id))
             raise
+
+
+class _Sight:
+    """What is known of how an account stands: whether something is wrong, and since when no truth was heard."""
+
+    def __init__(self) -> None:
+        self.wrong = False
+        self._unheard_since: float | None = None
+
+    def asks(self, now: float) -> None:
+        """A truth is asked for."""
+        self._unheard_since = now if self._unheard_since is None else self._unheard_since
+
+    def hears(self, done: Reconciled) -> None:
+        """It came, or did not."""
+        if done.heard:
+            self.wrong, self._unheard_since = done.wrong, None
+
+    def blind_for(self, now: float, seconds: float) -> bool:
+        """Whether no truth came for so long; asked again only after as long."""
+        if self._unheard_since is None or now - self._unheard_since < seconds:
+            return False
+        self._unheard_since = now
+        return True
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> None:

@@ -21,17 +21,22 @@ from orchestrator.trading.reconcile_acts import Actor
 from orchestrator.trading.reconcile_booking import Before, Booked, Booking, Exited, read_before
 from orchestrator.trading.settle import Settle
 from shared.enums import Mode, PositionMode
-from shared.execution import Account, TruthReply, TruthRequest
+from shared.execution import Account, GuardsRequest, TruthReply, TruthRequest
 from shared.wire import plain
 
 ACCOUNTS_AT_ONCE: Final = 8
 
 
 class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
-    """How a round went. `soon` asks for another look within seconds: something was triggered, or could not be explained yet."""
+    """How a round went.
+
+    `soon` asks for another truth within seconds: something was triggered, or could not be explained yet. `wrong` asks for glances until
+    then: a position is not protected as it should be.
+    """
 
     heard: bool
     soon: bool = False
+    wrong: bool = False
 
 
 class Reconcile:
@@ -63,6 +68,27 @@ class Reconcile:
                 return Reconciled(heard=False)
             return await self._reconcile(before)
 
+    async def glance(self, user_id: UUID) -> bool:
+        """Between two truths, while something is wrong or was not heard: looks at what guards the positions alone, and acts on it.
+
+        Nothing is booked: that waits for a truth. Returns whether something is wrong, or was not heard.
+        """
+        with bound_trace(self._ids.new().hex):
+            async with self._transactions() as unit:
+                before = await read_before(unit, user_id)
+            symbols = [] if before is None else before.symbols
+            if before is None or not symbols:
+                return False
+            account = account_of(before.trader, Mode.REAL, [], None, dry_run=False)
+            try:
+                shown = await self._engine.guards(GuardsRequest(account=account, symbols=symbols))
+            except EngineUnavailable as unavailable:
+                logger().warning("what guards an account was not heard", user_id=str(user_id), error=str(unavailable))
+                return True
+            acts = self._actor.glance(before, shown)
+            await self._actor.act(user_id, account, acts)
+            return acts.wrong
+
     async def _reconcile(self, before: Before) -> Reconciled:
         user_id, since = before.trader.id, before.since(self._clock.now())
         account = account_of(before.trader, Mode.REAL, [], None, dry_run=False)
@@ -85,7 +111,7 @@ class Reconcile:
         acts = self._actor.judge(booked, truth)
         await self._actor.note(acts)
         await self._actor.act(user_id, account, acts)
-        return Reconciled(heard=True, soon=acts.soon)
+        return Reconciled(heard=True, soon=acts.soon, wrong=acts.wrong)
 
     async def _tell(self, user_id: UUID, booked: Booked, truth: TruthReply) -> None:
         for one in booked.exits:

@@ -13,7 +13,7 @@ import msgspec
 
 from orchestrator.core.order import OrderPurpose, OrderStatus, Refusal, request_id, resting_order_id
 from orchestrator.core.position import CloseReason, PositionStatus
-from orchestrator.core.truth import Resting, held_of, orphans_of, resting_for, triggered, working
+from orchestrator.core.truth import Resting, Shown, held_of, orphans_of, resting_for, triggered, working
 from orchestrator.errors import EngineRefused, EngineUnavailable
 from orchestrator.log import logger
 from orchestrator.ports import Bus, Clock, Engine, Ids, OrderRecord, PositionRecord, Transactions
@@ -22,13 +22,25 @@ from orchestrator.trading.booking import change_position
 from orchestrator.trading.booking_rows import with_protection
 from orchestrator.trading.claims import first_sent
 from orchestrator.trading.close import Close
-from orchestrator.trading.reconcile_booking import Booked
+from orchestrator.trading.reconcile_booking import Before, Booked
 from orchestrator.trading.settle import Settle
 from shared.enums import ExecutionStatus, OrderState
-from shared.execution import Account, CancelRequest, Protection, ProtectRequest, TruthReply, VenueOrder, VenuePosition
+from shared.execution import (
+    Account,
+    CancelRequest,
+    GuardsReply,
+    Protection,
+    ProtectRequest,
+    TruthReply,
+    VenueOrder,
+    VenuePosition,
+)
 
-FILLS_WITHIN: Final = timedelta(seconds=2)
-"""Wall time in which a stop that was triggered has to fill; after it the position is closed at the market."""
+FILLS_WITHIN: Final = timedelta(seconds=1)
+"""Wall time in which a stop that was triggered has to fill, which takes milliseconds; after it the position is closed at the market."""
+
+BARE_AFTER: Final = timedelta(seconds=0.7)
+"""Wall time between two glances that both show no stop before one is put back: a glance tells of no order that has just filled."""
 
 ENTERED_WITHIN: Final = timedelta(seconds=2)
 """Wall time after the sending of an entry in which whoever carries it may still be placing its stop; after it another does."""
@@ -62,6 +74,8 @@ class Acts(msgspec.Struct, frozen=True, kw_only=True):
     entries: list[OrderRecord]
     rests: list[tuple[PositionRecord, Resting]]
     soon: bool
+    wrong: bool = False
+    """Whether a position is not protected as it should be, and who looks again within a moment is not too early."""
 
 
 class Actor:
@@ -89,6 +103,7 @@ class Actor:
         self._ids = ids
         self._triggered: dict[tuple[UUID, str], datetime] = {}
         self._untargeted: dict[UUID, datetime] = {}
+        self._bare: dict[UUID, datetime] = {}
 
     def judge(self, booked: Booked, truth: TruthReply) -> Acts:
         """What one truth asks for, of positions that did not move while it was asked."""
@@ -96,12 +111,16 @@ class Actor:
         cancel = orphans_of(truth, owned)
         soon = bool(booked.held_back or booked.look_back_to or booked.unsure_foreign or orphans_of(truth, ()))
         naked, resize, untargeted, stuck, rests = [], [], [], [], []
+        wrong = False
         for position in booked.positions:
             held = held_of(truth, position.symbol, position.side)
-            if position.symbol in booked.unsettled or position.status is not PositionStatus.OPEN or held is None:
+            if held is None:
                 continue
             resting = resting_for(position, held.quantity, truth)
             waiting = self._since_triggered(position, resting, held)
+            wrong = wrong or waiting is not None or resting.stop is None
+            if position.symbol in booked.unsettled or position.status is not PositionStatus.OPEN:
+                continue  # whoever carries its order ends first
             if waiting is not None and waiting >= FILLS_WITHIN:
                 stuck.append(position)
             elif resting.stop is None and self._has_just_filled(position, truth):
@@ -115,7 +134,6 @@ class Actor:
             rests.append((position, resting))
             if resting.stop is not None and resting.superfluous:
                 cancel.setdefault(position.symbol, []).extend(order.client_order_id for order in resting.superfluous)
-            soon = soon or waiting is not None
         entries = [order for order in booked.under_way if _stands_naked(order, truth)]
         return Acts(
             cancel=cancel,
@@ -125,7 +143,33 @@ class Actor:
             stuck=stuck,
             entries=[order for order in entries if self._is_late(order)],
             rests=rests,
-            soon=soon or bool(naked or entries),
+            soon=soon or wrong or bool(entries),
+            wrong=wrong or bool(entries),
+        )
+
+    def glance(self, before: Before, shown: GuardsReply) -> Acts:
+        """What cannot wait for the next truth, of what stands in the rows: a stop that does not fill, and no stop at all."""
+        moving = {order.symbol for order in before.orders}
+        stuck, naked, wrong = [], [], False
+        for position in before.positions:
+            held = held_of(shown, position.symbol, position.side)
+            if held is None:
+                self._bare.pop(position.id, None)
+                continue
+            resting = resting_for(position, held.quantity, shown)
+            waiting = self._since_triggered(position, resting, held)
+            wrong = wrong or waiting is not None or resting.stop is None
+            if position.symbol in moving or position.status is not PositionStatus.OPEN:
+                continue
+            if waiting is not None and waiting >= FILLS_WITHIN:
+                stuck.append(position)
+            elif self._stays_bare(position, resting):
+                naked.append(position)
+        entries = [order for order in before.orders if _stands_naked(order, shown)]
+        late = [order for order in entries if self._is_late(order)]
+        wrong = wrong or bool(entries)
+        return Acts(
+            cancel={}, naked=naked, resize=[], untargeted=[], stuck=stuck, entries=late, rests=[], soon=wrong, wrong=wrong
         )
 
     async def act(self, user_id: UUID, account: Account, acts: Acts) -> None:
@@ -175,6 +219,13 @@ class Actor:
             return False
         wall = self._clock.wall()
         return wall - self._triggered.setdefault((position.id, "filled"), wall) < FILLS_WITHIN
+
+    def _stays_bare(self, position: PositionRecord, resting: Resting) -> bool:
+        if resting.stop is not None:
+            self._bare.pop(position.id, None)
+            return False
+        wall = self._clock.wall()
+        return wall - self._bare.setdefault(position.id, wall) >= BARE_AFTER
 
     def _is_late(self, order: OrderRecord) -> bool:
         sent_at = first_sent(order)
@@ -254,13 +305,13 @@ class Actor:
             logger().info("orders that nobody owns were cancelled", user_id=str(user_id), symbol=symbol, count=len(reply.gone))
 
 
-def _stands_naked(order: OrderRecord, truth: TruthReply) -> bool:
-    """Whether an entry under way stands at the exchange without a stop: whoever carried it may have died."""
+def _stands_naked(order: OrderRecord, truth: Shown) -> bool:
+    """Whether an entry under way stands at the exchange without a stop that waits: whoever carried it may have died."""
     if order.purpose is not OrderPurpose.ENTRY or order.status is OrderStatus.CLAIMED:
         return False
     held = held_of(truth, order.symbol, order.side)
     stop = resting_order_id("s", order.client_order_id)
-    return held is not None and all(one.client_order_id != stop for one in working(truth))
+    return held is not None and all(one.client_order_id != stop or triggered(one, held) for one in working(truth))
 
 
 def _oversized(resting: Resting, quantity: Decimal) -> bool:

@@ -27,7 +27,7 @@ from engine.execution.lasting_once import LastingOnce
 from engine.execution.lookup import look_up
 from engine.execution.once import Once
 from engine.execution.protect import protect
-from engine.execution.truth import truth
+from engine.execution.truth import guards, truth
 from engine.execution.turns import Turns
 from engine.execution.venues import Venues
 from engine.paper import DryRunVenue, PaperVenue
@@ -52,6 +52,8 @@ from shared.execution import (
     ExecutionReport,
     FlattenReply,
     FlattenRequest,
+    GuardsReply,
+    GuardsRequest,
     KeyCheckReply,
     OrderReply,
     PositionsReply,
@@ -269,6 +271,9 @@ class WireEngine:
     async def truth(self, request: TruthRequest) -> TruthReply:
         return await self._send("truth", request, TruthRequest, truth, TruthReply, client.TRUTH_SECONDS)
 
+    async def guards(self, request: GuardsRequest) -> GuardsReply:
+        return await self._ask("guards", request, guards, GuardsReply)
+
     async def cancel(self, request: CancelRequest) -> CancelReply:
         return await self._send("cancel", request, CancelRequest, cancel, CancelReply, client.ORDER_SECONDS)
 
@@ -339,16 +344,16 @@ class WireEngine:
                 await asyncio.sleep(pause)
         return None
 
-    async def _ask[R](
-        self, name: str, body: AccountRequest, work: Callable[[Desk, AccountRequest], Awaitable[R | Problem]], kind: type[R]
+    async def _ask[B: msgspec.Struct, R](
+        self, name: str, body: B, work: Callable[[Desk, B], Awaitable[R | Problem]], kind: type[R]
     ) -> R:
         try:
-            return await self._send(name, body, AccountRequest, work, kind, client.READ_SECONDS)
+            return await self._send(name, body, type(body), work, kind, client.READ_SECONDS)
         except EngineRefused:
             raise
         except EngineUnavailable:
             await asyncio.sleep(client.RETRY_AFTER_SECONDS)
-            return await self._send(name, body, AccountRequest, work, kind, client.READ_SECONDS)
+            return await self._send(name, body, type(body), work, kind, client.READ_SECONDS)
 
     async def _send[B: msgspec.Struct, R](
         self,

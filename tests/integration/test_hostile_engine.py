@@ -91,6 +91,7 @@ WITH_ACCOUNT: dict[str, dict[str, Any]] = {
     "/execute/positions": {},
     "/execute/orders/e-1": {"symbol": "BTCUSDT"},
     "/execute/truth": {"symbols": ["BTCUSDT"], "since": "2026-01-01T00:00:00Z"},
+    "/execute/guards": {"symbols": ["BTCUSDT"]},
     "/execute/cancel": {"symbol": "BTCUSDT", "client_order_ids": ["nt-s-1"]},
     "/execute/canary": {},
     "/execute/events": {},

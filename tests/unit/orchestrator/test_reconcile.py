@@ -390,6 +390,57 @@ async def test_a_stop_that_was_triggered_and_does_not_fill_is_closed_at_the_mark
     assert_equal_to_the_exchange(world)
 
 
+async def test_a_stop_that_does_not_fill_is_closed_between_two_truths_that_do_not_come() -> None:
+    """The books wait for a truth; what guards a position is glanced at, and that is enough to act on."""
+    world = await entered()
+    world.engine.stuck.add("SOLUSDT")
+    world.engine.tick("SOLUSDT", 97)
+    world.engine.trouble["truth"] = ["lost before"]
+    assert not (await world.trading.reconcile.user(USER)).heard
+    assert await world.trading.reconcile.glance(USER)
+    assert only(world).status is PositionStatus.OPEN
+    world.clock.pass_wall(seconds=2)
+    assert await world.trading.reconcile.glance(USER)
+    assert only(world).close_reason is CloseReason.STOP
+    await world.reconcile()
+    assert_equal_to_the_exchange(world)
+
+
+async def test_a_glance_puts_back_a_stop_that_two_of_them_did_not_see() -> None:
+    world = await entered()
+    book = world.engine.book()
+    [stop] = book.stops("SOLUSDT")
+    world.engine.take(stop.client_order_id)
+    assert await world.trading.reconcile.glance(USER)
+    assert book.stops("SOLUSDT") == []
+    world.clock.pass_wall(seconds=1)
+    await world.trading.reconcile.glance(USER)
+    assert [one.trigger_price for one in book.stops("SOLUSDT")] == [stop.trigger_price]
+    assert not await world.trading.reconcile.glance(USER)
+
+
+async def test_a_glance_that_was_not_heard_changes_nothing_and_asks_for_another() -> None:
+    world = await entered()
+    world.engine.trouble["guards"] = ["lost before"]
+    before = only(world)
+    assert await world.trading.reconcile.glance(USER)
+    assert only(world) == before
+    assert not await world.trading.reconcile.glance(USER)
+
+
+async def test_an_entry_whose_stop_was_triggered_and_does_not_fill_is_taken_over() -> None:
+    """Its reply is on the way: no row tells of the position yet, and its stop is no stop any more."""
+    world = RealWorld()
+    await world.reconcile()
+    world.engine.trouble["enter"] = ["lost after"]
+    await world.enter(signal())
+    world.engine.stuck.add("SOLUSDT")
+    world.engine.tick("SOLUSDT", 97)
+    world.clock.pass_wall(seconds=2)
+    assert await world.trading.reconcile.glance(USER)
+    assert [request.resume for request in world.engine.sent("enter")] == [False, True]
+
+
 async def test_a_difference_that_lasts_is_told_once_with_both_figures() -> None:
     world = await entered()
     world.engine.book().wallet += d(7)

@@ -73,6 +73,29 @@ async def test_what_could_not_be_heard_is_asked_for_again_within_seconds() -> No
     await follow.end()
 
 
+async def test_a_failed_stop_is_closed_though_no_truth_is_heard_for_long() -> None:
+    world = RealWorld()
+    await world.reconcile()
+    await world.enter(signal())
+    world.engine.stuck.add("SOLUSDT")
+    world.engine.tick("SOLUSDT", 97)
+    world.engine.trouble["truth"] = ["lost before"] * 1000
+    follow = follow_of(world, structs.replace(QUICK, glance=0.01, blind=0.01))
+    await follow.run()
+
+    async def glanced() -> bool:
+        return len(world.engine.sent("guards")) >= 2
+
+    await eventually(glanced, seconds=2, what="two glances")
+    world.clock.pass_wall(seconds=2)
+
+    async def flat() -> bool:
+        return world.engine.book().quantity("SOLUSDT") == 0
+
+    await eventually(flat, seconds=2, what="the position to be closed at the market")
+    await follow.end()
+
+
 async def test_only_accounts_with_something_real_are_followed() -> None:
     world = RealWorld(real_trader(1), trader(2))
     follow = follow_of(world)
