@@ -87,6 +87,20 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class _Tail(msgspec.Struct, frozen=True, kw_only=True):
+    """What follows the last hole of a history; `lost` where its newest candle is not a number, so that nothing does."""
+
+    row: int
+    begin_ms: int
+    candles: Floats
+    lost: bool
+
+    def follows(self, other: "_Tail") -> bool:
+        """Whether both may be seeded in one go: neighbours, of the same candles' times."""
+        alike = self.begin_ms == other.begin_ms and len(self.candles) == len(other.candles)
+        return alike and self.row == other.row + 1
+
+
 class Track:
     """All symbols on one timeframe: what must be remembered of each, and `told`, which every close rewrites in place."""
 
@@ -94,7 +108,7 @@ class Track:
         count = len(symbols)
         self.symbols = tuple(symbols)
         self.rows = {symbol: row for row, symbol in enumerate(self.symbols)}
-        self.state = np.zeros((count, steps.MEMORY), np.float64)
+        self.state = np.full((steps.MEMORY, count), np.nan)
         self.told = Figures(
             timeframe=timeframe,
             table=np.full((len(steps.FIGURES), count), np.nan),
@@ -108,13 +122,29 @@ class Track:
         Args:
             histories: Of symbols of this track, oldest candle first; an empty one lets the next candle begin the symbol.
         """
-        told = self.told
+        group: list[_Tail] = []
         for history in histories:
-            row, candles = self.rows[history.symbol], stacked(history)
-            open_ms = np.array(
-                history.open_ms, np.int64
-            )  # a copy, since numba compiles anew for an array that may not be written
-            steps.seed(row, open_ms, candles, told.timeframe.ms, self.state, told.seen, told.newest_ms, told.table)
+            tail = self._tail(history)
+            if group and not (tail.follows(group[-1]) and len(group) < steps.LANES):
+                self._seed_together(group)
+                group = []
+            group.append(tail)
+        if group:
+            self._seed_together(group)
+
+    def _tail(self, history: Candles) -> "_Tail":
+        row, candles, open_ms = self.rows[history.symbol], stacked(history), _plain(history.open_ms, np.int64)
+        begin = int(steps.unbroken_from(open_ms, candles, self.told.timeframe.ms))
+        lost = begin == len(open_ms) > 0
+        return _Tail(row=row, begin_ms=0 if begin == len(open_ms) else int(open_ms[begin]), candles=candles[begin:], lost=lost)
+
+    def _seed_together(self, group: "Sequence[_Tail]") -> None:
+        first, told = group[0], self.told
+        candles = np.ascontiguousarray(np.stack([tail.candles for tail in group], axis=2))
+        steps.seed(first.row, first.begin_ms, candles, told.timeframe.ms, self.state, told.seen, told.newest_ms, told.table)
+        for tail in group:
+            if tail.lost:
+                steps.forget(tail.row, self.state, told.seen, told.newest_ms, told.table)
 
     def close(self, closes: Closes) -> Integers:
         """Takes closed candles of any symbols; one that leaves a hole makes its symbol stale until it is seeded again.
@@ -150,12 +180,8 @@ class Track:
         moved, told = Track(symbols, self.told.timeframe), self.told
         pairs = [(row, self.rows[symbol]) for row, symbol in enumerate(moved.symbols) if symbol in self.rows]
         into, out = np.array(pairs, np.int64).reshape(-1, 2).T
-        moved.state[into], moved.told.seen[into], moved.told.newest_ms[into] = (
-            self.state[out],
-            told.seen[out],
-            told.newest_ms[out],
-        )
-        moved.told.table[:, into] = told.table[:, out]
+        moved.told.seen[into], moved.told.newest_ms[into] = told.seen[out], told.newest_ms[out]
+        moved.state[:, into], moved.told.table[:, into] = self.state[:, out], told.table[:, out]
         return moved
 
 
@@ -202,4 +228,5 @@ def warm_up() -> None:
     live.quarter.seed([history])
     live.quarter.close(Closes(rows=np.zeros(1, np.int64), open_ms=times[:1], candles=np.ones((1, 5))))
     live.quarter.forget("WARM")
-    steps.tell_all(live.quarter.state, live.quarter.told.seen, live.quarter.told.table)
+    told = live.quarter.told
+    steps.tell_all(told.timeframe.ms, live.quarter.state, told.seen, told.newest_ms, told.table)

@@ -1,9 +1,12 @@
-"""One closed candle further: the kernels that carry every indicator of a symbol from one close to the next, O(1) each.
+"""One closed candle further: the kernels that carry every indicator of all symbols from one close to the next, O(1) each.
 
-Stands beside `features`, whose batch kernels recompute a whole window. A symbol's memory is one row of `state`: averages that are carried on,
-the last candle, and the newest closes and volumes, over which whatever has a window is summed anew, newest first. Every operation is
-the batch kernel's own in its own order, seeding included, so the figures are those of the batch over the same candles to the bit and there
-is no running sum that could drift.
+Stands beside `features`, whose batch kernels recompute a whole window. A symbol's memory is one column of `state`: averages that are carried on,
+the last candle, and rings of the newest closes and volumes, over which whatever has a window is summed anew, newest first. Every operation
+is the batch kernel's own in its own order, seeding included, so the figures are those of the batch over the same candles to the bit and
+there is no running sum that could drift.
+
+Neighbouring symbols whose candles came together go together: each loop below does one thing to all of them, so that the compiler takes eight at
+once. That is why symbols lie side by side, and why a loop touches few arrays.
 
 Source: the same TA-Lib C sources as `features`.
 """
@@ -26,13 +29,17 @@ WINDOW: Final = 20
 PATH: Final = 10
 CHANGE: Final = 3
 
+RING: Final = WINDOW + 1
+"""Candles that a ring holds; a candle's place in it follows from its opening time, so that neighbours share it."""
+
+LANES: Final = 128
+"""Symbols that go together: with their rings they stay in the nearest cache."""
+
 _EMA_50, _EMA_200, _GAIN, _LOSS, _RANGE, _PLUS, _MINUS, _SPAN, _STRENGTH, _FAST, _SLOW, _SIGNAL = range(12)
-_OPEN, _HIGH, _LOW, _RSI_BEFORE, _HISTOGRAM_BEFORE, _CLOSES = range(12, 18)
-_LAST: Final = _CLOSES + WINDOW
-_VOLUMES: Final = _LAST + 1
-_VOLUME: Final = _VOLUMES + WINDOW - 1
-MEMORY: Final = _VOLUME + 1
-"""Columns of `state`: one close more than the window, since the efficiency ratio and the change look one candle further back."""
+_OPEN, _HIGH, _LOW, _RSI, _RSI_BEFORE, _HISTOGRAM, _HISTOGRAM_BEFORE, _CLOSES = range(12, 20)
+_VOLUMES: Final = _CLOSES + RING
+MEMORY: Final = _VOLUMES + RING
+"""Rows of `state`."""
 
 (
     CLOSE, VOLUME_MEAN, VOLUME_RATIO, VOLUME_Z, RSI, RSI_CHANGE, ATR, ATR_PERCENT, ADX, MACD, MACD_HISTOGRAM,
@@ -66,178 +73,308 @@ def kernel[F: Callable[..., Any]](function: F) -> F:
 
 
 @kernel
-def _ema(average: float, value: float, age: int, period: int) -> float:
-    """`age` values came before; the first `period` are summed and seed the average by their mean."""
+def _add(total: Floats, values: Floats) -> None:
+    for lane in range(len(total)):
+        total[lane] += values[lane]
+
+
+@kernel
+def _add_square(total: Floats, values: Floats, mean: Floats) -> None:
+    for lane in range(len(total)):
+        total[lane] += (values[lane] - mean[lane]) ** 2
+
+
+@kernel
+def _subtract(out: Floats, one: Floats, other: Floats) -> None:
+    for lane in range(len(out)):
+        out[lane] = one[lane] - other[lane]
+
+
+@kernel
+def _divide(values: Floats, by: float) -> None:
+    for lane in range(len(values)):
+        values[lane] /= by
+
+
+@kernel
+def _seeds(average: Floats, values: Floats, age: int, period: int) -> bool:
+    """Sums the first `period` values and makes their mean of them; false once that is done."""
     if age >= period:
-        return (value - average) * (2.0 / (period + 1)) + average
-    if age < 0:
-        return 0.0
-    total = average + value
-    return total / period if age == period - 1 else total
+        return False
+    if age >= 0:
+        _add(average, values)
+    if age == period - 1:
+        _divide(average, period)
+    return True
 
 
 @kernel
-def _rsi(memory: Floats, seen: int) -> float:
-    if seen <= WILDER:
-        return np.nan
-    moved = memory[_GAIN] + memory[_LOSS]
-    return 100.0 * memory[_GAIN] / moved if moved > _TINY else 0.0
+def _follow(average: Floats, values: Floats, age: int, period: int) -> None:
+    """An exponential average, `age` values after its first."""
+    if _seeds(average, values, age, period):
+        return
+    weight = 2.0 / (period + 1)
+    for lane in range(len(average)):
+        average[lane] = (values[lane] - average[lane]) * weight + average[lane]
 
 
 @kernel
-def _histogram(memory: Floats, seen: int) -> float:
-    return (memory[_FAST] - memory[_SLOW]) - memory[_SIGNAL] if seen >= MACD_SLOW + MACD_SIGNAL - 1 else np.nan
+def _smooth(average: Floats, values: Floats) -> None:
+    """Wilder's average."""
+    for lane in range(len(average)):
+        average[lane] = (average[lane] * (WILDER - 1) + values[lane]) / WILDER
 
 
 @kernel
-def _move(memory: Floats, age: int, close: float) -> None:
-    """Wilder's averages of gains and losses."""
-    change = close - memory[_LAST]
-    up = max(change, 0.0)
-    down = max(-change, 0.0)
+def _add_share(total: Floats, values: Floats) -> None:
+    for lane in range(len(total)):
+        total[lane] += values[lane] / WILDER
+
+
+@kernel
+def _rise(out: Floats, now: Floats, before: Floats) -> None:
+    for lane in range(len(out)):
+        out[lane] = max(now[lane] - before[lane], 0.0)
+
+
+@kernel
+def _fall(out: Floats, now: Floats, before: Floats) -> None:
+    for lane in range(len(out)):
+        out[lane] = max(-(now[lane] - before[lane]), 0.0)
+
+
+@kernel
+def _strength_of(rsi: Floats, gain: Floats, loss: Floats) -> None:
+    for lane in range(len(rsi)):
+        moved = gain[lane] + loss[lane]
+        rsi[lane] = 100.0 * gain[lane] / moved if moved > _TINY else 0.0
+
+
+@kernel
+def _true_range(out: Floats, high: Floats, low: Floats, before: Floats) -> None:
+    for lane in range(len(out)):
+        span = high[lane] - low[lane]
+        out[lane] = max(span, abs(high[lane] - before[lane]), abs(low[lane] - before[lane]))
+
+
+@kernel
+def _leak(total: Floats) -> None:
+    for lane in range(len(total)):
+        total[lane] -= total[lane] / WILDER
+
+
+@kernel
+def _add_larger(total: Floats, move: Floats, other: Floats) -> None:
+    """A move counts where it is positive and larger than the opposite one."""
+    for lane in range(len(total)):
+        total[lane] += move[lane] if (move[lane] > 0) & (move[lane] > other[lane]) else 0.0
+
+
+@kernel
+def _directional(out: Floats, plus: Floats, minus: Floats, span: Floats) -> None:
+    """Wilder's directional index, NaN where nothing moved."""
+    for lane in range(len(out)):
+        both = plus[lane] + minus[lane]
+        moved = (span[lane] > _TINY) & (both / span[lane] > _TINY)
+        out[lane] = 100.0 * abs(minus[lane] - plus[lane]) / both if moved else np.nan
+
+
+@kernel
+def _strengthen(strength: Floats, directional: Floats, age: int) -> None:
+    for lane in range(len(strength)):
+        value, before = directional[lane], strength[lane]
+        after = before + value / WILDER if age < 2 * WILDER else (before * (WILDER - 1) + value) / WILDER
+        strength[lane] = before if np.isnan(value) else after
+
+
+@kernel
+def _absorb_move(state: Floats, begin: int, end: int, age: int, close: Floats, before: Floats, spare: Floats) -> None:
+    gain, loss, rsi, move = state[_GAIN, begin:end], state[_LOSS, begin:end], state[_RSI, begin:end], spare[0]
+    _rise(move, close, before)
     if age <= WILDER:
-        memory[_GAIN] += up / WILDER
-        memory[_LOSS] += down / WILDER
+        _add_share(gain, move)
     else:
-        memory[_GAIN] = (memory[_GAIN] * (WILDER - 1) + up) / WILDER
-        memory[_LOSS] = (memory[_LOSS] * (WILDER - 1) + down) / WILDER
-
-
-@kernel
-def _range(memory: Floats, age: int, true_range: float) -> None:
-    """Wilder's average true range: a sum until it is seeded by its mean."""
-    if age < WILDER:
-        memory[_RANGE] += true_range
-    elif age == WILDER:
-        memory[_RANGE] = (memory[_RANGE] + true_range) / WILDER
+        _smooth(gain, move)
+    _fall(move, close, before)
+    if age <= WILDER:
+        _add_share(loss, move)
     else:
-        memory[_RANGE] = (memory[_RANGE] * (WILDER - 1) + true_range) / WILDER
-
-
-@kernel
-def _direct(memory: Floats, age: int, high: float, low: float, true_range: float) -> None:
-    """Wilder's directional movement and its strength."""
-    rise = high - memory[_HIGH]
-    fall = memory[_LOW] - low
+        _smooth(loss, move)
     if age >= WILDER:
-        memory[_PLUS] -= memory[_PLUS] / WILDER
-        memory[_MINUS] -= memory[_MINUS] / WILDER
-        memory[_SPAN] -= memory[_SPAN] / WILDER
-    if fall > 0 and rise < fall:
-        memory[_MINUS] += fall
-    elif rise > 0 and rise > fall:
-        memory[_PLUS] += rise
-    memory[_SPAN] += true_range
+        _strength_of(rsi, gain, loss)
+
+
+@kernel
+def _absorb_range(state: Floats, begin: int, end: int, age: int, candles: Floats, before: Floats, spare: Floats) -> None:
+    high, low, true_range, rise, fall = candles[1], candles[2], spare[0], spare[1], spare[2]
+    average, plus, minus = state[_RANGE, begin:end], state[_PLUS, begin:end], state[_MINUS, begin:end]
+    span = state[_SPAN, begin:end]
+    _true_range(true_range, high, low, before)
+    if not _seeds(average, true_range, age - 1, WILDER):
+        _smooth(average, true_range)
+    _subtract(rise, high, state[_HIGH, begin:end])
+    _subtract(fall, state[_LOW, begin:end], low)
     if age >= WILDER:
-        _strengthen(memory, age)
+        _leak(plus)
+        _leak(minus)
+        _leak(span)
+    _add_larger(plus, rise, fall)
+    _add_larger(minus, fall, rise)
+    _add(span, true_range)
+    if age >= WILDER:
+        _directional(rise, plus, minus, span)
+        _strengthen(state[_STRENGTH, begin:end], rise, age)
 
 
 @kernel
-def _strengthen(memory: Floats, age: int) -> None:
-    both = memory[_PLUS] + memory[_MINUS]
-    if not (memory[_SPAN] > _TINY and both / memory[_SPAN] > _TINY):
-        return
-    directional = 100.0 * abs(memory[_MINUS] - memory[_PLUS]) / both
-    if age < 2 * WILDER:
-        memory[_STRENGTH] += directional / WILDER
-    else:
-        memory[_STRENGTH] = (memory[_STRENGTH] * (WILDER - 1) + directional) / WILDER
+def _absorb_averages(state: Floats, begin: int, end: int, age: int, close: Floats, spare: Floats) -> None:
+    fast, slow, signal, line = state[_FAST, begin:end], state[_SLOW, begin:end], state[_SIGNAL, begin:end], spare[0]
+    _follow(state[_EMA_50, begin:end], close, age, EMA_SHORT)
+    _follow(state[_EMA_200, begin:end], close, age, EMA_LONG)
+    _follow(fast, close, age - (MACD_SLOW - MACD_FAST), MACD_FAST)
+    _follow(slow, close, age, MACD_SLOW)
+    _subtract(line, fast, slow)
+    _follow(signal, line, age - (MACD_SLOW - 1), MACD_SIGNAL)
+    if age >= MACD_SLOW + MACD_SIGNAL - 2:
+        _subtract(state[_HISTOGRAM, begin:end], line, signal)
 
 
 @kernel
-def _absorb(memory: Floats, age: int, candle: Floats) -> None:
-    """Takes a symbol's next candle (open, high, low, close, volume), after `age` others."""
-    high, low, close = candle[1], candle[2], candle[3]
-    memory[_RSI_BEFORE] = _rsi(memory, age)
-    memory[_HISTOGRAM_BEFORE] = _histogram(memory, age)
+def _absorb(state: Floats, begin: int, end: int, age: int, slot: int, candles: Floats, spare: Floats) -> None:
+    """Takes the next candle of neighbouring symbols, after `age` others.
+
+    `candles` are (open, high, low, close, volume) x lanes, `spare` is somewhere to write.
+    """
+    state[_RSI_BEFORE, begin:end] = state[_RSI, begin:end]
+    state[_HISTOGRAM_BEFORE, begin:end] = state[_HISTOGRAM, begin:end]
     if age > 0:
-        before = memory[_LAST]
-        true_range = max(high - low, abs(high - before), abs(low - before))
-        _move(memory, age, close)
-        _range(memory, age, true_range)
-        _direct(memory, age, high, low, true_range)
-    memory[_EMA_50] = _ema(memory[_EMA_50], close, age, EMA_SHORT)
-    memory[_EMA_200] = _ema(memory[_EMA_200], close, age, EMA_LONG)
-    memory[_FAST] = _ema(memory[_FAST], close, age - (MACD_SLOW - MACD_FAST), MACD_FAST)
-    memory[_SLOW] = _ema(memory[_SLOW], close, age, MACD_SLOW)
-    memory[_SIGNAL] = _ema(memory[_SIGNAL], memory[_FAST] - memory[_SLOW], age - (MACD_SLOW - 1), MACD_SIGNAL)
-    for place in range(_CLOSES, _LAST):
-        memory[place] = memory[place + 1]
-    for place in range(_VOLUMES, _VOLUME):
-        memory[place] = memory[place + 1]
-    memory[_LAST] = close
-    memory[_VOLUME] = candle[4]
-    memory[_OPEN], memory[_HIGH], memory[_LOW] = candle[0], high, low
+        before = state[_CLOSES + (slot + RING - 1) % RING, begin:end]
+        _absorb_move(state, begin, end, age, candles[3], before, spare)
+        _absorb_range(state, begin, end, age, candles, before, spare)
+    _absorb_averages(state, begin, end, age, candles[3], spare)
+    state[_OPEN, begin:end] = candles[0]
+    state[_HIGH, begin:end] = candles[1]
+    state[_LOW, begin:end] = candles[2]
+    state[_CLOSES + slot, begin:end] = candles[3]
+    state[_VOLUMES + slot, begin:end] = candles[4]
 
 
 @kernel
-def _tell_carried(memory: Floats, seen: int, figures: Floats, row: int) -> None:
+def _quotient(out: Floats, one: Floats, other: Floats, factor: float) -> None:
+    for lane in range(len(out)):
+        out[lane] = one[lane] / other[lane] * factor
+
+
+@kernel
+def _body(out: Floats, opened: Floats, close: Floats, span: Floats) -> None:
+    for lane in range(len(out)):
+        out[lane] = (close[lane] - opened[lane]) / span[lane] if span[lane] > 0 else 0.0
+
+
+@kernel
+def _tell_carried(state: Floats, begin: int, end: int, seen: int, last: Floats, figures: Floats, spare: Floats) -> None:
     """What is carried on from candle to candle."""
-    last = memory[_LAST]
-    rsi = _rsi(memory, seen)
-    average_range = memory[_RANGE] if seen > WILDER else np.nan
-    line = memory[_FAST] - memory[_SLOW] if seen >= MACD_SLOW else np.nan
-    histogram = _histogram(memory, seen)
-    figures[CLOSE, row] = last
-    figures[RSI, row] = rsi
-    figures[RSI_CHANGE, row] = rsi - memory[_RSI_BEFORE]
-    figures[ATR, row] = average_range
-    figures[ATR_PERCENT, row] = average_range / last * 100
-    figures[ADX, row] = memory[_STRENGTH] if seen >= 2 * WILDER else np.nan
-    figures[MACD, row] = line
-    figures[MACD_HISTOGRAM, row] = histogram
-    figures[MACD_HISTOGRAM_CHANGE, row] = histogram - memory[_HISTOGRAM_BEFORE]
-    span = memory[_HIGH] - memory[_LOW]
-    figures[BODY, row] = (last - memory[_OPEN]) / span if span > 0 else 0.0
-    figures[EMA_50, row] = memory[_EMA_50] if seen >= EMA_SHORT else np.nan
-    figures[EMA_200, row] = memory[_EMA_200] if seen >= EMA_LONG else np.nan
+    figures[CLOSE, begin:end] = last
+    figures[RSI, begin:end] = state[_RSI, begin:end]
+    _subtract(figures[RSI_CHANGE, begin:end], state[_RSI, begin:end], state[_RSI_BEFORE, begin:end])
+    figures[MACD_HISTOGRAM, begin:end] = state[_HISTOGRAM, begin:end]
+    _subtract(figures[MACD_HISTOGRAM_CHANGE, begin:end], state[_HISTOGRAM, begin:end], state[_HISTOGRAM_BEFORE, begin:end])
+    _subtract(spare[0], state[_HIGH, begin:end], state[_LOW, begin:end])
+    _body(figures[BODY, begin:end], state[_OPEN, begin:end], last, spare[0])
+    if seen > WILDER:
+        figures[ATR, begin:end] = state[_RANGE, begin:end]
+        _quotient(figures[ATR_PERCENT, begin:end], state[_RANGE, begin:end], last, 100.0)
+    if seen >= MACD_SLOW:
+        _subtract(figures[MACD, begin:end], state[_FAST, begin:end], state[_SLOW, begin:end])
+    if seen >= 2 * WILDER:
+        figures[ADX, begin:end] = state[_STRENGTH, begin:end]
+    if seen >= EMA_SHORT:
+        figures[EMA_50, begin:end] = state[_EMA_50, begin:end]
+    if seen >= EMA_LONG:
+        figures[EMA_200, begin:end] = state[_EMA_200, begin:end]
 
 
 @kernel
-def _tell_windows(memory: Floats, seen: int, figures: Floats, row: int) -> None:
-    """What is summed over a window, newest first."""
-    if seen < WINDOW:
-        for place in (VOLUME_MEAN, VOLUME_RATIO, VOLUME_Z, BAND_WIDTH, BAND_POSITION):
-            figures[place, row] = np.nan
-        return
-    price, volume = 0.0, 0.0
+def _mean(state: Floats, ring: int, begin: int, end: int, slot: int, mean: Floats, deviation: Floats) -> None:
+    """Mean and population deviation over the window, newest first."""
+    mean[:] = 0.0
+    deviation[:] = 0.0
     for back in range(WINDOW):
-        price += memory[_LAST - back]
-        volume += memory[_VOLUME - back]
-    price /= WINDOW
-    volume /= WINDOW
-    price_square, volume_square = 0.0, 0.0
+        _add(mean, state[ring + (slot + RING - back) % RING, begin:end])
+    _divide(mean, WINDOW)
     for back in range(WINDOW):
-        price_square += (memory[_LAST - back] - price) ** 2
-        volume_square += (memory[_VOLUME - back] - volume) ** 2
-    spread = np.sqrt(price_square / WINDOW)
-    figures[VOLUME_MEAN, row] = volume
-    figures[VOLUME_RATIO, row] = memory[_VOLUME] / volume
-    figures[VOLUME_Z, row] = (memory[_VOLUME] - volume) / np.sqrt(volume_square / WINDOW)
-    figures[BAND_WIDTH, row] = 4 * spread / price
-    figures[BAND_POSITION, row] = (memory[_LAST] - price) / (2 * spread)
+        _add_square(deviation, state[ring + (slot + RING - back) % RING, begin:end], mean)
+    for lane in range(len(deviation)):
+        deviation[lane] = np.sqrt(deviation[lane] / WINDOW)
 
 
 @kernel
-def _tell_moves(memory: Floats, seen: int, figures: Floats, row: int) -> None:
-    """How far and how straight the price went."""
-    before = memory[_LAST - CHANGE]
-    figures[ROC_3, row] = (memory[_LAST] / before - 1.0) * 100.0 if seen > CHANGE and before != 0.0 else np.nan
-    if seen <= PATH:
-        figures[EFFICIENCY, row] = np.nan
-        return
-    path = 0.0
+def _bands(width: Floats, deviation: Floats, mean: Floats) -> None:
+    for lane in range(len(width)):
+        width[lane] = 4 * deviation[lane] / mean[lane]
+
+
+@kernel
+def _distance(out: Floats, value: Floats, mean: Floats, deviation: Floats, factor: float) -> None:
+    for lane in range(len(out)):
+        out[lane] = (value[lane] - mean[lane]) / (factor * deviation[lane])
+
+
+@kernel
+def _tell_windows(state: Floats, begin: int, end: int, slot: int, figures: Floats, spare: Floats) -> None:
+    """What is summed over the window."""
+    mean, deviation = spare[0], spare[1]
+    close, volume = state[_CLOSES + slot, begin:end], state[_VOLUMES + slot, begin:end]
+    _mean(state, _CLOSES, begin, end, slot, mean, deviation)
+    _bands(figures[BAND_WIDTH, begin:end], deviation, mean)
+    _distance(figures[BAND_POSITION, begin:end], close, mean, deviation, 2.0)
+    _mean(state, _VOLUMES, begin, end, slot, mean, deviation)
+    figures[VOLUME_MEAN, begin:end] = mean
+    _quotient(figures[VOLUME_RATIO, begin:end], volume, mean, 1.0)
+    _distance(figures[VOLUME_Z, begin:end], volume, mean, deviation, 1.0)
+
+
+@kernel
+def _change(out: Floats, last: Floats, before: Floats) -> None:
+    for lane in range(len(out)):
+        out[lane] = (last[lane] / before[lane] - 1.0) * 100.0 if before[lane] != 0.0 else np.nan
+
+
+@kernel
+def _add_step(path: Floats, one: Floats, other: Floats) -> None:
+    for lane in range(len(path)):
+        path[lane] += abs(one[lane] - other[lane])
+
+
+@kernel
+def _straightness(out: Floats, last: Floats, before: Floats, path: Floats) -> None:
+    for lane in range(len(out)):
+        out[lane] = abs(last[lane] - before[lane]) / path[lane] if path[lane] > _TINY else 0.0
+
+
+@kernel
+def _tell_path(state: Floats, begin: int, end: int, slot: int, last: Floats, figures: Floats, spare: Floats) -> None:
+    """How straight the price went."""
+    path = spare[0]
+    path[:] = 0.0
     for back in range(PATH):
-        path += abs(memory[_LAST - back] - memory[_LAST - back - 1])
-    net = abs(memory[_LAST] - memory[_LAST - PATH])
-    figures[EFFICIENCY, row] = net / path if path > _TINY else 0.0
+        newer, older = (slot + RING - back) % RING, (slot + RING - back - 1) % RING
+        _add_step(path, state[_CLOSES + newer, begin:end], state[_CLOSES + older, begin:end])
+    before = state[_CLOSES + (slot + RING - PATH) % RING, begin:end]
+    _straightness(figures[EFFICIENCY, begin:end], last, before, path)
 
 
 @kernel
-def _tell(memory: Floats, seen: int, figures: Floats, row: int) -> None:
-    _tell_carried(memory, seen, figures, row)
-    _tell_windows(memory, seen, figures, row)
-    _tell_moves(memory, seen, figures, row)
+def _tell(state: Floats, begin: int, end: int, seen: int, slot: int, figures: Floats, spare: Floats) -> None:
+    """Writes the figures of neighbouring symbols; what their history cannot say yet stays NaN."""
+    last = state[_CLOSES + slot, begin:end]
+    _tell_carried(state, begin, end, seen, last, figures, spare)
+    if seen >= WINDOW:
+        _tell_windows(state, begin, end, slot, figures, spare)
+    if seen > CHANGE:
+        _change(figures[ROC_3, begin:end], last, state[_CLOSES + (slot + RING - CHANGE) % RING, begin:end])
+    if seen > PATH:
+        _tell_path(state, begin, end, slot, last, figures, spare)
 
 
 @kernel
@@ -249,53 +386,94 @@ def _number(candle: Floats) -> bool:
 
 
 @kernel
+def _slot(open_ms: int, step_ms: int) -> int:
+    return (open_ms // step_ms) % RING
+
+
+@kernel
 def forget(row: int, state: Floats, seen: Integers, newest_ms: Integers, figures: Floats) -> None:
     """Leaves nothing of a symbol: it waits to be seeded."""
-    state[row, :] = 0.0
+    state[:, row] = 0.0
+    state[_RSI, row] = np.nan
+    state[_HISTOGRAM, row] = np.nan
     figures[:, row] = np.nan
     seen[row] = 0
     newest_ms[row] = UNSEEDED
 
 
 @kernel
-def seed(
-    row: int,
-    open_ms: Integers,
-    candles: Floats,
-    step_ms: int,
-    state: Floats,
-    seen: Integers,
-    newest_ms: Integers,
-    figures: Floats,
-) -> int:
-    """Begins a symbol anew from a history; only what follows its last hole counts.
+def unbroken_from(open_ms: Integers, candles: Floats, step_ms: int) -> int:
+    """The place of the first candle after the last hole of a history; its length where the newest candle is not a number.
 
     Args:
-        row: The symbol's.
         open_ms: Oldest first.
         candles: Candles x (open, high, low, close, volume).
         step_ms: Length of a candle.
-        state: Symbols x MEMORY.
-        seen: Candles taken, per symbol.
-        newest_ms: Opening time of the newest candle, per symbol.
-        figures: FIGURES x symbols.
-
-    Returns:
-        Candles taken.
     """
-    forget(row, state, seen, newest_ms, figures)
     begin = len(open_ms)
     while begin > 0 and _number(candles[begin - 1]) and (begin == len(open_ms) or open_ms[begin] - open_ms[begin - 1] == step_ms):
         begin -= 1
-    memory = state[row]
-    for place in range(begin, len(open_ms)):
-        _absorb(memory, place - begin, candles[place])
-    taken = len(open_ms) - begin
-    seen[row] = taken
-    newest_ms[row] = open_ms[-1] if taken > 0 else (BEGINNING if len(open_ms) == 0 else UNSEEDED)
-    if taken > 0:
-        _tell(memory, taken, figures, row)
-    return taken
+    return begin
+
+
+@kernel
+def seed(
+    row: int, begin_ms: int, candles: Floats, step_ms: int, state: Floats, seen: Integers, newest_ms: Integers, figures: Floats
+) -> None:
+    """Begins neighbouring symbols anew from histories of the same time without a hole.
+
+    Args:
+        row: The first symbol's.
+        begin_ms: Opening time of the first candle.
+        candles: Candles x (open, high, low, close, volume) x at most LANES symbols; none lets the next candle begin the symbols.
+        step_ms: Length of a candle.
+        state: MEMORY x symbols.
+        seen: Candles taken, per symbol.
+        newest_ms: Opening time of the newest candle, per symbol.
+        figures: FIGURES x symbols.
+    """
+    count, end = len(candles), row + candles.shape[2]
+    spare = np.empty((3, end - row))
+    for lane in range(row, end):
+        forget(lane, state, seen, newest_ms, figures)
+    for place in range(count):
+        _absorb(state, row, end, place, _slot(begin_ms + place * step_ms, step_ms), candles[place], spare)
+    seen[row:end] = count
+    newest_ms[row:end] = begin_ms + (count - 1) * step_ms if count > 0 else BEGINNING
+    if count > 0:
+        _tell(state, row, end, count, _slot(newest_ms[row], step_ms), figures, spare)
+
+
+@kernel
+def _outcome(open_ms: int, newest_ms: int, step_ms: int, candle: Floats) -> int:
+    if newest_ms == UNSEEDED:
+        return UNKNOWN
+    if newest_ms != BEGINNING and open_ms <= newest_ms:
+        return OLD
+    if (newest_ms != BEGINNING and open_ms != newest_ms + step_ms) or not _number(candle):
+        return GAP
+    return ADVANCED
+
+
+@kernel
+def _alike(seen: int, other: int) -> bool:
+    """Past the longest seeding, age makes no difference any more."""
+    return min(seen, EMA_LONG) == min(other, EMA_LONG)
+
+
+@kernel
+def _together(
+    rows: Integers, open_ms: Integers, candles: Floats, step_ms: int, seen: Integers, newest_ms: Integers, place: int
+) -> int:
+    """How many candles from `place` on are of neighbours, of the same time and age, and can be taken."""
+    most = min(len(rows) - place, LANES)
+    for count in range(1, most):
+        row, after = rows[place] + count, place + count
+        if rows[after] != row or open_ms[after] != open_ms[place] or not _alike(seen[row], seen[rows[place]]):
+            return count
+        if _outcome(open_ms[after], newest_ms[row], step_ms, candles[after]) != ADVANCED:
+            return count
+    return most
 
 
 @kernel
@@ -316,7 +494,7 @@ def advance(
         open_ms: Of each candle.
         candles: Candles x (open, high, low, close, volume).
         step_ms: Length of a candle.
-        state: Symbols x MEMORY.
+        state: MEMORY x symbols.
         seen: Candles taken, per symbol.
         newest_ms: Opening time of the newest candle, per symbol.
         figures: FIGURES x symbols.
@@ -325,31 +503,36 @@ def advance(
         ADVANCED, OLD, GAP or UNKNOWN for each candle.
     """
     outcomes = np.empty(len(rows), np.int64)
-    for place in range(len(rows)):
+    room, spare_room = np.empty(5 * LANES), np.empty(3 * LANES)
+    place = 0
+    while place < len(rows):
         row = rows[place]
-        newest = newest_ms[row]
-        if newest == UNSEEDED:
-            outcomes[place] = UNKNOWN
-        elif newest != BEGINNING and open_ms[place] <= newest:
-            outcomes[place] = OLD
-        elif (newest != BEGINNING and open_ms[place] != newest + step_ms) or not _number(candles[place]):
+        outcomes[place] = _outcome(open_ms[place], newest_ms[row], step_ms, candles[place])
+        if outcomes[place] == GAP:
             forget(row, state, seen, newest_ms, figures)
-            outcomes[place] = GAP
-        else:
-            memory = state[row]
-            _absorb(memory, seen[row], candles[place])
-            seen[row] += 1
-            newest_ms[row] = open_ms[place]
-            _tell(memory, seen[row], figures, row)
-            outcomes[place] = ADVANCED
+        if outcomes[place] != ADVANCED:
+            place += 1
+            continue
+        count = _together(rows, open_ms, candles, step_ms, seen, newest_ms, place)
+        end, slot = row + count, _slot(open_ms[place], step_ms)
+        turned, spare = room[: 5 * count].reshape(5, count), spare_room[: 3 * count].reshape(3, count)
+        for lane in range(count):
+            for part in range(5):
+                turned[part, lane] = candles[place + lane, part]
+        _absorb(state, row, end, seen[row], slot, turned, spare)
+        _tell(state, row, end, seen[row] + 1, slot, figures, spare)
+        seen[row:end] += 1
+        newest_ms[row:end] = open_ms[place]
+        outcomes[place : place + count] = ADVANCED
+        place += count
     return outcomes
 
 
 @kernel
-def tell_all(state: Floats, seen: Integers, figures: Floats) -> None:
+def tell_all(step_ms: int, state: Floats, seen: Integers, newest_ms: Integers, figures: Floats) -> None:
     """Writes every symbol's figures anew from its memory."""
+    spare = np.empty((3, 1))
     for row in range(len(seen)):
+        figures[:, row] = np.nan
         if seen[row] > 0:
-            _tell(state[row], seen[row], figures, row)
-        else:
-            figures[:, row] = np.nan
+            _tell(state, row, row + 1, seen[row], _slot(newest_ms[row], step_ms), figures, spare)
