@@ -1,6 +1,6 @@
 """What the use cases need from outside, as protocols; adapters stand above and are handed in where the process is composed."""
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -132,8 +132,8 @@ class Snapshots(Protocol):
         """Latest marks; empty when the feed never wrote."""
         ...
 
-    async def ticks(self, symbols: Collection[str], since_ms: int) -> Mapping[str, Sequence[Tick]]:
-        """The marks that these symbols had since a moment of market time, oldest first; what was not heard is not in it."""
+    async def ticks(self, since_ms: Mapping[str, int]) -> Mapping[str, Sequence[Tick]]:
+        """The marks of each symbol from just before its moment of market time on, oldest first; what was not heard is not in it."""
         ...
 
     async def liquidations(self) -> Sequence[ForcedOrder]:

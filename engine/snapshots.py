@@ -6,7 +6,7 @@ written once, whoever asks reads only the time that it wants, and the set is bou
 """
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -54,15 +54,19 @@ class RedisSnapshots:
         """Latest marks by symbol; empty when the feed never wrote."""
         return {mark.symbol: mark for mark in await self._read(MARKS, list[Mark]) or []}
 
-    async def ticks(self, symbols: Collection[str], since_ms: int) -> Mapping[str, Sequence[Tick]]:
-        """Ticks by symbol, oldest first, from just before `since_ms`, so that what was heard at that moment is known too."""
+    async def ticks(self, since_ms: Mapping[str, int]) -> Mapping[str, Sequence[Tick]]:
+        """Ticks by symbol, oldest first, from just before its moment, so that what was heard at that moment is known too.
+
+        Args:
+            since_ms: Market time by symbol, at least one.
+        """
         try:
-            members: list[bytes] = await self._redis.zrangebyscore(TICKS, since_ms - GAP_MS, "+inf")
+            members: list[bytes] = await self._redis.zrangebyscore(TICKS, min(since_ms.values()) - GAP_MS, "+inf")
         except (RedisError, OSError) as error:
             raise SnapshotsUnavailable(type(error).__name__) from error
         self._answered()
         frames = [frame for member in members for frame in _frame(member)]
-        return {symbol: ticks_in(frames, symbol) for symbol in symbols}
+        return {symbol: ticks_in(frames, symbol, moment - GAP_MS) for symbol, moment in since_ms.items()}
 
     async def liquidations(self) -> Sequence[ForcedOrder]:
         """The window, oldest first."""

@@ -73,10 +73,11 @@ async def marks_of(sources: Sources, symbols: Sequence[str]) -> Mapping[str, Mar
 async def ticks_of(sources: Sources, since: Mapping[str, datetime]) -> Mapping[str, Sequence[Tick]]:
     """The ticks that the feed heard of each symbol since its moment, of the last minutes only; empty where Redis does not answer."""
     now_ms = sources.clock.now_ms()
-    wanted = {symbol: ms_of(moment) for symbol, moment in since.items() if ms_of(moment) <= now_ms}
+    oldest_ms = now_ms - REACH_MS
+    wanted = {symbol: max(ms_of(moment), oldest_ms) for symbol, moment in since.items() if ms_of(moment) <= now_ms}
     if not wanted:
         return {}
     try:
-        return await sources.snapshots.ticks(wanted, max(min(wanted.values()), now_ms - REACH_MS))
+        return await sources.snapshots.ticks(wanted)
     except SnapshotsUnavailable:
         return {}

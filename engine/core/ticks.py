@@ -61,10 +61,12 @@ def frame_of(marks: Sequence[Mark]) -> TickFrame:
     )
 
 
-def ticks_in(frames: Sequence[TickFrame], symbol: str) -> list[Tick]:
-    """A symbol's ticks, oldest first, one a moment; a price that is no number is as if it was not heard."""
+def ticks_in(frames: Sequence[TickFrame], symbol: str, from_ms: int) -> list[Tick]:
+    """A symbol's ticks since a moment, oldest first, one a moment; a price that is no number is as if it was not heard."""
     prices: dict[int, Decimal] = {}
     for frame in frames:
+        if frame.at_ms < from_ms:
+            continue
         price = _price(frame.prices.get(symbol))
         if price is not None:
             prices[frame.odd_ms.get(symbol, frame.at_ms)] = price

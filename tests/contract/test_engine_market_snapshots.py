@@ -71,7 +71,7 @@ def frames(*seconds: int) -> list[TickFrame]:
 
 
 async def heard(snapshots: RedisSnapshots, since_ms: int = 0) -> list[int]:
-    return [tick.at_ms // 1_000 for tick in (await snapshots.ticks(["XUSDT"], since_ms))["XUSDT"]]
+    return [tick.at_ms // 1_000 for tick in (await snapshots.ticks({"XUSDT": since_ms}))["XUSDT"]]
 
 
 async def test_ticks_add_up_and_only_the_time_asked_for_is_read_with_the_tick_that_stood_at_its_start(redis: Redis) -> None:
@@ -79,9 +79,11 @@ async def test_ticks_add_up_and_only_the_time_asked_for_is_read_with_the_tick_th
     await snapshots.write(STATE, ticks=frames(1, 2))
     await snapshots.write(STATE)
     await snapshots.write(STATE, ticks=frames(3, 4, 5))
-    found = await snapshots.ticks(["XUSDT", "ZUSDT"], 0)
+    found = await snapshots.ticks({"XUSDT": 0, "ZUSDT": 0})
     assert found == {"XUSDT": [Tick(at_ms=second * 1_000, price=Decimal(second)) for second in (1, 2, 3, 4, 5)], "ZUSDT": []}
     assert await heard(snapshots, 4_500) == [3, 4, 5]
+    both = await snapshots.ticks({"XUSDT": 0, "YUSDT": 6_000})
+    assert ([tick.at_ms for tick in both["YUSDT"]], len(both["XUSDT"])) == ([5_000], 5)
 
 
 async def test_a_mark_of_another_moment_than_its_event_keeps_its_own(redis: Redis) -> None:
@@ -90,7 +92,7 @@ async def test_a_mark_of_another_moment_than_its_event_keeps_its_own(redis: Redi
     late = Mark(symbol="YUSDT", price=Decimal(7), at_ms=900, funding_rate=Decimal(0), next_funding_ms=0, received_ms=1)
     feed.take_marks([msgspec.structs.replace(MARK, at_ms=1_000), late])
     await feed.write(snapshots)
-    found = await snapshots.ticks(["XUSDT", "YUSDT"], 0)
+    found = await snapshots.ticks({"XUSDT": 0, "YUSDT": 0})
     assert found == {"XUSDT": [Tick(at_ms=1_000, price=MARK.price)], "YUSDT": [Tick(at_ms=900, price=Decimal(7))]}
 
 
@@ -134,7 +136,7 @@ async def test_without_redis_every_question_says_so() -> None:
         with pytest.raises(SnapshotsUnavailable):
             await question()
     with pytest.raises(SnapshotsUnavailable):
-        await snapshots.ticks(["XUSDT"], 0)
+        await snapshots.ticks({"XUSDT": 0})
     with pytest.raises(SnapshotsUnavailable):
         await snapshots.write(STATE)
     await client.aclose()

@@ -1,7 +1,7 @@
 """A market in memory for the market side's use cases: told what to say, counting what it is asked."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -214,9 +214,12 @@ class Kept:
         self._ask()
         return self.mark_of
 
-    async def ticks(self, symbols: Collection[str], since_ms: int) -> Mapping[str, Sequence[Tick]]:
+    async def ticks(self, since_ms: Mapping[str, int]) -> Mapping[str, Sequence[Tick]]:
         self._ask()
-        return {name: [tick for tick in self.ticks_of.get(name, []) if tick.at_ms >= since_ms - GAP_MS] for name in symbols}
+        return {
+            name: [tick for tick in self.ticks_of.get(name, []) if tick.at_ms >= moment - GAP_MS]
+            for name, moment in since_ms.items()
+        }
 
     async def liquidations(self) -> Sequence[ForcedOrder]:
         self._ask()
