@@ -1,13 +1,15 @@
 """Schedules over a real PostgreSQL, a real Redis and TCP sockets, many at once, in wall time: `python -m tests.fault_storm --real N`.
 
 TEST_DATABASE_URL and TEST_REDIS_URL name the servers; else the embedded ones are started. Each schedule has a database copied from a
-migrated template and a numbered database of Redis. Most of its two minutes a schedule waits, so that dozens share two cores.
+migrated template and a numbered database of Redis, emptied between two. Most of its two minutes a schedule waits, so that dozens share
+two cores; they begin apart, since making a schedule's processes takes the loop that all of them share.
 """
 
 import asyncio
 import os
 import tempfile
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -19,11 +21,12 @@ import msgspec
 import psycopg
 import redis
 from redis.asyncio import Redis
+from sqlalchemy.exc import SAWarning
 
 from deploy.servers import EmbeddedPostgres, EmbeddedRedis, free_port
 from tests.fault_storm.one import Outcome, _outcome, quiet
-from tests.fault_storm.real_store import CONNECTIONS, drop, make_template, own_database
-from tests.fault_storm.real_world import BRIEF, WHOSE, Pace, RealWorld
+from tests.fault_storm.real_store import CONNECTIONS, copy_template, drop, empty, make_template, with_database
+from tests.fault_storm.real_world import BRIEF, WHOSE, Pace, RealWorld, WallClock, new_exchange
 from tests.fault_storm.schedule import schedule_of
 
 AT_ONCE: Final = 50
@@ -34,17 +37,26 @@ DATABASES: Final = 64
 """Of the embedded servers."""
 
 SPARE_CONNECTIONS: Final = 12
-APART_SECONDS: Final = 0.3
-"""Between two beginnings in one process: making a schedule's processes takes the loop for a while."""
+APART_SECONDS: Final = 1.0
+"""Between two beginnings in one process."""
+
+LOOK_SECONDS: Final = 0.05
+
+
+LONGEST: Final = [0.0]
+"""By how many seconds a timer of this process came late at most: what a crowded machine adds to every figure."""
 
 
 class Servers(msgspec.Struct, frozen=True, kw_only=True):
-    """Where schedules find their servers, and how many of them at once these bear."""
+    """Where schedules find their servers: as many databases as schedules run at once."""
 
-    postgres_url: str
-    template: str
+    databases: list[str]
     redis_url: str
-    at_once: int
+
+    @property
+    def at_once(self) -> int:
+        """How many schedules find room."""
+        return len(self.databases)
 
 
 class _Postgres(EmbeddedPostgres):
@@ -60,8 +72,8 @@ class _Redis(EmbeddedRedis):
 
 
 @contextmanager
-def servers() -> Iterator[Servers]:
-    """The servers of one run, with a migrated template."""
+def servers(wanted: int) -> Iterator[Servers]:
+    """The servers of one run, with a migrated database for each of so many schedules at once, or for as many as they bear."""
     with ExitStack() as closing:
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="nt-storm-", ignore_cleanup_errors=True)))
         postgres_url = os.environ.get("TEST_DATABASE_URL", "")
@@ -76,10 +88,12 @@ def servers() -> Iterator[Servers]:
             server.start()
             closing.callback(server.stop)
             redis_url = server.url
-        template = f"storm_template_{os.getpid()}"
-        make_template(postgres_url, template)
-        closing.callback(drop, postgres_url, template)
-        yield Servers(postgres_url=postgres_url, template=template, redis_url=redis_url, at_once=_borne(postgres_url, redis_url))
+        names = [f"storm_{os.getpid()}_{number}" for number in range(min(wanted, _borne(postgres_url, redis_url)))]
+        for name in names:
+            closing.callback(drop, postgres_url, name)
+        make_template(postgres_url, names[0])
+        copy_template(postgres_url, names[0], names[1:])
+        yield Servers(databases=[with_database(postgres_url, name) for name in names], redis_url=redis_url)
 
 
 def _borne(postgres_url: str, redis_url: str) -> int:
@@ -94,10 +108,9 @@ def _borne(postgres_url: str, redis_url: str) -> int:
 def run_real(seeds: list[int], processes: int, *, brief: bool) -> Iterator[Outcome]:
     """Every seed's end, process by process; each that violates is told at once, with the command that replays it."""
     pace = BRIEF if brief else Pace()
-    with servers() as found:
-        at_once = min(AT_ONCE, found.at_once)
-        processes = max(1, min(processes, at_once, len(seeds)))
-        each = at_once // processes
+    with servers(min(AT_ONCE, len(seeds))) as found:
+        processes = max(1, min(processes, found.at_once))
+        each = found.at_once // processes
         with ProcessPoolExecutor(processes, initializer=quiet) as pool:
             shares = [
                 pool.submit(run_share, seeds[number::processes], found, pace, number * each, each) for number in range(processes)
@@ -107,24 +120,32 @@ def run_real(seeds: list[int], processes: int, *, brief: bool) -> Iterator[Outco
 
 
 def run_share(seeds: list[int], found: Servers, pace: Pace, first: int, each: int) -> list[Outcome]:
-    """One process's schedules, so many at once, on Redis databases from `first` on."""
+    """One process's schedules, so many at once, on the databases from number `first` on."""
+    warnings.simplefilter("ignore", SAWarning)  # of processes that died, which never give a connection back
+    new_exchange(WallClock().now_ms())
     return asyncio.run(_all(seeds, found, pace, first, each))
 
 
 def replay_real(seed: int, trace: deque[str], *, brief: bool) -> Outcome:
     """One schedule alone, told into a trace."""
-    with servers() as found:
+    with servers(1) as found:
         return asyncio.run(_one(seed, found, BRIEF if brief else Pace(), 0, trace))
 
 
 async def _all(seeds: list[int], found: Servers, pace: Pace, first: int, each: int) -> list[Outcome]:
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
-    waiting, outcomes = deque(seeds), list[Outcome]()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: None)
+    waiting, outcomes, beginning = deque(seeds), list[Outcome](), asyncio.Lock()
+    looking = asyncio.create_task(_look_at_lags())
 
     async def one_after_another(number: int) -> None:
-        await asyncio.sleep(APART_SECONDS * (number - first))
         while waiting:
-            outcome = await asyncio.create_task(_guarded(waiting.popleft(), found, pace, number))
+            async with beginning:
+                await asyncio.sleep(APART_SECONDS)
+                if not waiting:
+                    return
+                seed = waiting.popleft()
+            outcome = await asyncio.create_task(_guarded(seed, found, pace, number))
             if outcome.violations:
                 brief = " --brief" if pace.early else ""
                 again = f"python -m tests.fault_storm --real 1 --seed {outcome.seed}{brief} --verbose"
@@ -132,7 +153,17 @@ async def _all(seeds: list[int], found: Servers, pace: Pace, first: int, each: i
             outcomes.append(outcome)
 
     await asyncio.gather(*(one_after_another(number) for number in range(first, first + each)))
+    looking.cancel()
+    print(f"the loop that {each} schedules shared stood still for {LONGEST[0]:.2f} s at most", flush=True)
     return outcomes
+
+
+async def _look_at_lags() -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + LOOK_SECONDS
+        await asyncio.sleep(LOOK_SECONDS)
+        LONGEST[0] = max(LONGEST[0], loop.time() - due)
 
 
 async def _guarded(seed: int, found: Servers, pace: Pace, number: int) -> Outcome:
@@ -152,8 +183,8 @@ async def _one(seed: int, found: Servers, pace: Pace, number: int, trace: deque[
     redis_url = f"{found.redis_url.rsplit('/', 1)[0]}/{number}"
     async with Redis.from_url(redis_url) as client:
         await client.flushdb()
-    async with own_database(found.postgres_url, found.template, f"storm_{os.getpid()}_{seed}") as database_url:
-        world = RealWorld(schedule, pace, (database_url, redis_url), trace)
-        async with world.standing():
-            await world.live()
-            return _outcome(schedule, world, time.perf_counter() - began)
+    await empty(found.databases[number])
+    world = RealWorld(schedule, pace, (found.databases[number], redis_url), trace)
+    async with world.standing():
+        await world.live()
+        return _outcome(schedule, world, time.perf_counter() - began)

@@ -1,11 +1,10 @@
-"""The real store of a schedule: a database of its own copied from a migrated template, processes' transactions on it, and what is committed.
+"""The real store of a schedule: a database of its own, processes' transactions on it, and what is committed.
 
 A process that dies loses its connections, and PostgreSQL rolls back what was open on them.
 """
 
 import inspect
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Self
@@ -31,6 +30,7 @@ from orchestrator.store.database import migrate, open_database
 from orchestrator.store.money_repositories import KEYS, LEDGER, RECEIPTS, USERS, TraderRepository
 from orchestrator.store.records import columns_of, select_all
 from orchestrator.store.repositories import CLAIMS, ORDERS, POSITIONS
+from orchestrator.store.tables import Base
 from orchestrator.store.truth_repositories import TRUTHS
 from orchestrator.store.unit_of_work import SqlTransactions, SqlUnitOfWork
 from shared.enums import Mode
@@ -60,18 +60,22 @@ def drop(server_url: str, name: str) -> None:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
-@asynccontextmanager
-async def own_database(server_url: str, template: str, name: str) -> AsyncIterator[str]:
-    """A database of one schedule."""
-    await _on_server(server_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-    try:
-        yield with_database(server_url, name)
-    finally:
-        await _on_server(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+def copy_template(server_url: str, template: str, names: list[str]) -> None:
+    """A migrated database for each place where one schedule runs after another."""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        for name in names:
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
 
 
-async def _on_server(server_url: str, statement: Any) -> None:
-    async with await psycopg.AsyncConnection.connect(server_url, autocommit=True) as connection:
+async def empty(database_url: str) -> None:
+    """Ends whoever is still connected and takes every row away, the audit's too, whose triggers would refuse it."""
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        await connection.execute("SET session_replication_role = replica")
+        names = ", ".join(f'"{name}"' for name in Base.metadata.tables)
+        statement: Any = f"TRUNCATE {names} RESTART IDENTITY CASCADE"
         await connection.execute(statement)
 
 
@@ -108,9 +112,15 @@ class Books:
             await unit.commit()
 
     async def switch_on(self, users: list[UUID]) -> None:
-        """Auto-trading, as the settings page does."""
-        async with self._database.engine.begin() as connection:
-            await connection.execute(sa.update(USERS).where(USERS.c.id.in_(users)).values(auto_trade_enabled=True))
+        """Auto-trading, as the settings page does; pressed again where the row was held for too long."""
+        for again in (True, True, False):
+            try:
+                async with self._database.engine.begin() as connection:
+                    await connection.execute(sa.update(USERS).where(USERS.c.id.in_(users)).values(auto_trade_enabled=True))
+                return
+            except sa.exc.OperationalError:
+                if not again:
+                    raise
 
     async def read(self) -> Rows:
         """Everything that the judge looks at, at one moment."""

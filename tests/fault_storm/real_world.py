@@ -213,10 +213,7 @@ class RealWorld(World):
     # --- making it -----------------------------------------------------------------------------------------------------------
 
     def _open_exchange(self) -> Exchange:
-        now = self.clock.now_ms()
-        if not _market:
-            _market.append(open_market(SandboxOptions(start_ms=now)))
-        exchange = Exchange(SandboxOptions(port=0, speed=1.0, base_market_ms=now, base_wall_ms=now), None, _market[0])
+        exchange = new_exchange(self.clock.now_ms())
         exchange.trading.board = self.board
         exchange.trading.takings = type(exchange.trading.takings)(self.board)
         exchange.trading.herald._board = self.board
@@ -249,6 +246,13 @@ class RealWorld(World):
         self._begun += 1
         self._services.append(SocketService(f"{kind}-{self._begun}", self._place))
         return self._services[-1]
+
+
+def new_exchange(now: int) -> Exchange:
+    """One whose market time is the wall's; the first one of a process takes seconds, for what is compiled then."""
+    if not _market:
+        _market.append(open_market(SandboxOptions(start_ms=now)))
+    return Exchange(SandboxOptions(port=0, speed=1.0, base_market_ms=now, base_wall_ms=now), None, _market[0])
 
 
 async def ended(whose: int) -> None:
