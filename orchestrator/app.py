@@ -38,6 +38,7 @@ from orchestrator.web.health import Health, Source
 from orchestrator.web.hub import Hub
 from orchestrator.web.market import Market
 from orchestrator.web.pages import error_page, pages_router
+from orchestrator.web.real_accounts import Truths
 from orchestrator.web.site import OpenDoors, create_site
 
 STREAMS_SHARE: Final = 0.8
@@ -45,6 +46,9 @@ STREAMS_SHARE: Final = 0.8
 
 WORKER_STALE_SECONDS: Final = 15.0
 FEED_STALE_SECONDS: Final = 60.0
+TRUTH_STALE_SECONDS: Final = 130.0
+"""Two of the rounds in which an account that says nothing is asked, and how long an answer may take."""
+
 SCAN_STALE_SECONDS: Final = 20 * 60.0
 """A scan comes each 15 minutes of market time, which is the wall's or faster."""
 FILES_BESIDES: Final = 256
@@ -109,7 +113,7 @@ def compose(parts: Orchestrator) -> Doors:
         clock=parts.clock,
         market=market,
         hub=Hub(parts.live_log, reads, market, auth, parts.clock, most_streams=settings.live_streams),
-        health=Health(_sources(parts), parts.clock),
+        health=Health(_sources(parts, reads), parts.clock),
         forms=RedisSentForms(parts.redis),
         addresses=Addresses(settings.trusted_proxies),
         secure=settings.secure_cookies,
@@ -166,7 +170,7 @@ def _streams_end_on_signal(hub: Hub) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _sources(parts: Orchestrator) -> list[Source]:
+def _sources(parts: Orchestrator, reads: SqlReads) -> list[Source]:
     async def postgres() -> None:
         await parts.database.ping()
 
@@ -201,6 +205,7 @@ def _sources(parts: Orchestrator) -> list[Source]:
         Source(name="scan", check=scan, must=False, stale_seconds=SCAN_STALE_SECONDS),
         Source(name="feed", check=feed, must=False, stale_seconds=FEED_STALE_SECONDS),
         Source(name="exchange", check=exchange, must=False, stale_seconds=FEED_STALE_SECONDS),
+        Source(name="truth", check=Truths(reads).check, must=False, stale_seconds=TRUTH_STALE_SECONDS),
     ]
 
 

@@ -202,6 +202,9 @@ from orchestrator.ports.rows import (
     PositionRow as PositionRow,
 )
 from orchestrator.ports.rows import (
+    RealAccounts as RealAccounts,
+)
+from orchestrator.ports.rows import (
     RealRow as RealRow,
 )
 from orchestrator.ports.rows import (

@@ -16,6 +16,7 @@ from orchestrator.ports.rows import (
     FillRow,
     LedgerPage,
     PositionRow,
+    RealAccounts,
     RealRow,
     ReceiptRow,
     ScanRow,
@@ -40,6 +41,10 @@ class Reads(Protocol):
 
     async def real(self, user_id: UUID) -> RealRow:
         """What is known of the account at the exchange."""
+        ...
+
+    async def real_accounts(self) -> RealAccounts:
+        """How the accounts at the exchange stand, everybody's together."""
         ...
 
     async def positions(

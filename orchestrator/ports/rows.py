@@ -100,6 +100,22 @@ class RealRow(msgspec.Struct, frozen=True, kw_only=True):
     unknown: Sequence[str] = ()
 
 
+class RealAccounts(msgspec.Struct, frozen=True, kw_only=True):
+    """The accounts at the exchange of everybody together: nobody's name, only how many.
+
+    `followed` are those with something to hear of, `unheard` those of them of which no truth was ever booked, `oldest` the wall moment of
+    the oldest newest truth among the others. `foreign` are positions and orders that are not ours in `foreign_accounts`; `differing`
+    wallets have differed from their ledger long enough to be told.
+    """
+
+    followed: int
+    unheard: int
+    oldest: datetime | None
+    foreign_accounts: int
+    foreign: int
+    differing: int
+
+
 class FillRow(msgspec.Struct, frozen=True, kw_only=True):
     """One fill of a position."""
 

@@ -23,6 +23,7 @@ from orchestrator.ports import (
     LedgerPage,
     LedgerRow,
     PositionRow,
+    RealAccounts,
     RealRow,
     ReceiptRow,
     ScanRow,
@@ -34,7 +35,7 @@ from orchestrator.ports import (
 from orchestrator.store.asking import asking, by_key
 from orchestrator.store.database import Database
 from orchestrator.store.decisions import decisions_for, signal_row
-from orchestrator.store.real_reads import real_row
+from orchestrator.store.real_reads import real_accounts, real_row
 from orchestrator.store.rows import rows_of
 from orchestrator.store.tables import (
     Claim,
@@ -115,6 +116,11 @@ class SqlReads:
         """What is known of the account at the exchange."""
         async with asking(self._database) as session:
             return await real_row(session, user_id)
+
+    async def real_accounts(self) -> RealAccounts:
+        """How the accounts at the exchange stand, by one statement."""
+        async with asking(self._database) as session:
+            return await real_accounts(session)
 
     async def positions(
         self, user_id: UUID, *, statuses: Sequence[str], mode: str | None = None, limit: int = 200, offset: int = 0

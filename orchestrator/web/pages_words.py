@@ -112,6 +112,8 @@ SOURCES: Final = {
     "feed": "Market feed",
     "watch": "Position watch",
     "scan": "Scanning",
+    "exchange": "Exchange",
+    "truth": "Real accounts",
 }
 
 NOTICES: Final = {

@@ -30,6 +30,7 @@ from orchestrator.ports import (
     NewUser,
     PanicReceipt,
     PositionRow,
+    RealAccounts,
     RealRow,
     ReceiptRow,
     Refusal,
@@ -298,6 +299,9 @@ class FakeWorld:
 
     async def real(self, user_id: UUID) -> RealRow:
         return self.known
+
+    async def real_accounts(self) -> RealAccounts:
+        return RealAccounts(followed=0, unheard=0, oldest=None, foreign_accounts=0, foreign=0, differing=0)
 
     async def positions(
         self, user_id: UUID, *, statuses: Sequence[str], mode: str | None = None, limit: int = 200, offset: int = 0

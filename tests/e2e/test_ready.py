@@ -23,6 +23,7 @@ SOURCES = {
     "scan": "worker",
     "feed": "feed",
     "exchange": "sandbox",
+    "truth": "postgres",
 }
 """What /ready calls it, and the process that stands behind it."""
 

@@ -114,6 +114,7 @@ def test_readiness_names_what_is_missing_and_how_old_the_rest_is(served: Served)
     sources: dict[str, Any] = reply.json()["sources"]
     assert {name: source["ok"] for name, source in sources.items()} == {
         "postgres": True, "redis": True, "engine": False, "worker": False, "watch": False, "scan": False, "feed": False, "exchange": False,
+        "truth": True,
     }  # fmt: skip
     assert sources["postgres"]["age_seconds"] < 1
     assert sources["engine"]["age_seconds"] is None

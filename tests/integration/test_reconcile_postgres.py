@@ -7,9 +7,10 @@ from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
+from msgspec import structs
 
 from orchestrator.core.position import CloseReason, PositionStatus
-from orchestrator.ports import PositionRecord, TruthRecord
+from orchestrator.ports import PositionRecord, RealAccounts, TruthRecord
 from orchestrator.store.database import Database, open_database
 from orchestrator.store.reads import SqlReads
 from orchestrator.store.unit_of_work import SqlTransactions
@@ -126,6 +127,26 @@ async def test_what_is_not_ours_is_kept_and_forgotten_again(stage: Stage) -> Non
     await stage.reconcile()
     assert await stage.one("SELECT count(*) FROM foreign_holdings WHERE user_id = :user") == 0
     await stage.assert_equal_to_the_exchange()
+
+
+async def test_everybodys_accounts_are_counted_for_who_watches_over_the_whole(stage: Stage) -> None:
+    reads = SqlReads(stage.database)
+    nothing = RealAccounts(followed=1, unheard=1, oldest=None, foreign_accounts=0, foreign=0, differing=0)
+    assert await reads.real_accounts() == nothing
+    stage.engine.hand("SOLUSDT", OrderSide.BUY, 3)
+    await stage.reconcile()
+    heard = structs.replace(nothing, unheard=0, oldest=stage.clock.wall())
+    assert await reads.real_accounts() == heard
+    stage.engine.book(stage.user_id).wallet += 5
+    stage.clock.pass_wall(seconds=1)
+    await stage.reconcile()
+    stage.clock.pass_wall(seconds=50)
+    await stage.reconcile()
+    found = await reads.real_accounts()
+    assert found == structs.replace(heard, oldest=stage.clock.wall(), foreign_accounts=1, foreign=1, differing=1)
+    async with stage.database.engine.begin() as connection:
+        await connection.execute(sa.text("UPDATE users SET mode = 'PAPER'"))
+    assert (await reads.real_accounts()).followed == 0
 
 
 async def test_a_truth_is_read_as_it_was_written(stage: Stage) -> None:

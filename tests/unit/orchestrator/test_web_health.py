@@ -3,7 +3,10 @@
 import asyncio
 from datetime import datetime, timedelta
 
+from msgspec import structs
+
 from orchestrator.web.health import KEPT_SECONDS, Health, Source
+from orchestrator.web.real_accounts import Truths
 from tests.unit.orchestrator.web_fakes import FakeClock, World, client_of
 
 
@@ -104,3 +107,31 @@ async def test_metrics_count_answers_streams_and_the_age_of_sources() -> None:
     assert 'nt_source_ok{source="lamp"} 1.0' in text
     assert "nt_live_streams 0.0" in text
     assert 'nt_http_requests_total{method="GET",status="200"}' in text
+
+
+async def test_what_is_wrong_at_the_exchange_is_counted_without_names_and_as_old_as_the_account_least_lately_heard() -> None:
+    world = World()
+    heard = world.clock.wall() - timedelta(seconds=7)
+    world.store.accounts = structs.replace(
+        world.store.accounts, followed=3, oldest=heard, foreign_accounts=1, foreign=2, differing=1
+    )
+    world.sources.append(Source(name="truth", check=Truths(world.store).check, must=False, stale_seconds=130))
+    async with client_of(world) as client:
+        assert (await client.get("/ready")).json()["sources"]["truth"]["age_seconds"] == 7
+        text = (await client.get("/metrics")).text
+        assert "nt_real_accounts 3.0" in text
+        assert "nt_real_foreign_accounts 1.0" in text
+        assert "nt_real_foreign_holdings 2.0" in text
+        assert "nt_real_wallets_differing 1.0" in text
+        world.store.away = True
+        world.clock.real += timedelta(seconds=1)
+        text = (await client.get("/metrics")).text
+    assert "nt_real_foreign_holdings NaN" in text
+    assert 'nt_source_ok{source="truth"} 0.0' in text
+
+
+async def test_an_account_that_was_never_heard_is_said_and_the_pages_go_on() -> None:
+    world = World()
+    world.store.accounts = structs.replace(world.store.accounts, followed=2, unheard=1, oldest=world.clock.wall())
+    ready = await Health([Source(name="truth", check=Truths(world.store).check, must=False)], world.clock).ready()
+    assert (ready.status, ready.sources["truth"].ok, ready.sources["truth"].age_seconds) == ("ready", False, None)

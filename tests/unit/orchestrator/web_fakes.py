@@ -32,6 +32,7 @@ from orchestrator.ports import (
     NewUser,
     PanicReceipt,
     PositionRow,
+    RealAccounts,
     RealRow,
     ReceiptRow,
     Refusal,
@@ -91,6 +92,7 @@ class FakeStore:
         self.sessions: dict[UUID, Session] = {}
         self.revoked: set[UUID] = set()
         self.real_rows: dict[UUID, RealRow] = {}
+        self.accounts = RealAccounts(followed=0, unheard=0, oldest=None, foreign_accounts=0, foreign=0, differing=0)
         self.position_rows: list[tuple[UUID, PositionRow]] = []
         self.approval_rows: list[tuple[UUID, ApprovalRow]] = []
         self.signal_rows: list[SignalRow] = []
@@ -187,6 +189,10 @@ class FakeStore:
     async def real(self, user_id: UUID) -> RealRow:
         self.answer()
         return self.real_rows.get(user_id, RealRow())
+
+    async def real_accounts(self) -> RealAccounts:
+        self.answer()
+        return self.accounts
 
     async def positions(
         self, user_id: UUID, *, statuses: Sequence[str], mode: str | None = None, limit: int = 200, offset: int = 0
