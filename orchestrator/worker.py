@@ -176,6 +176,7 @@ def loops_of(orchestrator: Orchestrator, heart: Heart) -> list[Loop]:
         Loop(name="watch", every_seconds=WATCH_SECONDS, run=alone("watch", watch)),
         Loop(name="settle", every_seconds=SETTLE_SECONDS, run=alone("settle", trading.settle.run)),
         Loop(name="follow", every_seconds=SETTLE_SECONDS, run=trading.follow.run),
+        Loop(name="alarm", every_seconds=WATCH_SECONDS, run=trading.follow.alarm),
         Loop(name="panics", every_seconds=SETTLE_SECONDS, run=alone("panics", trading.panic.resume)),
         Loop(name="stops", every_seconds=SETTLE_SECONDS, run=alone("stops", trading.emergency.write_back)),
         Loop(name="approvals", every_seconds=SETTLE_SECONDS, run=alone("approvals", trading.approve.expire)),

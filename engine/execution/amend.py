@@ -15,7 +15,7 @@ import msgspec
 
 from engine.core.fills import order_side_of
 from engine.core.order import OrderRefusal, no
-from engine.execution.asking import Bound, Patience, answered, until
+from engine.execution.asking import Bound, Patience, answered, insisted, until
 from engine.execution.conditions import clear, known_under, rest
 from engine.execution.ids import MOST_TRIES, OURS, numbered, stop_id, target_id, trailing_id
 from engine.execution.turns import Turn
@@ -117,8 +117,11 @@ class Amendment:
         )
 
     async def _see(self, symbol: str, side: Side) -> tuple[VenuePosition, Resting] | Problem:
-        both = asyncio.gather(self._exchange.positions(), self._exchange.working(symbol))
-        told = await answered(both, self._patience.read)
+        async def both() -> tuple[list[VenuePosition], list[VenueOrder]]:
+            return await asyncio.gather(self._exchange.positions(), self._exchange.working(symbol))
+
+        bound = Bound(self._patience.read)
+        told = await answered(insisted(both, bound, self._patience.poll), self._patience.read)
         if isinstance(told, Problem):
             return told
         positions, orders = told

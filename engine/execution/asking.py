@@ -88,6 +88,16 @@ async def until[T](question: Callable[[], Awaitable[T | None]], bound: Bound, po
             return None
 
 
+async def insisted[T](question: Callable[[], Awaitable[T]], bound: Bound, poll: float) -> T:
+    """The answer to a read that is asked again while the exchange turns it away; raises the last VenueError at the bound."""
+    while True:
+        try:
+            return await bound.call(question())
+        except VenueAway as error:
+            if not await bound.pause(max(poll, wait_of(error))):
+                raise
+
+
 def wait_of(error: VenueError) -> float:
     """Seconds that the exchange asked us to stay away."""
     return error.retry_after_seconds if isinstance(error, VenueAway) else 0.0

@@ -15,7 +15,7 @@ from engine.core.instrument import InstrumentRules
 from engine.core.order import EntryPlan, OrderRefusal, Wallet, no
 from engine.errors import ExchangeError
 from engine.execution.amend import Amendment, resting
-from engine.execution.asking import Patience, answered
+from engine.execution.asking import Bound, Patience, answered, insisted
 from engine.execution.close_unit import CloseUnit
 from engine.execution.entry_unit import EntryUnit, Opened, is_filled
 from engine.execution.exchange_flatten import Flattening
@@ -130,7 +130,7 @@ class ExchangeVenue:
         async def both(exchange: Exchange) -> tuple[list[VenuePosition], list[VenueOrder]]:
             return await asyncio.gather(exchange.positions(), exchange.working(symbol))
 
-        told = await self._read(Urgency.PROTECT, both)
+        told = await self._insisted(both)
         if isinstance(told, Problem):
             return told
         positions, orders = told
@@ -267,6 +267,14 @@ class ExchangeVenue:
     async def _read[T](self, urgency: Urgency, question: Callable[[Exchange], Awaitable[T]]) -> T | Problem:
         exchange = self._open(urgency)
         return exchange if isinstance(exchange, Problem) else await answered(question(exchange), self._patience.read)
+
+    async def _insisted[T](self, question: Callable[[Exchange], Awaitable[T]]) -> T | Problem:
+        """What protects or closes is not put off by one read that the exchange turned away."""
+        exchange = self._open(Urgency.PROTECT)
+        if isinstance(exchange, Problem):
+            return exchange
+        bound = Bound(self._patience.read)
+        return await answered(insisted(lambda: question(exchange), bound, self._patience.poll), self._patience.read)
 
     async def _missing(self, exchange: Exchange, request: EntryRequest | CloseRequest) -> VenueOrder | Problem | Unknown:
         return await missing(exchange, request.symbol, request.client_order_id, request.sent_at, self._clock, self._patience)

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from engine.core.order import OrderRefusal, no
 from engine.errors import VenueAway, VenueError, VenueHalted, VenueUnsure
-from engine.execution.asking import Bound, Patience, refusal_of, until
+from engine.execution.asking import Bound, Patience, insisted, refusal_of, until
 from engine.ports import Clock, Exchange, MarketOrder, Unknown
 from shared.enums import OrderState
 from shared.execution import Fill, VenueOrder
@@ -77,7 +77,9 @@ async def carry_out(
         The order, filled or not; a Problem where it certainly was not taken; Unknown where it may have been.
     """
     try:
-        found = await Bound(patience.read).call(exchange.find(order.symbol, order.client_order_id, conditional=False))
+        found = await insisted(
+            lambda: exchange.find(order.symbol, order.client_order_id, conditional=False), Bound(patience.read), patience.poll
+        )
     except VenueError as error:
         return refusal_of(error)
     if found is not None:

@@ -186,6 +186,12 @@ def resting_for(position: Position, quantity: Decimal, truth: Shown) -> Resting:
     )
 
 
+def beyond(position: Position, mark: Decimal) -> bool:
+    """Whether the market has passed its stop or its target, so that the exchange should be closing it."""
+    sign, stop, target = position.side.sign, position.stop_loss, position.take_profit
+    return (stop is not None and sign * (mark - stop) <= 0) or (target is not None and sign * (mark - target) >= 0)
+
+
 def triggered(order: VenueOrder, held: VenuePosition) -> bool:
     """Whether a conditional order that still works should have closed the position by now: it was triggered, or the mark is beyond it."""
     if order.triggered or order.child_order_id:

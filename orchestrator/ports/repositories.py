@@ -188,6 +188,10 @@ class Positions(Protocol):
         """Everyone's OPEN ones that we judge ourselves: PAPER, or a dry run."""
         ...
 
+    async def guarded_everywhere(self) -> list[PositionRecord]:
+        """Everyone's OPEN ones that the exchange guards: REAL, not dry."""
+        ...
+
     async def change(self, position: PositionRecord, **changes: Any) -> PositionRecord | None:
         """Change by compare-and-set on id, status and version as in `position`, version + 1; None when the row has moved."""
         ...

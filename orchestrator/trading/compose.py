@@ -41,10 +41,10 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
 class Trading(msgspec.Struct, frozen=True, kw_only=True):
     """The use cases. The desk serves the web process, the others the worker.
 
-    The worker calls `scan.run(candle_close)` on each close, `watch.run()` each wall second, `settle.run()` at start and every two wall
-    seconds, as are `panic.resume()`, `emergency.write_back()`, `approve.expire()`, `scan.finish()` and `follow.run()`, and `review.run()`
-    each few minutes of market time. Each is safe to run twice and on several workers at once. A day's loss limit needs no reset: it is a
-    sum since 00:00 UTC of market time.
+    The worker calls `scan.run(candle_close)` on each close, `watch.run()` and `follow.alarm()` each wall second, `settle.run()` at start
+    and every two wall seconds, as are `panic.resume()`, `emergency.write_back()`, `approve.expire()`, `scan.finish()` and
+    `follow.run()`, and `review.run()` each few minutes of market time. Each is safe to run twice and on several workers at once. A day's
+    loss limit needs no reset: it is a sum since 00:00 UTC of market time.
     """
 
     desk: TradingDesk
@@ -106,7 +106,7 @@ def compose(
         stop=stop,
         protect=protect,
         reconcile=reconcile,
-        follow=Follow(begin, engine, reconcile, rhythm),
+        follow=Follow(begin, engine, reconcile, clock, rhythm),
         balances=balances,
         review=Review(begin, engine, clock),
     )

@@ -1,6 +1,7 @@
 """Follows every real account: a listener to its stream of nudges and a keeper that reconciles after each nudge, and each minute anyway.
 
-Nothing protective waits in a queue. A nudge says only that something changed; the truth is asked for. Between two truths of an account
+Nothing protective waits in a queue, and none of it on a nudge alone, which may be lost: a market that has passed a stop is seen in the
+mark prices too. A nudge says only that something changed; the truth is asked for. Between two truths of an account
 of which something is wrong, or that was not heard, what guards its positions is glanced at each second: that costs little, and a stop
 that failed cannot wait for the books. Each worker follows everybody: booking is idempotent, so that two of them only hear the same twice.
 """
@@ -12,10 +13,12 @@ from uuid import UUID
 
 import msgspec
 
+from orchestrator.core.truth import beyond
 from orchestrator.errors import EngineRefused, OrchestratorError
 from orchestrator.log import logger
-from orchestrator.ports import Engine, Transactions
+from orchestrator.ports import Clock, Engine, Transactions
 from orchestrator.trading.accounts import account_of
+from orchestrator.trading.prices import fresh_marks
 from orchestrator.trading.reconcile import Reconcile, Reconciled
 from shared.enums import Mode
 
@@ -67,11 +70,15 @@ class Rhythm(msgspec.Struct, frozen=True, kw_only=True):
 class Follow:
     """Keeps one follower for each user with something real."""
 
-    def __init__(self, transactions: Transactions, engine: Engine, reconcile: Reconcile, rhythm: Rhythm | None = None) -> None:
+    def __init__(
+        self, transactions: Transactions, engine: Engine, reconcile: Reconcile, clock: Clock, rhythm: Rhythm | None = None
+    ) -> None:
         self._transactions = transactions
         self._engine = engine
         self._reconcile = reconcile
+        self._clock = clock
         self._rhythm = rhythm or Rhythm()
+        self._sights: dict[UUID, _Sight] = {}
         self._followers: dict[UUID, asyncio.Task[None]] = {}
 
     async def run(self) -> int:
@@ -79,18 +86,34 @@ class Follow:
         async with self._transactions() as unit:
             users = set(await unit.traders.with_real())
         for user_id in [known for known, task in self._followers.items() if known not in users or task.done()]:
+            self._sights.pop(user_id, None)
             await _end(self._followers.pop(user_id))
         for user_id in users - set(self._followers):
-            self._followers[user_id] = asyncio.create_task(self._follow(user_id))
+            self._sights[user_id] = _Sight()
+            self._followers[user_id] = asyncio.create_task(self._follow(user_id, self._sights[user_id]))
         return len(self._followers)
+
+    async def alarm(self) -> int:
+        """Has those accounts glanced at of which the market has passed a stop or a target; how many.
+
+        Raises:
+            StoreUnavailable: A store did not answer.
+        """
+        async with self._transactions() as unit:
+            guarded = await unit.positions.guarded_everywhere()
+        marks = await fresh_marks(self._engine, {position.symbol for position in guarded}, self._clock.now())
+        passed = {one.user_id for one in guarded if one.symbol in marks and beyond(one, marks[one.symbol])}
+        for user_id in passed & self._sights.keys():
+            self._sights[user_id].wrong = True
+        return len(passed)
 
     async def end(self) -> None:
         """Lets go of everybody; whatever was committed is gone on with at the next start."""
         followers, self._followers = list(self._followers.values()), {}
         await _end(*followers)
 
-    async def _follow(self, user_id: UUID) -> None:
-        nudged, sight = asyncio.Event(), _Sight()
+    async def _follow(self, user_id: UUID, sight: "_Sight") -> None:
+        nudged = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._guarded("following a real account", user_id, lambda: self._keep(user_id, nudged, sight)))
             group.create_task(self._guarded("listening to a real account", user_id, lambda: self._listen(user_id, nudged, sight)))

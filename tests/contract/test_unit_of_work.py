@@ -234,6 +234,7 @@ async def test_live_positions_come_oldest_first_and_by_who_judges_them(stage: St
         assert await unit.positions.live_of_user(user_id) == [paper, closing, dry, real]
         assert await unit.positions.live_of_user(user_id, Mode.REAL) == [dry, real]
         assert await unit.positions.open_everywhere() == [paper, dry]
+        assert await unit.positions.guarded_everywhere() == [real]
         assert await unit.positions.real_since(user_id, "DUSDT", NOW) == [gone, real]
         assert await unit.positions.real_since(user_id, "DUSDT", NOW + timedelta(seconds=1)) == [real]
 

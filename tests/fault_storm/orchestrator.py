@@ -25,6 +25,7 @@ from tests.fault_storm.processes import Process
 from tests.fault_storm.simulated_time import SimulatedClock
 
 STATEMENT_SECONDS: Final = 0.001
+WATCH_SECONDS: Final = 1.0
 SETTLE_SECONDS: Final = 2.0
 """As `orchestrator.worker` has it, whose import takes seconds."""
 
@@ -188,8 +189,9 @@ class Service(Process):
         trading = self.trading
         for run in (trading.settle.run, trading.follow.run, trading.panic.resume, trading.approve.expire, trading.scan.finish):
             self.begin(self._repeat(run))
+        self.begin(self._repeat(trading.follow.alarm, WATCH_SECONDS))
 
-    async def _repeat(self, run: Callable[[], Awaitable[object]]) -> None:
+    async def _repeat(self, run: Callable[[], Awaitable[object]], seconds: float = SETTLE_SECONDS) -> None:
         """What `orchestrator.loops.repeat` does: a failure is told, and the loop goes on."""
         while not self.dead:
             try:
@@ -198,7 +200,7 @@ class Service(Process):
                 pass
             except Exception as error:  # noqa: BLE001 - the edge of a loop
                 self.crashes.append(error)
-            await asyncio.sleep(SETTLE_SECONDS)
+            await asyncio.sleep(seconds)
 
 
 class Shared:

@@ -281,6 +281,7 @@ class SocketService(Process):
             "approvals": trading.approve.expire,
         }
         self._loop("follow", trading.follow.run)
+        self._loop("alarm", trading.follow.alarm)
         self._loop("leftovers", trading.scan.finish)
         for name, run in alone.items():
             self._loop(name, partial(one_at_a_time, self.mutex, name, run))

@@ -15,7 +15,7 @@ QUICK = Rhythm(every=60, soon=0.02, debounce=0.0, apart=0.0, again=(0.01,), refu
 
 
 def follow_of(world: RealWorld, rhythm: Rhythm = QUICK) -> Follow:
-    return Follow(world.store.begin, world.engine, world.trading.reconcile, rhythm)
+    return Follow(world.store.begin, world.engine, world.trading.reconcile, world.clock, rhythm)
 
 
 async def test_a_nudge_brings_the_truth_at_once() -> None:
@@ -87,6 +87,38 @@ async def test_a_failed_stop_is_closed_though_no_truth_is_heard_for_long() -> No
         return len(world.engine.sent("guards")) >= 2
 
     await eventually(glanced, seconds=2, what="two glances")
+    world.clock.pass_wall(seconds=2)
+
+    async def flat() -> bool:
+        return world.engine.book().quantity("SOLUSDT") == 0
+
+    await eventually(flat, seconds=2, what="the position to be closed at the market")
+    await follow.end()
+
+
+async def test_a_market_that_has_passed_a_stop_is_seen_without_a_nudge() -> None:
+    """The stream is silent and the next truth a minute away: the mark price alone calls for a glance."""
+    world = RealWorld()
+    await world.reconcile()
+    await world.enter(signal())
+    world.quote("SOLUSDT", 100)
+    follow = follow_of(world, structs.replace(QUICK, glance=0.01))
+    await follow.run()
+
+    async def heard() -> bool:
+        return len(world.engine.sent("truth")) == 2
+
+    await eventually(heard, seconds=2, what="the truth at the start")
+    assert await follow.alarm() == 0
+    world.engine.stuck.add("SOLUSDT")
+    world.engine.tick("SOLUSDT", 97)
+    world.quote("SOLUSDT", 97)
+    assert await follow.alarm() == 1
+
+    async def glanced() -> bool:
+        return len(world.engine.sent("guards")) >= 2
+
+    await eventually(glanced, seconds=2, what="a glance, and another since something is wrong")
     world.clock.pass_wall(seconds=2)
 
     async def flat() -> bool:
