@@ -27,7 +27,7 @@ PLACES: Final = {name: place for place, name in enumerate(steps.FIGURES)}
 
 
 class Closes(msgspec.Struct, frozen=True, kw_only=True):
-    """One closed candle for each of `rows`; `candles` are rows x (open, high, low, close, volume). A row's older candles come first."""
+    """One closed candle for each of `rows`; `candles` are rows x (open, high, low, close, volume)."""
 
     rows: Integers
     open_ms: Integers
@@ -149,21 +149,28 @@ class Track:
     def close(self, closes: Closes) -> Integers:
         """Takes closed candles of any symbols; one that leaves a hole makes its symbol stale until it is seeded again.
 
+        They may come in any order: an older candle is taken before a newer one, and neighbours together.
+
         Returns:
             What became of each: `features_steps.ADVANCED`, OLD, GAP or UNKNOWN.
 
         Raises:
             IndexError: A row that no symbol has, or arrays that do not belong together; the kernels would write where nobody looks.
         """
-        rows, open_ms, candles = (
-            _plain(closes.rows, np.int64),
-            _plain(closes.open_ms, np.int64),
-            _plain(closes.candles, np.float64),
-        )
+        rows, open_ms = _plain(closes.rows, np.int64), _plain(closes.open_ms, np.int64)
+        candles = _plain(closes.candles, np.float64)
         if not (candles.shape == (len(rows), 5) and len(open_ms) == len(rows)):
             raise IndexError("rows, opening times and candles differ in number")
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.symbols):
             raise IndexError("a row that no symbol has")
+        if (rows[1:] > rows[:-1]).all():
+            return self._advance(rows, open_ms, candles)
+        order = np.lexsort((rows, open_ms))
+        outcomes = np.empty(len(rows), np.int64)
+        outcomes[order] = self._advance(rows[order], open_ms[order], candles[order])
+        return outcomes
+
+    def _advance(self, rows: Integers, open_ms: Integers, candles: Floats) -> Integers:
         told = self.told
         return steps.advance(rows, open_ms, candles, told.timeframe.ms, self.state, told.seen, told.newest_ms, told.table)
 
@@ -187,7 +194,8 @@ class Track:
 
 def _plain(array: Any, kind: Any) -> Any:
     """As the kernels were compiled for; for any other form numba would compile again, which takes seconds."""
-    return np.require(array, kind, ["C_CONTIGUOUS", "WRITEABLE"])
+    fits = array.dtype == kind and array.flags.carray
+    return array if fits else np.require(array, kind, ["C_CONTIGUOUS", "WRITEABLE"])
 
 
 def stacked(candles: Candles) -> Floats:

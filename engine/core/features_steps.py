@@ -32,8 +32,8 @@ CHANGE: Final = 3
 RING: Final = WINDOW + 1
 """Candles that a ring holds; a candle's place in it follows from its opening time, so that neighbours share it."""
 
-LANES: Final = 128
-"""Symbols that go together: with their rings they stay in the nearest cache."""
+LANES: Final = 256
+"""At most so many symbols go together: enough that a loop's begin costs nothing, few enough that their rings stay in a near cache."""
 
 _EMA_50, _EMA_200, _GAIN, _LOSS, _RANGE, _PLUS, _MINUS, _SPAN, _STRENGTH, _FAST, _SLOW, _SIGNAL = range(12)
 _OPEN, _HIGH, _LOW, _RSI, _RSI_BEFORE, _HISTOGRAM, _HISTOGRAM_BEFORE, _CLOSES = range(12, 20)
@@ -79,9 +79,17 @@ def _add(total: Floats, values: Floats) -> None:
 
 
 @kernel
-def _add_square(total: Floats, values: Floats, mean: Floats) -> None:
+def _add_four(total: Floats, one: Floats, two: Floats, three: Floats, four: Floats) -> None:
     for lane in range(len(total)):
-        total[lane] += (values[lane] - mean[lane]) ** 2
+        total[lane] = total[lane] + one[lane] + two[lane] + three[lane] + four[lane]
+
+
+@kernel
+def _add_four_squares(total: Floats, mean: Floats, one: Floats, two: Floats, three: Floats, four: Floats) -> None:
+    for lane in range(len(total)):
+        middle = mean[lane]
+        sum_two = total[lane] + (one[lane] - middle) ** 2 + (two[lane] - middle) ** 2
+        total[lane] = sum_two + (three[lane] - middle) ** 2 + (four[lane] - middle) ** 2
 
 
 @kernel
@@ -188,6 +196,13 @@ def _strengthen(strength: Floats, directional: Floats, age: int) -> None:
 
 
 @kernel
+def _ringed(state: Floats, ring: int, begin: int, end: int, slot: int, back: int) -> Floats:
+    """The values of so many candles ago."""
+    values: Floats = state[ring + (slot + RING - back) % RING, begin:end]
+    return values
+
+
+@kernel
 def _absorb_move(state: Floats, begin: int, end: int, age: int, close: Floats, before: Floats, spare: Floats) -> None:
     gain, loss, rsi, move = state[_GAIN, begin:end], state[_LOSS, begin:end], state[_RSI, begin:end], spare[0]
     _rise(move, close, before)
@@ -248,7 +263,7 @@ def _absorb(state: Floats, begin: int, end: int, age: int, slot: int, candles: F
     state[_RSI_BEFORE, begin:end] = state[_RSI, begin:end]
     state[_HISTOGRAM_BEFORE, begin:end] = state[_HISTOGRAM, begin:end]
     if age > 0:
-        before = state[_CLOSES + (slot + RING - 1) % RING, begin:end]
+        before = _ringed(state, _CLOSES, begin, end, slot, 1)
         _absorb_move(state, begin, end, age, candles[3], before, spare)
         _absorb_range(state, begin, end, age, candles, before, spare)
     _absorb_averages(state, begin, end, age, candles[3], spare)
@@ -296,14 +311,18 @@ def _tell_carried(state: Floats, begin: int, end: int, seen: int, last: Floats, 
 
 @kernel
 def _mean(state: Floats, ring: int, begin: int, end: int, slot: int, mean: Floats, deviation: Floats) -> None:
-    """Mean and population deviation over the window, newest first."""
+    """Mean and population deviation over the window, newest first, four candles a loop."""
     mean[:] = 0.0
     deviation[:] = 0.0
-    for back in range(WINDOW):
-        _add(mean, state[ring + (slot + RING - back) % RING, begin:end])
+    for back in range(0, WINDOW, 4):
+        one, two = _ringed(state, ring, begin, end, slot, back), _ringed(state, ring, begin, end, slot, back + 1)
+        three, four = _ringed(state, ring, begin, end, slot, back + 2), _ringed(state, ring, begin, end, slot, back + 3)
+        _add_four(mean, one, two, three, four)
     _divide(mean, WINDOW)
-    for back in range(WINDOW):
-        _add_square(deviation, state[ring + (slot + RING - back) % RING, begin:end], mean)
+    for back in range(0, WINDOW, 4):
+        one, two = _ringed(state, ring, begin, end, slot, back), _ringed(state, ring, begin, end, slot, back + 1)
+        three, four = _ringed(state, ring, begin, end, slot, back + 2), _ringed(state, ring, begin, end, slot, back + 3)
+        _add_four_squares(deviation, mean, one, two, three, four)
     for lane in range(len(deviation)):
         deviation[lane] = np.sqrt(deviation[lane] / WINDOW)
 
@@ -358,10 +377,9 @@ def _tell_path(state: Floats, begin: int, end: int, slot: int, last: Floats, fig
     path = spare[0]
     path[:] = 0.0
     for back in range(PATH):
-        newer, older = (slot + RING - back) % RING, (slot + RING - back - 1) % RING
-        _add_step(path, state[_CLOSES + newer, begin:end], state[_CLOSES + older, begin:end])
-    before = state[_CLOSES + (slot + RING - PATH) % RING, begin:end]
-    _straightness(figures[EFFICIENCY, begin:end], last, before, path)
+        newer = _ringed(state, _CLOSES, begin, end, slot, back)
+        _add_step(path, newer, _ringed(state, _CLOSES, begin, end, slot, back + 1))
+    _straightness(figures[EFFICIENCY, begin:end], last, _ringed(state, _CLOSES, begin, end, slot, PATH), path)
 
 
 @kernel
@@ -372,7 +390,7 @@ def _tell(state: Floats, begin: int, end: int, seen: int, slot: int, figures: Fl
     if seen >= WINDOW:
         _tell_windows(state, begin, end, slot, figures, spare)
     if seen > CHANGE:
-        _change(figures[ROC_3, begin:end], last, state[_CLOSES + (slot + RING - CHANGE) % RING, begin:end])
+        _change(figures[ROC_3, begin:end], last, _ringed(state, _CLOSES, begin, end, slot, CHANGE))
     if seen > PATH:
         _tell_path(state, begin, end, slot, last, figures, spare)
 

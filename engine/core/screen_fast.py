@@ -5,7 +5,6 @@ Stands beside `screen`, which stays the reference: its tables carry any `RuleSet
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -86,12 +85,6 @@ def _judge_all(
     return outcome, score
 
 
-@lru_cache(maxsize=4)
-def by_name(symbols: tuple[str, ...]) -> Integers:
-    """The rows in the order of their symbols' names, which breaks ties; the same universe comes again with every scan."""
-    return np.array(sorted(range(len(symbols)), key=symbols.__getitem__), np.int64)
-
-
 def rank(features: Features) -> Ranking:
     """Which symbols v3.1 keeps, best first, and which rule drops each other one.
 
@@ -100,7 +93,7 @@ def rank(features: Features) -> Ranking:
     """
     everyone = np.ones(len(features.symbols), np.bool_)
     columns = (features.close, features.volume_ratio, features.rsi, features.ema_200_4h)
-    return _ranked(by_name(features.symbols), everyone, features.candles_15m, features.candles_4h, *columns)
+    return _ranked(features.symbols, everyone, features.candles_15m, features.candles_4h, *columns)
 
 
 def rank_told(told: Told, asked: Booleans) -> Ranking:
@@ -112,11 +105,11 @@ def rank_told(told: Told, asked: Booleans) -> Ranking:
     """
     quarter, four_hour = told.quarter.table, told.four_hour.table
     columns = (quarter[steps.CLOSE], quarter[steps.VOLUME_RATIO], quarter[steps.RSI], four_hour[steps.EMA_200])
-    return _ranked(by_name(told.symbols), asked, told.quarter.seen, told.four_hour.seen, *columns)
+    return _ranked(told.symbols, asked, told.quarter.seen, told.four_hour.seen, *columns)
 
 
 def _ranked(
-    names: Integers,
+    symbols: Sequence[str],
     asked: Booleans,
     quarters: Integers,
     four_hours: Integers,
@@ -127,8 +120,11 @@ def _ranked(
 ) -> Ranking:
     plain: list[Any] = [np.ascontiguousarray(column) for column in (asked, quarters, four_hours, close, ratio, rsi, ema)]
     outcome, score = _judge_all(*plain)
-    kept = names[outcome[names] == KEPT]
+    kept = np.flatnonzero(outcome == KEPT)
     best = kept[np.argsort(-score[kept], kind="stable")]
+    merits = score[best]
+    if (merits[1:] == merits[:-1]).any():  # a name breaks a tie, and names are worth comparing only then
+        best = np.array(sorted(kept, key=lambda row: (-score[row], symbols[row])), np.int64)
     return Ranking(outcome=outcome, score=score, bull=close > ema, best=best)
 
 

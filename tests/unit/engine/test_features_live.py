@@ -148,6 +148,33 @@ def test_a_candle_that_comes_again_changes_nothing() -> None:
     np.testing.assert_array_equal(track.told.table, before)
 
 
+def test_candles_may_come_in_any_order_and_each_is_answered_in_its_place() -> None:
+    whole = {symbol: history(symbol, M15, place, 70) for place, symbol in enumerate("ABC")}
+    one, other = Track("ABC", M15), Track("ABC", M15)
+    for track in (one, other):
+        track.seed([part(series, 0, 60) for series in whole.values()])
+    come = closes(one, *(part(series, 58, 70) for series in whole.values()))
+    order = np.random.default_rng(1).permutation(len(come.rows))
+    mixed = Closes(rows=come.rows[order], open_ms=come.open_ms[order], candles=come.candles[order])
+    expected = one.close(come)
+    np.testing.assert_array_equal(other.close(mixed), expected[order])
+    assert list(expected) == ([steps.OLD] * 2 + [steps.ADVANCED] * 10) * 3
+    np.testing.assert_array_equal(one.told.table, other.told.table)
+
+
+def test_six_hundred_symbols_at_once_have_the_figures_that_each_has_alone() -> None:
+    lengths = [260 if place % 97 else 40 + place % 7 for place in range(600)]
+    whole = [history(f"S{place}", M15, place, length) for place, length in enumerate(lengths)]
+    late = [part(series, len(series) - 3, len(series)) for series in whole]
+    together = Track([series.symbol for series in whole], M15)
+    together.seed([part(series, 0, len(series) - 3) for series in whole])
+    assert set(together.close(closes(together, *late))) == {steps.ADVANCED}
+    for place in (0, 1, 96, 97, 98, 255, 256, 257, 511, 512, 599):
+        alone = Track([whole[place].symbol], M15)
+        alone.seed([whole[place]])
+        np.testing.assert_array_equal(together.told.table[:, place], alone.told.table[:, 0])
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_candle_that_is_not_a_number_makes_its_symbol_stale_and_poisons_nothing(bad: float) -> None:
     whole = history("A", M15, 1, 70)
