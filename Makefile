@@ -2,6 +2,8 @@
 PYTHON := .venv/bin/python
 BIN := .venv/bin
 STAMP := .venv/.installed
+SCHEDULES := 10000
+REAL := 200
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint fmt bench lock crash-matrix ccxt-suite fault-storm panic-drill
@@ -37,8 +39,8 @@ bench: $(STAMP)  ## Benchmarks as ratios against peers; ARGS="--json FILE".
 crash-matrix: $(STAMP)  ## Cuts every await of a real order, kills the processes at each of its named steps and under trading.
 	@$(PYTHON) -m tests.crash_matrix $(ARGS)
 
-fault-storm: $(STAMP)  ## 10,000 seeded schedules of faults over real trading; ARGS="--schedules N --seed S --json FILE".
-	@$(PYTHON) -m tests.fault_storm $(ARGS)
+fault-storm: $(STAMP)  ## Seeded schedules of faults over real trading: SCHEDULES=10000 in memory, REAL=200 on real servers; ARGS="--seed S --json FILE".
+	@$(PYTHON) -m tests.fault_storm --schedules $(SCHEDULES) --real $(REAL) $(ARGS)
 
 panic-drill: $(STAMP)  ## Panics over 60 positions, calm and in a storm: seconds until verified flat; ARGS="--runs N --json FILE".
 	@$(PYTHON) -m tests.panic_drill $(ARGS)
