@@ -1,7 +1,8 @@
 """How long each position went without a working stop: the sandbox's own witness, which no client can talk to.
 
-A span begins when a position is larger than what its stops would close, and ends when they cover all of it or it is flat. Spans in which
-the exchange would not take the account's orders are kept beside them, so that a judge can leave them out.
+A span begins when a position is larger than what its stops would close, and ends when they cover all of it or it is flat. A trailing stop
+counts once it is activated: before that no fall of the price would trigger it. Spans in which the exchange would not take the account's
+orders are kept beside them, so that a judge can leave them out.
 """
 
 from collections.abc import Callable
@@ -10,10 +11,11 @@ from decimal import Decimal
 import msgspec
 
 from deploy.sandbox.core.account import Account
+from deploy.sandbox.core.algo_request import TRAILING
 from deploy.sandbox.core.orders import AlgoOrder
 from shared.margin import ZERO
 
-STOPS = frozenset({"STOP", "STOP_MARKET", "TRAILING_STOP_MARKET"})
+STOPS = frozenset({"STOP", "STOP_MARKET", TRAILING})
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -109,5 +111,6 @@ def stopped(account: Account, symbol: str, side: str, quantity: Decimal) -> Deci
 
 
 def _stops(algo: AlgoOrder, side: str, closing: str) -> bool:
-    # Forwarded to the book and not yet there, it protects nothing.
-    return algo.kind in STOPS and algo.status == "NEW" and (algo.position_side, algo.side) == (side, closing)
+    # Forwarded to the book and not yet there, it protects nothing; nor does a trailing stop that still waits for its activation price.
+    awake = algo.kind != TRAILING or algo.extreme is not None
+    return algo.kind in STOPS and awake and algo.status == "NEW" and (algo.position_side, algo.side) == (side, closing)

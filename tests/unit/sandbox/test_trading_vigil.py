@@ -68,6 +68,36 @@ def test_a_stop_that_is_stuck_on_its_way_protects_nothing() -> None:
     assert (span["lasting"], span["market_ms"]) == (True, STEP_MS)
 
 
+def test_a_trailing_stop_protects_from_the_moment_of_its_activation_on() -> None:
+    floor = Floor()
+    floor.order(quantity="0.1")
+    floor.algo(type="TRAILING_STOP_MARKET", callbackRate="1", activatePrice="51000", reduceOnly="true")
+    floor.move("50500")
+    assert [(span["lasting"], span["market_ms"]) for span in spans(floor)] == [(True, STEP_MS)]
+    floor.move("51000")
+    floor.move("50900")
+    assert [(span["lasting"], span["market_ms"]) for span in spans(floor)] == [(False, 2 * STEP_MS)]
+
+
+def test_a_stop_that_goes_beside_a_trailing_stop_not_activated_yet_leaves_the_position_bare() -> None:
+    floor = Floor()
+    floor.order(quantity="0.1")
+    stop = floor.algo(triggerPrice="49000", reduceOnly="true")
+    floor.algo(type="TRAILING_STOP_MARKET", callbackRate="1", activatePrice="55000", reduceOnly="true")
+    assert spans(floor) == []
+    floor.conditional.cancel(floor.ada, stop, floor.now)
+    floor.move("50001")
+    assert [(span["lasting"], span["quantity"]) for span in spans(floor)] == [(True, "0.1")]
+
+
+def test_a_trailing_stop_without_an_activation_price_protects_at_once() -> None:
+    floor = Floor()
+    floor.order(quantity="0.1")
+    floor.algo(type="TRAILING_STOP_MARKET", callbackRate="1", reduceOnly="true")
+    floor.move("50001")
+    assert spans(floor) == []
+
+
 def test_time_in_which_orders_were_refused_is_told_apart() -> None:
     floor = Floor()
     vigil, start = floor.trading.herald.vigil, floor.now
