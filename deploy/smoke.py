@@ -42,6 +42,9 @@ TRIES: Final = 10
 PAUSE: Final = 3.0
 """Seconds between two of these tries. Ten of them are longer than the 20 s after which nothing that was sent can arrive any more."""
 
+APART: Final = 1.5
+"""Seconds between the two readings that must both show nothing: one right after a fill may be behind it, as in a flatten."""
+
 SECONDS: Final = 45.0
 
 _KNOWN: Final = (ExecutionStatus.FILLED, ExecutionStatus.REFUSED)
@@ -178,7 +181,14 @@ class Smoke:
         raise DeployError(f"LOOK AT THE EXCHANGE: {symbol} may still be open ({trouble})")
 
     async def _is_clear(self, attempt: int) -> bool:
-        """Whether nothing is left; what is, is closed and cancelled. An entry of unknown outcome may still arrive."""
+        """Whether two readings show nothing."""
+        if not await self._looks_clear(attempt):
+            return False
+        await self._rest(APART)
+        return await self._looks_clear(attempt)
+
+    async def _looks_clear(self, attempt: int) -> bool:
+        """Whether one reading shows nothing; what it shows is closed and cancelled. An entry of unknown outcome may still arrive."""
         await self._settle()
         truth = await self._truth()
         ours = [order.client_order_id for order in truth.orders if self._is_ours(order.client_order_id, order.state)]

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from deploy.errors import DeployError
-from deploy.smoke import TRIES, Smoke, held_already
+from deploy.smoke import APART, TRIES, Smoke, held_already
 from deploy.smoke_order import Instrument, Order
 from shared.execution import RealAccount, SealedCredentials
 from shared.wire import encode
@@ -82,6 +82,14 @@ class Engine:
             trades=[],
             income=[],
         )
+
+
+def behind(engine: Engine, body: dict[str, Any]) -> httpx.Response:
+    """A truth from before the fill."""
+    held, resting, engine.held, engine.resting = engine.held, engine.resting, Decimal(0), []
+    answer = engine.truth(body)
+    engine.held, engine.resting = held, resting
+    return answer
 
 
 def told(**body: Any) -> httpx.Response:
@@ -163,12 +171,12 @@ def away(_: dict[str, Any]) -> httpx.Response:
 class Run:
     def __init__(self, engine: Engine) -> None:
         self.lines: list[str] = []
-        self.rests = 0
+        self.rested: list[float] = []
         self.client = httpx.AsyncClient(transport=httpx.MockTransport(engine), base_url="http://engine")
         self.smoke = Smoke(self.client, ACCOUNT, ORDER, self.lines.append, self.rest)
 
-    async def rest(self, _: float) -> None:
-        self.rests += 1
+    async def rest(self, seconds: float) -> None:
+        self.rested.append(seconds)
 
     def passes(self) -> bool:
         return asyncio.run(self.smoke.run())
@@ -241,7 +249,7 @@ def test_an_entry_without_an_answer_is_asked_for_until_it_is_known_and_then_clos
     assert not run.passes()
     assert run.words()[2:] == ["FAILED  3. the entry", "ok      6. nothing is left"]
     assert engine.held == 0
-    assert run.rests >= 2
+    assert len(run.rested) >= 2
 
 
 def test_an_engine_that_stumbles_at_the_end_does_not_leave_the_position_open() -> None:
@@ -252,6 +260,25 @@ def test_an_engine_that_stumbles_at_the_end_does_not_leave_the_position_open() -
     assert not run.passes()
     assert run.words()[4:] == ["FAILED  5. the close", "ok      6. nothing is left"]
     assert engine.held == 0
+
+
+def test_a_reading_that_is_behind_the_fill_is_not_believed_alone() -> None:
+    engine = Engine()
+    engine.script("/execute/close", away)
+    engine.script("/execute/truth", engine.truth, lambda body: behind(engine, body))
+    run = Run(engine)
+    assert not run.passes()
+    assert run.words()[4:] == ["FAILED  5. the close", "ok      6. nothing is left"]
+    assert engine.held == 0
+    assert engine.resting == []
+
+
+def test_two_readings_some_time_apart_say_that_nothing_is_left() -> None:
+    engine = Engine()
+    run = Run(engine)
+    assert run.passes()
+    assert engine.paths()[-2:] == ["/execute/truth", "/execute/truth"]
+    assert run.rested == [APART]
 
 
 def test_what_cannot_be_closed_is_said_aloud() -> None:
