@@ -66,7 +66,7 @@ class RedisSnapshots:
             raise SnapshotsUnavailable(type(error).__name__) from error
         self._answered()
         frames = [frame for member in members for frame in _frame(member)]
-        return {symbol: ticks_in(frames, symbol, moment - GAP_MS) for symbol, moment in since_ms.items()}
+        return ticks_in(frames, {symbol: moment - GAP_MS for symbol, moment in since_ms.items()})
 
     async def liquidations(self) -> Sequence[ForcedOrder]:
         """The window, oldest first."""

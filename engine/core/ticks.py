@@ -5,8 +5,9 @@ minute that holds the caller's `since` no kline is told, since it would reach be
 one that was not heard is not made up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -38,16 +39,18 @@ class Tick(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TickFrame(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """All marks of one event: prices by symbol, as text, since only a few are ever read.
+    """All marks of one event: two columns of text, since only a few of hundreds are ever read and a column is read at once.
 
     Args:
         at_ms: The newest moment in it.
-        prices: By symbol.
+        symbols: Parted by commas; from one event to the next nearly always the same.
+        prices: Of these, in their order.
         odd_ms: The moments of symbols whose mark is of another one.
     """
 
     at_ms: int
-    prices: dict[str, str]
+    symbols: str
+    prices: str
     odd_ms: dict[str, int] = {}
 
 
@@ -56,21 +59,28 @@ def frame_of(marks: Sequence[Mark]) -> TickFrame:
     newest = max(mark.at_ms for mark in marks)
     return TickFrame(
         at_ms=newest,
-        prices={mark.symbol: str(mark.price) for mark in marks},
+        symbols=",".join(mark.symbol for mark in marks),
+        prices=",".join(str(mark.price) for mark in marks),
         odd_ms={mark.symbol: mark.at_ms for mark in marks if mark.at_ms != newest},
     )
 
 
-def ticks_in(frames: Sequence[TickFrame], symbol: str, from_ms: int) -> list[Tick]:
-    """A symbol's ticks since a moment, oldest first, one a moment; a price that is no number is as if it was not heard."""
-    prices: dict[int, Decimal] = {}
+def ticks_in(frames: Sequence[TickFrame], from_ms: Mapping[str, int]) -> dict[str, list[Tick]]:
+    """Each symbol's ticks since its moment, oldest first, one a moment; a price that is no number is as if it was not heard."""
+    heard: dict[str, dict[int, Decimal]] = {symbol: {} for symbol in from_ms}
     for frame in frames:
-        if frame.at_ms < from_ms:
-            continue
-        price = _price(frame.prices.get(symbol))
-        if price is not None:
-            prices[frame.odd_ms.get(symbol, frame.at_ms)] = price
-    return [Tick(at_ms=at_ms, price=prices[at_ms]) for at_ms in sorted(prices)]
+        places, prices = _places(frame.symbols), frame.prices.split(",")
+        for symbol in from_ms:
+            place = places.get(symbol, len(prices))
+            price = _price(prices[place]) if place < len(prices) and frame.at_ms >= from_ms[symbol] else None
+            if price is not None:
+                heard[symbol][frame.odd_ms.get(symbol, frame.at_ms)] = price
+    return {symbol: [Tick(at_ms=at_ms, price=price) for at_ms, price in sorted(found.items())] for symbol, found in heard.items()}
+
+
+@lru_cache(maxsize=8)
+def _places(symbols: str) -> dict[str, int]:
+    return {symbol: place for place, symbol in enumerate(symbols.split(","))}
 
 
 def first_whole_minute(since_ms: int) -> int:
@@ -127,9 +137,9 @@ def _spans(ticks: Sequence[Tick]) -> list[tuple[int, int]]:
     return list(zip(starts, ends, strict=True))
 
 
-def _price(text: str | None) -> Decimal | None:
+def _price(text: str) -> Decimal | None:
     try:
-        price = Decimal(text or "NaN")
+        price = Decimal(text)
     except InvalidOperation:
         return None
     return price if price.is_finite() and price > 0 else None

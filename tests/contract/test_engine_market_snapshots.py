@@ -67,7 +67,7 @@ async def test_snapshots_expire_so_that_a_feed_of_yesterday_says_nothing(redis: 
 
 
 def frames(*seconds: int) -> list[TickFrame]:
-    return [TickFrame(at_ms=second * 1_000, prices={"XUSDT": str(second), "YUSDT": "0.5"}) for second in seconds]
+    return [TickFrame(at_ms=second * 1_000, symbols="XUSDT,YUSDT", prices=f"{second},0.5") for second in seconds]
 
 
 async def heard(snapshots: RedisSnapshots, since_ms: int = 0) -> list[int]:
@@ -108,7 +108,14 @@ async def test_an_event_that_is_written_again_counts_once_and_odd_bytes_are_as_i
     snapshots = RedisSnapshots(redis)
     await snapshots.write(STATE, ticks=frames(1, 2))
     await redis.zadd(TICKS, {b"\xc1garbage": 2_000})
-    await snapshots.write(STATE, ticks=[*frames(2), TickFrame(at_ms=3_000, prices={"XUSDT": "nonsense"})])
+    await snapshots.write(
+        STATE,
+        ticks=[
+            *frames(2),
+            TickFrame(at_ms=3_000, symbols="AUSDT,XUSDT", prices="1,nonsense"),
+            TickFrame(at_ms=4_000, symbols="AUSDT,XUSDT", prices="1"),
+        ],
+    )
     assert await heard(snapshots) == [1, 2]
 
 

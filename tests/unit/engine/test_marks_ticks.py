@@ -1,13 +1,14 @@
 """POST /marks with the feed up: the part of a minute after `since` is told second by second, a gap never as if it were none."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.analysis import Sources, look
-from engine.core.market import Funding, MarkBar, at, ms_of
+from engine.core.market import Funding, Mark, MarkBar, at, ms_of
 from engine.core.ticks import Tick
 from shared.analysis import Bar, MarksRequest, SymbolMarks
 from tests.unit.engine.execution_desk import StandingClock
@@ -147,6 +148,28 @@ async def test_without_redis_the_minutes_are_told_as_klines() -> None:
         at(NOW_MS + 30_000),
     ]
     assert lows(found.bars) == 90
+
+
+class Together(Kept):
+    """Answers for marks only once it was asked for ticks as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = asyncio.Event()
+
+    async def marks(self) -> Mapping[str, Mark]:
+        await self.both.wait()
+        return await super().marks()
+
+    async def ticks(self, since_ms: Mapping[str, int]) -> Mapping[str, Sequence[Tick]]:
+        self.both.set()
+        return await super().ticks(since_ms)
+
+
+async def test_marks_and_ticks_are_asked_side_by_side_so_that_a_redis_that_hangs_costs_one_wait() -> None:
+    market = Market(seconds(NOW_MS, NOW_MS + 50 * SECOND))
+    market.kept = Together()
+    assert (await asyncio.wait_for(market.look(NOW_MS + 10_000, NOW_MS + 30_000), 5)).mark == 100
 
 
 async def test_where_market_time_outruns_the_stream_klines_tell_everything() -> None:
