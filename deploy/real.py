@@ -30,6 +30,9 @@ CODES_TRIED: Final = (0, 1)
 
 LOOK_SECONDS: Final = 0.25
 
+OURS: Final = "nt-"
+"""How the ids of our orders begin."""
+
 
 class SandboxAccount(msgspec.Struct, frozen=True, kw_only=True):
     """The demo user's account at the sandbox and the seed of their second factor, kept in the data folder with mode 0600."""
@@ -43,7 +46,10 @@ class SandboxAccount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RealOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What only the exchange could say. Seconds are wall time, as it counted them while it took this account's orders."""
+    """What only the exchange could say. Seconds are wall time, as it counted them while it took this account's orders.
+
+    `exchange_equal`: wallet, sizes, stops and orders are what our books say, and nothing is under way any more.
+    """
 
     exchange_equal: bool
     unprotected_seconds: float
@@ -105,7 +111,7 @@ class RealDemo:
         while True:
             truth = await self._truth()
             books = await asyncio.to_thread(books_of, database_url, username)
-            found = differences(books, truth)
+            found = at_rest(books, truth)
             if not found or time.monotonic() >= until:
                 break
             await asyncio.sleep(LOOK_SECONDS)
@@ -177,11 +183,15 @@ class RealDemo:
 
 
 class Books(msgspec.Struct, frozen=True, kw_only=True):
-    """What our own tables say of a user's real account: the ledger's sum, sizes held by symbol and side, orders of unknown outcome."""
+    """What our own tables say of a user's real account: the ledger's sum, sizes held by symbol and side, orders of unknown outcome.
+
+    `under_way`: orders that are claimed, sent or of unknown outcome, by their ids, with where they stand.
+    """
 
     ledger: Decimal
     held: dict[tuple[str, str], Decimal]
     unknown_orders: int
+    under_way: dict[str, str] = {}
 
 
 def books_of(database_url: str, username: str) -> Books:
@@ -204,13 +214,18 @@ def books_of(database_url: str, username: str) -> Books:
                 "WHERE p.mode = 'REAL' AND NOT dry_run AND status IN ('OPEN', 'CLOSING') AND u.username = %s",
                 who,
             ).fetchall()
-            unknown = connection.execute(
-                "SELECT count(*) FROM orders o JOIN users u ON u.id = o.user_id WHERE o.status = 'UNKNOWN' AND u.username = %s",
+            under_way = connection.execute(
+                "SELECT client_order_id, o.status FROM orders o JOIN users u ON u.id = o.user_id "
+                "WHERE o.mode = 'REAL' AND NOT o.dry_run AND o.status IN ('CLAIMED', 'SENT', 'UNKNOWN') AND u.username = %s",
                 who,
-            ).fetchone()
+            ).fetchall()
     assert ledger is not None  # noqa: S101 - an aggregate always has a row
-    assert unknown is not None  # noqa: S101
-    return Books(ledger=ledger[0], held={(row[0], row[1]): row[2] for row in held}, unknown_orders=int(unknown[0]))
+    return Books(
+        ledger=ledger[0],
+        held={(row[0], row[1]): row[2] for row in held},
+        unknown_orders=sum(row[1] == "UNKNOWN" for row in under_way),
+        under_way=dict(under_way),
+    )
 
 
 def differences(books: Books, truth: dict[str, Any]) -> list[str]:
@@ -228,6 +243,36 @@ def differences(books: Books, truth: dict[str, Any]) -> list[str]:
     if Decimal(truth["exchange"]["imbalance"]) != 0:
         found.append(f"the exchange's own books are out by {truth['exchange']['imbalance']}")
     return found
+
+
+def at_rest(books: Books, truth: dict[str, Any]) -> list[str]:
+    """Where they disagree once nobody trades any more, empty when all is as it should be.
+
+    Beside the differences: orders of ours without their position, positions without a whole stop, orders that nobody has settled.
+    """
+    return [
+        *differences(books, truth),
+        *_orphans(books, truth),
+        *_naked(truth),
+        *(f"{name} is {status} still" for name, status in sorted(books.under_way.items())),
+    ]
+
+
+def _orphans(books: Books, truth: dict[str, Any]) -> list[str]:
+    owned = {symbol for symbol, _ in books.held} & {row["symbol"] for row in truth["positions"]}
+    return [
+        f"{row['client_id']} rests in {row['symbol']} without a live position"
+        for row in [*truth["resting"], *truth["waiting"]]
+        if row["client_id"].startswith(OURS) and row["symbol"] not in owned
+    ]
+
+
+def _naked(truth: dict[str, Any]) -> list[str]:
+    return [
+        f"{row['symbol']}: stops for {Decimal(row['stopped']).normalize():f} of {abs(Decimal(row['quantity'])).normalize():f}"
+        for row in truth["positions"]
+        if Decimal(row["stopped"]) < abs(Decimal(row["quantity"]))
+    ]
 
 
 def longest_unprotected(truth: dict[str, Any]) -> float:
