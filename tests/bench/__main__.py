@@ -5,6 +5,7 @@ import asyncio
 import json
 import platform
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ BENCHMARKS: dict[str, Callable[[], Coroutine[Any, Any, Ratio]]] = {
     "close_vs_talib_coin_by_coin": close_vs_talib_coin_by_coin,
     "batch_vs_talib_coin_by_coin": batch_vs_talib_coin_by_coin,
     "warm_scan_vs_reading_candles": warm_scan_vs_reading_candles,
+    "warm_scan_60_vs_reading_candles": partial(warm_scan_vs_reading_candles, 60),
+    "warm_scan_2000_vs_reading_candles": partial(warm_scan_vs_reading_candles, 2000),
 }
 
 

@@ -249,23 +249,23 @@ async def batch_vs_talib_coin_by_coin() -> Ratio:
     return ratio
 
 
-async def warm_scan_vs_reading_candles() -> Ratio:
+async def warm_scan_vs_reading_candles(symbols: int = SYMBOLS) -> Ratio:
     """A replica reads the snapshot from Redis over loopback, checks it and ranks; the peer adds up the candles that a rescan must read."""
-    live = Market(SYMBOLS, 0).seeded()
+    live = Market(symbols, 0).seeded()
     with tempfile.TemporaryDirectory(prefix="nt-bench-", ignore_cleanup_errors=True) as folder:
         server = EmbeddedRedis(Path(folder) / "data", free_port(), durable=False)
         await asyncio.to_thread(server.start)
         try:
             with redis.Redis.from_url(server.url) as client:
                 client.set("told", told_bytes(live.told))
-                return await _scan_beside_sum(client)
+                return await _scan_beside_sum(client, symbols)
         finally:
             await asyncio.to_thread(server.stop)
 
 
-async def _scan_beside_sum(client: Any) -> Ratio:
-    candles = np.random.default_rng(7).random((2, 5, SYMBOLS, 500))
-    everyone = np.ones(SYMBOLS, np.bool_)
+async def _scan_beside_sum(client: Any, symbols: int) -> Ratio:
+    candles = np.random.default_rng(7).random((2, 5, symbols, 500))
+    everyone = np.ones(symbols, np.bool_)
 
     async def scan() -> None:
         told = told_of(client.get("told"))
