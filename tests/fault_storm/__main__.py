@@ -173,7 +173,7 @@ def table(outcomes: list[Outcome], took: float, where: str) -> str:
         "",
         *(f"{name:<12} {count:>6} schedules" for name, count in by_invariant(outcomes).items()),
         "",
-        f"seconds without a working stop while the exchange took orders (bound {UNPROTECTED_MOST_MS / 1000:.0f} s where no process dies)",
+        f"seconds without a working stop while the exchange took orders (bound {UNPROTECTED_MOST_MS / 1000:.0f} s)",
         _spread("no cuts", unprotected(outcomes, cuts=False)),
         _spread("cuts", unprotected(outcomes, cuts=True)),
         "",

@@ -78,7 +78,7 @@ def _outcome(schedule: Schedule, world: World, took: float) -> Outcome:
     judged = world.judgement
     assert judged is not None
     violations = list(judged.violations)
-    if not schedule.cuts and max(judged.unprotected_ms, default=0) > UNPROTECTED_MOST_MS:
+    if max(judged.unprotected_ms, default=0) > UNPROTECTED_MOST_MS:
         violations.append(f"unprotected: {judged.longest}")
     rows = world.store.rows
     faults: dict[str, int] = dict(world.weather.struck)
