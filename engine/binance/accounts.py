@@ -16,6 +16,7 @@ from engine.binance import vendor
 from engine.binance.client import Client, Skew
 from engine.binance.exchange import BinanceExchange
 from engine.binance.fees import Fees, Marks
+from engine.binance.history import PAGE
 from engine.binance.stream import UserStream
 from engine.errors import VenueHalted
 from engine.ports import Budget, Clock, KeyPair, Urgency
@@ -63,6 +64,7 @@ class BinanceExchanges:
         market: Prices fees that were paid in another coin.
         clock: Wall time signs, market time ends a search in the past.
         open_session: Makes the session that all accounts share.
+        page: Rows of a long list asked for at once.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class BinanceExchanges:
         market: Marks,
         clock: Clock,
         open_session: Callable[[], Any] | None = None,
+        page: int = PAGE,
     ) -> None:
         self._keys = keys
         self._addresses = addresses
@@ -80,6 +83,7 @@ class BinanceExchanges:
         self._fees = Fees(market)
         self._clock = clock
         self._open_session = open_session or session_of_accounts
+        self._page = page
         self._session: Any = None
         self._skew = Skew()
         self._opened: OrderedDict[tuple[str, str, str], _Opened] = OrderedDict()
@@ -129,7 +133,7 @@ class BinanceExchanges:
             self._skew,
         )
         stream = UserStream(client, self._session, self._addresses.streams, self._clock)
-        faces = {urgency: BinanceExchange(client, urgency, self._fees, self._clock, stream) for urgency in Urgency}
+        faces = {urgency: BinanceExchange(client, urgency, self._fees, self._clock, stream, self._page) for urgency in Urgency}
         return _Opened(client, faces, time.monotonic())
 
     def _drop_idle(self) -> None:

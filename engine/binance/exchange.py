@@ -18,7 +18,7 @@ from engine.binance.calls import Call
 from engine.binance.client import Client, No
 from engine.binance.codes import Action
 from engine.binance.fees import Fees
-from engine.binance.history import History
+from engine.binance.history import PAGE, History
 from engine.binance.stream import UserStream
 from engine.core.order import OrderRefusal, Wallet
 from engine.errors import VenueAway, VenueError, VenueUnsure
@@ -34,7 +34,6 @@ KINDS: Final = {
     OrderKind.TRAILING: "TRAILING_STOP_MARKET",
 }
 
-MOST_ROWS: Final = 1000
 PERCENT: Final = Decimal(100)
 
 
@@ -47,14 +46,14 @@ class BinanceExchange:
         fees: Turns a fee in another coin into USDT.
         clock: Market time ends a search in the past.
         stream: The account's user data stream.
+        page: Rows of a long list asked for at once.
     """
 
-    def __init__(self, client: Client, urgency: Urgency, fees: Fees, clock: Clock, stream: UserStream) -> None:
+    def __init__(self, client: Client, urgency: Urgency, fees: Fees, clock: Clock, stream: UserStream, page: int = PAGE) -> None:
         self._client = client
         self._urgency = urgency
-        self._fees = fees
         self._stream = stream
-        self._history = History(self._read, fees, clock)
+        self._history = History(self._read, fees, clock, page)
 
     async def wallet(self) -> Wallet:
         """USDT wallet balance, and what is available."""
@@ -141,9 +140,7 @@ class BinanceExchange:
         number = order.child_order_id if order.conditional else order.venue_order_id
         if not number:
             return []
-        params = {"symbol": symbol, "orderId": number, "limit": MOST_ROWS}
-        found = await self._read(calls.TRADES, list[rows.TradeRow], params)
-        return [await self._fees.fill_of(row) for row in sorted(found, key=lambda row: (row.time, row.id))]
+        return await self._history.of_order(symbol, number, order.created_at)
 
     async def working(self, symbol: str | None = None) -> list[VenueOrder]:
         """All orders that work now, regular and conditional; weight 80 over every symbol."""

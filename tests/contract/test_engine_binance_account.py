@@ -28,6 +28,7 @@ from tests.polling import eventually
 
 BTC = "BTCUSDT"
 PLENTY = 1_000_000
+FEW = 4
 LONG_AGO = timedelta(minutes=5)
 
 
@@ -96,13 +97,16 @@ async def desks(sandbox: Sandbox) -> AsyncIterator[Open]:
         market = BinanceData(Door(session, base, budget), clock)
         addresses = Addresses(rest=base, streams=base.replace("http", "ws"), spot=base)
         exchanges = BinanceExchanges(Pairs(), addresses, budget, market, clock)
+        few = BinanceExchanges(Pairs(), addresses, budget, market, clock, page=FEW)
 
-        async def opening(**options: Any) -> Desk:
+        async def opening(*, few_a_page: bool = False, **options: Any) -> Desk:
             async with session.post(f"{base}/sandbox/accounts", json={"wallet": "1000", **options}) as reply:
-                return Desk(base, await reply.json(), exchanges, market, clock.now() - LONG_AGO)
+                by = few if few_a_page else exchanges
+                return Desk(base, await reply.json(), by, market, clock.now() - LONG_AGO)
 
         yield opening
         await exchanges.close()
+        await few.close()
 
 
 @pytest.fixture
@@ -134,6 +138,18 @@ async def test_a_position_is_opened_read_back_and_closed(desk: Desk) -> None:
     closed = await desk.market_order("nt-c-1", OrderSide.SELL, "0.020", reduce_only=True)
     assert (closed.state, closed.filled_quantity) == (OrderState.FILLED, Decimal("0.010"))
     assert await exchange.positions() == []
+
+
+async def test_records_of_more_pages_than_one_are_read_to_the_end_and_sum_to_the_wallet(desks: Open) -> None:
+    desk = await desks(few_a_page=True)
+    orders = [await desk.market_order(f"nt-{n}", side, "0.010") for n in range(5) for side in (OrderSide.BUY, OrderSide.SELL)]
+    trades = await desk.exchange.account_trades(BTC, desk.began)
+    assert [trade.venue_order_id for trade in trades] == [order.venue_order_id for order in orders]
+    income = await desk.exchange.income(desk.began)
+    assert len(income) > len(trades) > 2 * FEW
+    wallet = (await desk.exchange.wallet()).total
+    assert sum(row.amount for row in income) == wallet
+    assert len(await desk.exchange.ended(BTC, desk.began)) == len(orders)
 
 
 async def test_the_records_sum_to_the_wallet_to_the_last_decimal(desk: Desk) -> None:

@@ -22,6 +22,7 @@ from shared.execution import OrderSide, RealAccount, SealedCredentials, VenueOrd
 from tests.contract.engine_binance_server import ACCOUNT, ENTRY, FILLED, KEY, SECRET, Bench, FewMarks, bench
 
 ORDER, ALGO, TRADES, ORDERS = "/fapi/v1/order", "/fapi/v1/algoOrder", "/fapi/v1/userTrades", "/fapi/v1/allOrders"
+INCOME = "/fapi/v1/income"
 STOP = {
     "algoId": 2146760, "clientAlgoId": "nt-s-1", "algoType": "CONDITIONAL", "orderType": "STOP_MARKET", "symbol": "BTCUSDT", "side": "SELL",
     "positionSide": "BOTH", "quantity": "0.010", "algoStatus": "NEW", "triggerPrice": "59000.0", "price": "0", "closePosition": False,
@@ -135,9 +136,13 @@ async def test_a_full_page_is_followed_by_the_next_and_nothing_comes_twice(there
     kept: list[dict[str, Any]] = [TRADE | {"id": n, "time": began + n * 500_000} for n in range(3_300)]
 
     async def page(request: web.Request) -> web.Response:
-        first, last = int(request.query["startTime"]), int(request.query["endTime"])
-        assert last - first < 7 * 24 * 3_600_000
-        rows = [row for row in kept if first <= row["time"] <= last]
+        if "fromId" in request.query:
+            assert "startTime" not in request.query
+            rows = [row for row in kept if row["id"] >= int(request.query["fromId"])]
+        else:
+            first, last = int(request.query["startTime"]), int(request.query["endTime"])
+            assert last - first < 7 * 24 * 3_600_000
+            rows = [row for row in kept if first <= row["time"] <= last]
         return web.json_response(rows[: int(request.query["limit"])])
 
     there.exchange.answers["GET", TRADES] = page
@@ -160,15 +165,32 @@ async def test_many_unknown_orders_are_named_by_one_list(there: Bench) -> None:
 
 async def test_more_rows_in_one_moment_than_a_page_holds_is_an_error_and_not_a_loss(there: Bench) -> None:
     at = there.clock.wall_ms() - 1000
+    row = {"symbol": "", "incomeType": "TRANSFER", "income": "1", "asset": "USDT", "info": "", "tradeId": "", "time": at}
 
     async def page(request: web.Request) -> web.Response:
-        return web.json_response(
-            [TRADE | {"id": n, "time": at} for n in range(1000)] if int(request.query["startTime"]) <= at else []
-        )
+        return web.json_response([row | {"tranId": n} for n in range(1000)] if int(request.query["startTime"]) <= at else [])
+
+    there.exchange.answers["GET", INCOME] = page
+    with pytest.raises(VenueAway, match="one moment"):
+        await there.protecting.income(datetime.now(UTC) - timedelta(minutes=1))
+
+
+async def test_an_order_with_more_trades_in_one_moment_than_a_page_holds_is_told_whole(there: Bench) -> None:
+    at = there.clock.wall_ms() - 120_000
+    kept: list[dict[str, Any]] = [TRADE | {"id": n, "orderId": 7 if n % 50 else 8, "time": at} for n in range(3_000)]
+
+    async def page(request: web.Request) -> web.Response:
+        asked = {name: int(value) for name, value in request.query.items() if name in ("orderId", "fromId", "startTime")}
+        rows = [row for row in kept if row["orderId"] == asked.get("orderId", row["orderId"])]
+        rows = [row for row in rows if row["id"] >= asked.get("fromId", 0) and row["time"] >= asked.get("startTime", 0)]
+        return web.json_response(rows[-1000:] if "orderId" in asked else rows[:1000])
 
     there.exchange.answers["GET", TRADES] = page
-    with pytest.raises(VenueAway, match="one moment"):
-        await there.protecting.account_trades("BTCUSDT", datetime.now(UTC) - timedelta(minutes=1))
+    there.exchange.says("POST", ORDER, FILLED | {"orderId": 7, "time": at, "updateTime": at})
+    sent = await there.entering.send(ENTRY)
+    assert isinstance(sent, VenueOrder)
+    fills = await there.entering.trades("BTCUSDT", sent)
+    assert [fill.trade_id for fill in fills] == [str(n) for n in range(3_000) if n % 50]
 
 
 @pytest.mark.parametrize(("asset", "fee"), [("USDT", "0.03000005"), ("BNB", "18.000030")])
