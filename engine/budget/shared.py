@@ -13,7 +13,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from engine.budget.windows import ORDER_LIMITS, POLL_SECONDS, RESERVE_SHARE, Pool, WeightBudget, wall_seconds
+from engine.budget.windows import ORDER_LIMITS, POLL_SECONDS, RESERVE_SHARE, Pool, WeightBudget, spent, wall_seconds
 from engine.core.market import MINUTE_MS
 from engine.errors import ExchangeThrottled
 from engine.log import logger
@@ -52,6 +52,14 @@ return {1, 0, used + weight}
 """KEYS: ban, ban of the account's orders, weight of the minute, then its order windows. ARGV: weight, limit, what the exchange counted,
 orders, seconds to keep, then for each window its limit and what the exchange counted in it."""
 
+DRAW_SCRIPT: Final = """
+local used = tonumber(redis.call('GET', KEYS[1]) or '0')
+if used >= tonumber(ARGV[1]) then return 0 end
+redis.call('SET', KEYS[1], used + 1, 'PX', ARGV[2])
+return 1
+"""
+"""KEYS: a pool's window. ARGV: its limit, milliseconds to keep: twice the window, whatever the speed of market time."""
+
 BLOCK_SCRIPT: Final = """
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], '1', 'PX', ARGV[1]) end
 return 1
@@ -80,7 +88,7 @@ class _Ahead(msgspec.Struct):
 
 
 class SharedBudget:
-    """See `engine.ports.Budget`; the pools of public pages are each replica's own.
+    """See `engine.ports.Budget`; the pools of public pages are shared likewise.
 
     Args:
         redis: A client that decodes nothing.
@@ -121,9 +129,21 @@ class SharedBudget:
                 raise ExchangeThrottled("weight or orders of this window are spent", said.blocked)
             await (asyncio.sleep(said.blocked) if said.blocked else self._next_window(deadline, orders))
 
-    def draw(self, pool: Pool) -> None:
+    async def draw(self, pool: Pool) -> None:
         """Takes one request from a pool; raises ExchangeThrottled where it is spent."""
-        self._alone.draw(pool)
+        if wall_seconds() < self._alone_until:
+            return await self._alone.draw(pool)
+        key = _key("pool", pool.name.replace(" ", "-"), str(self._now_ms() // pool.window_ms))
+        asked = self._redis.eval(DRAW_SCRIPT, 1, key, str(pool.limit), str(2 * pool.window_ms))
+        try:
+            drawn = await asyncio.wait_for(cast(Awaitable[int], asked), ANSWER_SECONDS)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._go_alone(error)
+            return await self._alone.draw(pool)
+        self._back()
+        if not drawn:
+            raise spent(pool)
+        return None
 
     def learn(self, used: int, minute: int) -> None:
         """Takes over what the exchange counted; it travels with the next request."""

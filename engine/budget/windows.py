@@ -38,6 +38,11 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     window_ms: int = 5 * MINUTE_MS
 
 
+def spent(pool: Pool) -> ExchangeThrottled:
+    """That a pool has nothing left in this window."""
+    return ExchangeThrottled(f"the pool of {pool.name} is spent")
+
+
 class Window(msgspec.Struct):
     """A count that starts anew with each window."""
 
@@ -124,7 +129,7 @@ class WeightBudget:
         """How much of a limit may be used up for this."""
         return limit if urgency is Urgency.PROTECT else limit - int(limit * self._share)
 
-    def draw(self, pool: Pool) -> None:
+    async def draw(self, pool: Pool) -> None:
         """Takes one request from a pool.
 
         Raises:
@@ -132,7 +137,7 @@ class WeightBudget:
         """
         window = self._pools.setdefault(pool.name, Window()).at(self._now_ms() // pool.window_ms)
         if window.used >= pool.limit:
-            raise ExchangeThrottled(f"the pool of {pool.name} is spent")
+            raise spent(pool)
         window.used += 1
 
     def learn(self, used: int, minute: int) -> None:

@@ -58,7 +58,7 @@ class Door:
             ReplyMalformed: The reply does not fit the type.
         """
         if isinstance(cost, Pool):
-            self._budget.draw(cost)
+            await self._budget.draw(cost)
         minute = await self._budget.spend(0 if isinstance(cost, Pool) else cost)
         async with self._slots:
             body = await self._read(path, params, minute)

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from deploy.servers import free_port
 from engine.budget import SharedBudget
 from engine.budget.shared import PREFIX
+from engine.candles.budget import DATA, FUNDING
 from engine.errors import ExchangeThrottled
 from engine.ports import Urgency
 from tests.polling import eventually
@@ -126,6 +127,28 @@ async def test_orders_that_others_sent_reach_all_replicas_with_the_accounts_next
     await other.spend(0, Urgency.PROTECT, ACCOUNT, 1)
     with pytest.raises(ExchangeThrottled):
         await other.spend(0, Urgency.PROTECT, ACCOUNT, 1)
+
+
+async def test_the_pools_of_public_pages_are_shared_and_begin_anew_with_each_window(replica: Replica, market: Minute) -> None:
+    one, other = replica(), replica()
+    for budget in (one, other) * (FUNDING.limit // 2):
+        await budget.draw(FUNDING)
+    for budget in (one, other):
+        with pytest.raises(ExchangeThrottled, match="funding rates"):
+            await budget.draw(FUNDING)
+    await one.draw(DATA)
+    market.ms += FUNDING.window_ms
+    await other.draw(FUNDING)
+
+
+async def test_without_redis_a_replica_draws_from_pools_alone(market: Minute) -> None:
+    away = Redis.from_url(f"redis://127.0.0.1:{free_port()}/0", socket_connect_timeout=0.2)
+    budget = SharedBudget(away, 100, market.now_ms, patience_seconds=0.0)
+    for _ in range(FUNDING.limit):
+        await budget.draw(FUNDING)
+    with pytest.raises(ExchangeThrottled):
+        await budget.draw(FUNDING)
+    await away.aclose()
 
 
 async def test_without_redis_a_replica_counts_alone_and_says_so_once(market: Minute, capsys: pytest.CaptureFixture[str]) -> None:

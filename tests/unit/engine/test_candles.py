@@ -341,7 +341,7 @@ async def test_funding_rates_and_futures_data_have_pools_of_their_own_beside_the
     exchange = Exchange()
     for pool, limit in ((FUNDING, 500), (DATA, 1000)):
         for _ in range(limit):
-            exchange.budget.draw(pool)
+            await exchange.budget.draw(pool)
     async with data_of(exchange) as data:
         with pytest.raises(ExchangeThrottled, match="funding"):
             await data.fundings("XUSDT", NOW_MS - HOUR, NOW_MS)
