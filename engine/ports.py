@@ -410,6 +410,13 @@ class Permissions(msgspec.Struct, frozen=True, kw_only=True):
     ip_restricted: bool | None
 
 
+class AccountModes(msgspec.Struct, frozen=True, kw_only=True):
+    """How an account is set; in multi-assets mode the exchange refuses isolated margin."""
+
+    position: PositionMode
+    multi_assets: bool
+
+
 class Exchange(Protocol):
     """One account at an exchange by signed calls, one or two calls a method; never a retry of an order inside.
 
@@ -421,8 +428,8 @@ class Exchange(Protocol):
         """USDT wallet balance, and what is available."""
         ...
 
-    async def position_mode(self) -> PositionMode:
-        """One-way or hedge."""
+    async def modes(self) -> AccountModes:
+        """One-way or hedge, single-asset or multi-assets."""
         ...
 
     async def positions(self) -> list[VenuePosition]:

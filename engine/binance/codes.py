@@ -150,7 +150,7 @@ CODES: Final[dict[int, Decision]] = {
     -4059: _DONE,
     -4047: _ISOLATED,
     -4048: _ISOLATED,
-    -4168: _ISOLATED,
+    -4168: _refuse(OrderRefusal.MULTI_ASSETS),
     -4060: _HEDGE,
     -4061: _HEDGE,
     -4067: _HEDGE,

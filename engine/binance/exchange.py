@@ -22,8 +22,8 @@ from engine.binance.history import PAGE, History
 from engine.binance.stream import UserStream
 from engine.core.order import OrderRefusal, Wallet
 from engine.errors import VenueAway, VenueError, VenueUnsure
-from engine.ports import Clock, Condition, MarketOrder, Permissions, Urgency
-from shared.enums import OrderKind, PositionMode
+from engine.ports import AccountModes, Clock, Condition, MarketOrder, Permissions, Urgency
+from shared.enums import OrderKind
 from shared.execution import AccountEvent, Fill, Income, VenueOrder, VenuePosition, VenueTrade
 from shared.margin import Bracket
 from shared.problem import Problem
@@ -59,10 +59,9 @@ class BinanceExchange:
         """USDT wallet balance, and what is available."""
         return readings.wallet_of(await self._read(calls.BALANCE, list[rows.BalanceRow]))
 
-    async def position_mode(self) -> PositionMode:
-        """One-way or hedge."""
-        config = await self._read(calls.CONFIG, rows.ConfigReply)
-        return PositionMode.HEDGE if config.dual_side_position else PositionMode.ONE_WAY
+    async def modes(self) -> AccountModes:
+        """One-way or hedge, single-asset or multi-assets."""
+        return readings.modes_of(await self._read(calls.CONFIG, rows.ConfigReply))
 
     async def positions(self) -> list[VenuePosition]:
         """Everything open. Two calls where something is: positionRisk v3 leaves the leverage out."""

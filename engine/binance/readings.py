@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
-from engine.binance.rows import ZERO, AlgoRow, BalanceRow, BracketsRow, IncomeRow, OrderRow, PositionRow
+from engine.binance.rows import ZERO, AlgoRow, BalanceRow, BracketsRow, ConfigReply, IncomeRow, OrderRow, PositionRow
 from engine.core.order import Wallet
-from shared.enums import OrderKind, OrderState, Side
+from engine.ports import AccountModes
+from shared.enums import OrderKind, OrderState, PositionMode, Side
 from shared.execution import Income, VenueOrder, VenuePosition
 from shared.margin import Bracket
 
@@ -36,6 +37,14 @@ def wallet_of(found: list[BalanceRow]) -> Wallet:
     if usdt is None:
         return Wallet(total=ZERO, free=ZERO)
     return Wallet(total=usdt.balance, free=max(ZERO, usdt.available_balance))
+
+
+def modes_of(config: ConfigReply) -> AccountModes:
+    """How an account is set."""
+    return AccountModes(
+        position=PositionMode.HEDGE if config.dual_side_position else PositionMode.ONE_WAY,
+        multi_assets=config.multi_assets_margin,
+    )
 
 
 def position_of(row: PositionRow, leverage: int) -> VenuePosition:

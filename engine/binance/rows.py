@@ -40,6 +40,7 @@ class ConfigReply(Row):
     """The reply of GET /fapi/v1/accountConfig."""
 
     dual_side_position: bool
+    multi_assets_margin: bool
 
 
 class PositionRow(Row):

@@ -80,6 +80,7 @@ class OrderRefusal(StrEnum):
     NO_CREDENTIALS = "no_credentials"
     SEAL_BROKEN = "seal_broken"
     HEDGE_MODE = "hedge_mode"
+    MULTI_ASSETS = "multi_assets"
     MARGIN_TYPE = "margin_type"
     LEVERAGE = "leverage"
     WOULD_TRIGGER = "would_trigger"

@@ -21,9 +21,11 @@ from engine.execution.entry_unit import EntryUnit, Opened, is_filled
 from engine.execution.exchange_flatten import Flattening
 from engine.execution.exchange_lookup import look_up
 from engine.execution.market_orders import Departure, carry_out, missing
+from engine.execution.modes import unfit
 from engine.execution.opening import opened
 from engine.execution.turns import Turns
 from engine.ports import (
+    AccountModes,
     Clock,
     Closing,
     Entered,
@@ -38,7 +40,7 @@ from engine.ports import (
     Unknown,
     Urgency,
 )
-from shared.enums import BracketsSource, PositionMode, Side
+from shared.enums import BracketsSource, Side
 from shared.execution import (
     CloseRequest,
     EntryRequest,
@@ -53,11 +55,6 @@ from shared.execution import (
 )
 from shared.margin import Bracket, round_to_tick
 from shared.problem import Problem
-
-HEDGE_MODE = (
-    "the account is in hedge mode, in which a symbol can be long and short at once; switch it to one-way mode at the exchange "
-    "(Futures, Preferences, Position Mode) to trade it here"
-)
 
 SETTING_TRIES = 3
 """Margin type and leverage may be set again: the second time changes nothing."""
@@ -111,17 +108,17 @@ class ExchangeVenue:
         )
 
     async def terms(self, symbol: str) -> Terms | Problem:
-        """The account's own brackets; refused in hedge mode."""
+        """The account's own brackets; refused in hedge mode and in multi-assets mode."""
 
-        async def both(exchange: Exchange) -> tuple[PositionMode, Sequence[Bracket]]:
-            return await asyncio.gather(exchange.position_mode(), exchange.brackets(symbol))
+        async def both(exchange: Exchange) -> tuple[AccountModes, Sequence[Bracket]]:
+            return await asyncio.gather(exchange.modes(), exchange.brackets(symbol))
 
         told = await self._read(Urgency.ENTER, both)
         if isinstance(told, Problem):
             return told
-        mode, brackets = told
-        if mode is PositionMode.HEDGE:
-            return no(OrderRefusal.HEDGE_MODE, HEDGE_MODE)
+        modes, brackets = told
+        if lacks := unfit(modes):
+            return lacks[0]
         return Terms(brackets=brackets, source=BracketsSource.EXCHANGE)
 
     async def held(self, symbol: str, side: Side) -> PaperPosition | Problem | None:

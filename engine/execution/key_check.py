@@ -6,11 +6,12 @@ taken as fine.
 
 import asyncio
 
-from engine.core.order import OrderRefusal, no
+import msgspec
+
 from engine.execution.asking import answered
 from engine.execution.desk import Desk
-from engine.ports import Exchange, Permissions, Urgency
-from shared.enums import PositionMode
+from engine.execution.modes import unfit
+from engine.ports import AccountModes, Exchange, Permissions, Urgency
 from shared.execution import Account, KeyCheckReply
 from shared.problem import Problem
 
@@ -25,24 +26,24 @@ async def check_keys(desk: Desk, account: Account) -> KeyCheckReply | Problem:
     asked = await answered(_asked(exchange), CHECK_SECONDS)
     if isinstance(asked, Problem):
         return asked
-    permissions, mode = asked
+    permissions, modes = asked
     return KeyCheckReply(
         can_trade=bool(permissions.can_trade),
         can_withdraw=permissions.can_withdraw is not False,
         ip_restricted=bool(permissions.ip_restricted),
-        position_mode=mode,
-        problems=problems_with(permissions, mode),
+        position_mode=modes.position,
+        problems=problems_with(permissions, modes),
         advice=advice_on(permissions),
         as_of=desk.clock.now(),
     )
 
 
-async def _asked(exchange: Exchange) -> tuple[Permissions, PositionMode]:
-    permissions, mode = await asyncio.gather(exchange.permissions(), exchange.position_mode())
-    return permissions, mode
+async def _asked(exchange: Exchange) -> tuple[Permissions, AccountModes]:
+    permissions, modes = await asyncio.gather(exchange.permissions(), exchange.modes())
+    return permissions, modes
 
 
-def problems_with(permissions: Permissions, mode: PositionMode) -> list[Problem]:
+def problems_with(permissions: Permissions, modes: AccountModes) -> list[Problem]:
     """What stops arming."""
     found = []
     if permissions.can_trade is not True:
@@ -50,9 +51,12 @@ def problems_with(permissions: Permissions, mode: PositionMode) -> list[Problem]
     if permissions.can_withdraw is not False:
         detail = "This key may withdraw money, or the exchange does not say. Make one that may not."
         found.append(Problem(code="key_can_withdraw", detail=detail))
-    if mode is PositionMode.HEDGE:
-        found.append(no(OrderRefusal.HEDGE_MODE, "The account is in hedge mode. Switch it to one-way mode at the exchange."))
-    return found
+    return found + [msgspec.structs.replace(lack, detail=_sentence(lack.detail)) for lack in unfit(modes)]
+
+
+def _sentence(detail: str) -> str:
+    """The other problems of a key are whole sentences."""
+    return f"{detail[0].upper()}{detail[1:]}."
 
 
 def advice_on(permissions: Permissions) -> list[Problem]:

@@ -6,9 +6,9 @@ from decimal import Decimal
 
 from engine.core.order import OrderRefusal, Wallet, no
 from engine.execution.asking import Patience, answered
-from engine.execution.exchange_venue import HEDGE_MODE
+from engine.execution.modes import unfit
 from engine.ports import Exchange, Terms
-from shared.enums import BracketsSource, PositionMode
+from shared.enums import BracketsSource
 from shared.problem import Problem
 
 FREE_MARGIN, OPEN_POSITION, BRACKETS, MODE = "free_margin", "open_position", "account_brackets", "position_mode"
@@ -40,14 +40,14 @@ class SignedReads:
         exchange = self._opened()
         if isinstance(exchange, Problem):
             return None
-        asked = asyncio.gather(exchange.position_mode(), exchange.brackets(symbol), exchange.positions())
+        asked = asyncio.gather(exchange.modes(), exchange.brackets(symbol), exchange.positions())
         told = await answered(asked, self._patience.read)
         if isinstance(told, Problem):
             return None
-        mode, brackets, positions = told
+        modes, brackets, positions = told
         self.checked |= {MODE, BRACKETS, OPEN_POSITION}
-        if mode is PositionMode.HEDGE:
-            return no(OrderRefusal.HEDGE_MODE, HEDGE_MODE)
+        if lacks := unfit(modes):
+            return lacks[0]
         if any(position.symbol == symbol and position.quantity > 0 for position in positions):
             return no(OrderRefusal.POSITION_OPEN, f"a position in {symbol} is open at the exchange already")
         return Terms(brackets=brackets, source=BracketsSource.EXCHANGE)

@@ -58,9 +58,9 @@ async def _read(exchange: Exchange, request: TruthRequest, as_of: datetime) -> T
     """
     symbols, since = sorted(set(request.symbols)), request.since
     bound = Bound(TRUTH_SECONDS)
-    wallet, mode, positions, working = await asyncio.gather(
+    wallet, modes, positions, working = await asyncio.gather(
         _again(exchange.wallet, bound),
-        _again(exchange.position_mode, bound),
+        _again(exchange.modes, bound),
         _again(exchange.positions, bound),
         _again(exchange.working, bound),
     )
@@ -72,7 +72,7 @@ async def _read(exchange: Exchange, request: TruthRequest, as_of: datetime) -> T
     return TruthReply(
         as_of=as_of,
         balance=BalanceReply(asset="USDT", total=wallet.total, free=wallet.free, as_of=as_of),
-        position_mode=mode,
+        position_mode=modes.position,
         positions=[position for position in positions if position.quantity > 0],
         orders=_once([*working, *ended]),
         trades=sorted(trades, key=lambda trade: trade.at),

@@ -133,12 +133,15 @@ def needs_of(known: Readiness) -> list[tuple[str, bool, str]]:
     """The checklist of arming: what, whether it is met, and what is wrong."""
     problems = {lack.code: lack for lack in known.key_problems}
     audited = known.has_key and known.audited_at is not None
-    withdraw, trade, hedge = (problems.get(code) for code in ("key_can_withdraw", "key_cannot_trade", "hedge_mode"))
+    withdraw, trade, hedge, multi = (
+        problems.get(code) for code in ("key_can_withdraw", "key_cannot_trade", "hedge_mode", "multi_assets")
+    )
     return [
         ("A key of yours, stored sealed", known.has_key, ""),
         ("The exchange lets it trade", audited and trade is None, _said(trade)),
         ("It cannot withdraw", audited and withdraw is None, _said(withdraw)),
         ("The account is in one-way mode", audited and hedge is None, _said(hedge)),
+        ("The account is in single-asset mode", audited and multi is None, _said(multi)),
         ("Two-step sign-in", known.totp, ""),
         ("A stop placed and cancelled as a proof of protection", known.canary_passed, known.canary_detail),
     ]

@@ -18,8 +18,9 @@ from engine.binance import Addresses, BinanceExchanges
 from engine.budget import WeightBudget
 from engine.candles import BinanceData, Door, open_session
 from engine.clock import market_clock
+from engine.core.order import OrderRefusal
 from engine.errors import VenueHalted
-from engine.ports import Condition, Exchange, KeyPair, MarketOrder, Urgency
+from engine.ports import AccountModes, Condition, Exchange, KeyPair, MarketOrder, Urgency
 from shared.enums import OrderKind, OrderState, PositionMode, Side
 from shared.execution import Fill, OrderSide, RealAccount, SealedCredentials, VenueOrder
 from tests.contract.sandbox_clients import ccxt_options
@@ -117,7 +118,7 @@ async def desk(desks: Open) -> Desk:
 async def test_a_position_is_opened_read_back_and_closed(desk: Desk) -> None:
     exchange = desk.exchange
     assert (await exchange.wallet()).free == 1000
-    assert await exchange.position_mode() is PositionMode.ONE_WAY
+    assert await exchange.modes() == AccountModes(position=PositionMode.ONE_WAY, multi_assets=False)
     assert await exchange.positions() == []
     assert (await exchange.brackets(BTC))[0].max_leverage == 150
     assert await exchange.set_isolated(BTC) is None
@@ -294,8 +295,8 @@ async def test_an_account_in_hedge_mode_says_so(desk: Desk, desks: Open) -> None
     options = ccxt_options(other.base, other.opened["api_key"], other.opened["api_secret"])
     async with ccxt.binanceusdm(options) as by_hand:
         await by_hand.fapiPrivatePostPositionSideDual({"dualSidePosition": "true"})
-    assert await other.exchange.position_mode() is PositionMode.HEDGE
-    assert await desk.exchange.position_mode() is PositionMode.ONE_WAY
+    assert (await other.exchange.modes()).position is PositionMode.HEDGE
+    assert (await desk.exchange.modes()).position is PositionMode.ONE_WAY
 
 
 async def test_a_revoked_key_halts(desk: Desk) -> None:
@@ -303,3 +304,15 @@ async def test_a_revoked_key_halts(desk: Desk) -> None:
         pass
     with pytest.raises(VenueHalted, match="-2015"):
         await desk.exchange.wallet()
+
+
+async def test_an_account_in_multi_assets_mode_says_so_and_takes_no_isolated_margin(desk: Desk, desks: Open) -> None:
+    other = await desks()
+    options = ccxt_options(other.base, other.opened["api_key"], other.opened["api_secret"])
+    async with ccxt.binanceusdm(options) as by_hand:
+        await by_hand.fapiPrivatePostMultiAssetsMargin({"multiAssetsMargin": "true"})
+    assert (await other.exchange.modes()).multi_assets
+    assert not (await desk.exchange.modes()).multi_assets
+    refusal = await other.exchange.set_isolated(BTC)
+    assert refusal is not None
+    assert refusal.code == OrderRefusal.MULTI_ASSETS

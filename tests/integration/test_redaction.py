@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY, generate_latest
 from engine.errors import VenueHalted
 from engine.execution.venues import Venues
 from engine.keys import Seal, new_private_key, private_keys_of
-from engine.ports import Exchange, Permissions, Urgency
+from engine.ports import AccountModes, Exchange, Permissions, Urgency
 from engine.routes import keys
 from engine.routes.http import EXCEPTION_HANDLERS, token_guard, trace_middleware
 from orchestrator.engine_client import HttpEngine
@@ -78,8 +78,8 @@ class OpenedExchange:
             raise self.breaks("-2015: Invalid API-key, IP, or permissions for action.")
         return Permissions(can_trade=True, can_withdraw=False, ip_restricted=False)
 
-    async def position_mode(self) -> PositionMode:
-        return PositionMode.ONE_WAY
+    async def modes(self) -> AccountModes:
+        return AccountModes(position=PositionMode.ONE_WAY, multi_assets=False)
 
 
 def engine_app(seal: Seal, exchange: OpenedExchange) -> Litestar:

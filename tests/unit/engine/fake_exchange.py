@@ -14,7 +14,7 @@ import msgspec
 
 from engine.core.order import OrderRefusal, Wallet, no
 from engine.errors import VenueAway, VenueHalted, VenueUnsure
-from engine.ports import Condition, MarketOrder, Permissions, Urgency
+from engine.ports import AccountModes, Condition, MarketOrder, Permissions, Urgency
 from shared.brackets import brackets_of
 from shared.enums import OrderKind, OrderState, PositionMode, Side
 from shared.execution import AccountEvent, Fill, Income, OrderSide, RealAccount, VenueOrder, VenuePosition, VenueTrade
@@ -55,6 +55,7 @@ class FakeExchange:
         self.stale_left = 0
         self.price = Decimal(60_000)
         self.mode = PositionMode.ONE_WAY
+        self.multi_assets = False
         self.usdt = Wallet(total=Decimal(1000), free=Decimal(1000))
         self.faults: dict[str, list[Fault | Problem]] = {}
         self.always: dict[str, Fault | Problem] = {}
@@ -132,9 +133,9 @@ class FakeExchange:
         self._meet("wallet")
         return self.usdt
 
-    async def position_mode(self) -> PositionMode:
-        self._meet("position_mode")
-        return self.mode
+    async def modes(self) -> AccountModes:
+        self._meet("modes")
+        return AccountModes(position=self.mode, multi_assets=self.multi_assets)
 
     async def positions(self) -> list[VenuePosition]:
         self._meet("positions")

@@ -204,14 +204,15 @@ async def test_a_dry_run_with_a_key_reads_what_a_live_order_would_meet() -> None
 
 
 async def test_a_dry_run_is_refused_what_a_live_order_would_be() -> None:
-    poor, taken, hedged = FakeExchange(), FakeExchange(), FakeExchange()
+    poor, taken, hedged, mixed = FakeExchange(), FakeExchange(), FakeExchange(), FakeExchange()
     poor.usdt = Wallet(total=Decimal(10), free=Decimal(10))
     taken.open()
     hedged.mode = PositionMode.HEDGE
+    mixed.multi_assets = True
 
-    reports = [await enter(World(exchanges=one).desk, entry(armed())) for one in (poor, taken, hedged)]
+    reports = [await enter(World(exchanges=one).desk, entry(armed())) for one in (poor, taken, hedged, mixed)]
 
-    assert [refusal_of(report) for report in reports] == ["not_enough_margin", "position_open", "hedge_mode"]
+    assert [refusal_of(report) for report in reports] == ["not_enough_margin", "position_open", "hedge_mode", "multi_assets"]
 
 
 async def test_a_dry_run_whose_key_is_not_answered_goes_on_and_says_what_was_not_checked() -> None:

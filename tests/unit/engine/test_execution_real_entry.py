@@ -56,7 +56,7 @@ async def test_the_id_is_looked_up_and_the_settings_are_made_before_anything_is_
 
     before = exchange.calls[: exchange.calls.index("send")]
     assert "find" in before
-    assert {"set_isolated", "set_leverage", "wallet", "positions", "position_mode", "brackets"} <= set(before)
+    assert {"set_isolated", "set_leverage", "wallet", "positions", "modes", "brackets"} <= set(before)
 
 
 async def test_an_id_that_the_exchange_knows_is_not_sent_again() -> None:
@@ -105,7 +105,7 @@ async def test_a_setting_that_is_refused_aborts_the_entry(method: str, code: str
     assert "send" not in exchange.calls
 
 
-@pytest.mark.parametrize("method", ["wallet", "positions", "position_mode", "brackets", "set_isolated", "set_leverage", "send"])
+@pytest.mark.parametrize("method", ["wallet", "positions", "modes", "brackets", "set_isolated", "set_leverage", "send"])
 @pytest.mark.parametrize(("fault", "code"), [(Fault.AWAY, "venue_away"), (Fault.HALTED, "venue_halted")])
 async def test_an_exchange_that_is_away_or_refuses_the_key_gets_nothing_sent(method: str, fault: Fault, code: str) -> None:
     world, exchange = real_world()
@@ -125,6 +125,18 @@ async def test_hedge_mode_is_refused_with_what_to_do() -> None:
     assert report.refusal is not None
     assert "one-way mode" in report.refusal.detail
     assert "send" not in exchange.calls
+
+
+async def test_multi_assets_mode_is_refused_with_what_to_do() -> None:
+    world, exchange = real_world()
+    exchange.multi_assets = True
+
+    report = await enter(world.desk, real_entry())
+
+    assert refusal_of(report) == "multi_assets"
+    assert report.refusal is not None
+    assert "single-asset mode" in report.refusal.detail
+    assert not {"set_isolated", "send"} & set(exchange.calls)
 
 
 async def test_a_symbol_that_is_held_is_not_entered() -> None:

@@ -6,13 +6,14 @@ from engine.core.order import OrderRefusal
 from engine.errors import SealBroken, SettingsError
 from engine.execution.key_check import advice_on, problems_with
 from engine.keys import Seal, new_private_key, private_keys_of
-from engine.ports import KeyPair, Permissions
+from engine.ports import AccountModes, KeyPair, Permissions
 from engine.settings import read_settings
 from shared.enums import PositionMode
 from shared.execution import SealedCredentials
 
 PAIR = KeyPair(api_key="the-api-key-of-somebody", api_secret="the-secret-of-somebody")
 FINE = Permissions(can_trade=True, can_withdraw=False, ip_restricted=True)
+SET = AccountModes(position=PositionMode.ONE_WAY, multi_assets=False)
 
 
 @pytest.fixture
@@ -87,24 +88,30 @@ def test_a_malformed_private_key_stops_the_start_without_being_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("permissions", "mode", "codes"),
+    ("permissions", "modes", "codes"),
     [
-        (FINE, PositionMode.ONE_WAY, []),
-        (Permissions(can_trade=False, can_withdraw=False, ip_restricted=True), PositionMode.ONE_WAY, ["key_cannot_trade"]),
-        (Permissions(can_trade=None, can_withdraw=False, ip_restricted=True), PositionMode.ONE_WAY, ["key_cannot_trade"]),
-        (Permissions(can_trade=True, can_withdraw=True, ip_restricted=True), PositionMode.ONE_WAY, ["key_can_withdraw"]),
-        (Permissions(can_trade=True, can_withdraw=None, ip_restricted=True), PositionMode.ONE_WAY, ["key_can_withdraw"]),
-        (FINE, PositionMode.HEDGE, [OrderRefusal.HEDGE_MODE]),
+        (FINE, SET, []),
+        (Permissions(can_trade=False, can_withdraw=False, ip_restricted=True), SET, ["key_cannot_trade"]),
+        (Permissions(can_trade=None, can_withdraw=False, ip_restricted=True), SET, ["key_cannot_trade"]),
+        (Permissions(can_trade=True, can_withdraw=True, ip_restricted=True), SET, ["key_can_withdraw"]),
+        (Permissions(can_trade=True, can_withdraw=None, ip_restricted=True), SET, ["key_can_withdraw"]),
+        (FINE, AccountModes(position=PositionMode.HEDGE, multi_assets=False), [OrderRefusal.HEDGE_MODE]),
+        (FINE, AccountModes(position=PositionMode.ONE_WAY, multi_assets=True), [OrderRefusal.MULTI_ASSETS]),
+        (
+            FINE,
+            AccountModes(position=PositionMode.HEDGE, multi_assets=True),
+            [OrderRefusal.HEDGE_MODE, OrderRefusal.MULTI_ASSETS],
+        ),
     ],
 )
 def test_what_the_exchange_does_not_say_is_not_taken_as_fine(
-    permissions: Permissions, mode: PositionMode, codes: list[str]
+    permissions: Permissions, modes: AccountModes, codes: list[str]
 ) -> None:
-    assert [problem.code for problem in problems_with(permissions, mode)] == codes
+    assert [problem.code for problem in problems_with(permissions, modes)] == codes
 
 
 def test_an_address_restriction_is_advice_alone() -> None:
     open_key = Permissions(can_trade=True, can_withdraw=False, ip_restricted=False)
-    assert problems_with(open_key, PositionMode.ONE_WAY) == []
+    assert problems_with(open_key, SET) == []
     assert [one.code for one in advice_on(open_key)] == ["key_not_ip_restricted"]
     assert advice_on(FINE) == []

@@ -89,7 +89,7 @@ async def test_with_a_key_and_a_second_factor_a_code_is_asked_for_and_then_the_c
         assert (await ada.ask("GET", "/api/user/arming")).json()["armed"] is True
 
 
-@pytest.mark.parametrize("code", ["key_can_withdraw", "key_cannot_trade", "hedge_mode"])
+@pytest.mark.parametrize("code", ["key_can_withdraw", "key_cannot_trade", "hedge_mode", "multi_assets"])
 async def test_a_key_with_a_problem_does_not_arm(code: str) -> None:
     world = World()
     world.key_engine.problems = [Problem(code=code, detail="mend it")]
