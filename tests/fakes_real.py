@@ -90,6 +90,7 @@ class FakeExchangeEngine(FakeEngine):
         self.books: dict[str, RealBook] = {}
         self.me = str(USER)
         self.no_stops = False
+        self.bnb_price: Decimal | None = None
         self.refusing: set[str] = set()
         self.stuck: set[str] = set()
         self.lagging: set[str] = set()
@@ -130,6 +131,22 @@ class FakeExchangeEngine(FakeEngine):
         book.orders.append(order)
         self._execute(book, order, abs(quantity))
         self.pay("INSURANCE_CLEAR", -Decimal(fee), symbol)
+
+    def _charge(self, fee: Decimal, symbol: str, trade_id: str, book: RealBook) -> None:
+        """A trade's fee, out of the wallet or in another coin."""
+        if self.bnb_price is None:
+            self.pay("COMMISSION", -fee, symbol, trade_id, book)
+            return
+        row = Income(
+            income_id=self._next(),
+            kind="COMMISSION",
+            symbol=symbol,
+            amount=booked(-fee / self.bnb_price),
+            asset="BNB",
+            trade_id=trade_id,
+            at=self._clock.now(),
+        )
+        book.income.append(row)
 
     def pay(
         self, kind: str, amount: Decimal | str | int, symbol: str = "", trade_id: str = "", book: RealBook | None = None
@@ -440,7 +457,7 @@ class FakeExchangeEngine(FakeEngine):
         )
         book.trades.append(trade)
         self.pay("REALIZED_PNL", realized, order.symbol, trade_id, book)
-        self.pay("COMMISSION", -trade.fee, order.symbol, trade_id, book)
+        self._charge(trade.fee, order.symbol, trade_id, book)
 
     def _order(
         self, symbol: str, name: str, kind: OrderKind, side: OrderSide, quantity: Decimal, state: OrderState

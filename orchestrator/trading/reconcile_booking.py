@@ -241,18 +241,22 @@ class Booking:
             fee = await self._unit.ledger.amount(self._trader.id, Mode.REAL, source)
             if fee is not None:
                 await self._wallet(paid_elsewhere(income, fee), None)
-            elif income.symbol in self._live or any(order.symbol == income.symbol for order in self._orders):
+            elif self._still_to_come(income):
                 self._booked.held_back.append(income)
 
     async def _income_of_trade(self, income: Income, entry: Entry) -> None:
         """What of a trade is not booked with its fill is not ours, unless its fill is still to come."""
-        trade = next((one for one in self._truth.trades if (one.symbol, one.trade_id) == (income.symbol, income.trade_id)), None)
-        under_way = any(order.symbol == income.symbol for order in self._orders)
-        to_come = trade is None or is_ours(name_of(trade)) or self._works(trade)
-        if under_way or (income.symbol in self._live and to_come):
+        if self._still_to_come(income):
             self._booked.held_back.append(income)
             return
         await self._wallet(structs.replace(entry, kind=EntryKind.EXTERNAL), None)
+
+    def _still_to_come(self, income: Income) -> bool:
+        """Whether the trade of an income row may yet be booked as ours."""
+        trade = next((one for one in self._truth.trades if (one.symbol, one.trade_id) == (income.symbol, income.trade_id)), None)
+        under_way = any(order.symbol == income.symbol for order in self._orders)
+        ours = trade is None or is_ours(name_of(trade)) or self._works(trade)
+        return under_way or (income.symbol in self._live and ours)
 
     def _works(self, trade: VenueTrade) -> bool:
         names = {order.venue_order_id for order in self._truth.orders if order.state == "WORKING"}

@@ -185,6 +185,49 @@ async def test_a_fee_paid_in_another_coin_costs_its_position_but_not_the_wallet_
     assert_equal_to_the_exchange(world)
 
 
+async def test_a_life_whose_fees_are_paid_in_bnb_leaves_the_ledger_equal_to_the_income_in_usdt() -> None:
+    """Entry, a part closed here, a part by hand, the stop at the exchange; half of it heard from income before it is told as a trade."""
+    world = RealWorld()
+    await world.reconcile()
+    world.engine.bnb_price = d("583.37")
+    await world.enter(signal())
+    await world.trading.desk.close(USER, only(world).id, d(3))
+    await world.reconcile()
+    world.engine.bnb_price = d("591.11")
+    world.engine.hand("SOLUSDT", OrderSide.SELL, 4)
+    await world.reconcile()
+    world.engine.pay("FUNDING_FEE", "-0.1", "SOLUSDT")
+    world.engine.lag("trades", "positions", "orders")
+    world.engine.tick("SOLUSDT", "97.9")
+    await world.reconcile()
+    world.engine.lagging = set()
+    await world.reconcile()
+    assert only(world).close_reason is CloseReason.STOP
+    assert only(world).fees == sum(trade.fee for trade in world.engine.book().trades)
+    assert world.rows.truths[USER].difference == 0
+    assert_equal_to_the_exchange(world)
+    in_usdt = sum((row.amount for row in world.engine.book().income if row.asset == "USDT"), ZERO)
+    assert in_usdt == world.engine.book().wallet - d(1000)
+    fees = sum((row.amount for row in world.rows.ledger if row.kind is EntryKind.FEE), ZERO)
+    given_back = sum((row.amount for row in world.rows.ledger if row.kind is EntryKind.EXTERNAL), ZERO)
+    assert fees == -given_back == -only(world).fees
+
+
+async def test_the_bnb_fee_of_a_trade_that_is_not_ours_keeps_nobody_waiting() -> None:
+    """The user adds to our position at the exchange: what that cost in BNB is in no wallet of ours."""
+    world = await entered()
+    world.engine.bnb_price = d(600)
+    world.engine.hand("SOLUSDT", OrderSide.BUY, 2)
+    done = None
+    for _ in range(3):
+        world.clock.pass_wall(seconds=60)
+        done = await world.trading.reconcile.user(USER)
+    assert done is not None
+    assert not done.soon
+    assert world.rows.truths[USER].look_back_to is None
+    assert_equal_to_the_exchange(world)
+
+
 async def test_funding_that_comes_after_the_close_changes_the_result() -> None:
     world = await entered()
     world.engine.pay("FUNDING_FEE", -45, "SOLUSDT")
