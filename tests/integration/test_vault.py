@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID
 
+import msgspec
 import psycopg
 import pytest
+import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -160,6 +162,30 @@ async def test_a_step_and_a_recovery_code_are_taken_once(database: Database) -> 
     assert (user.totp_enabled, user.has_api_key) == (True, False)
     assert await vault.end_factor(ada)
     assert await vault.factor(ada) is None
+
+
+async def test_a_factor_in_use_is_replaced_by_nobody_and_every_change_of_it_is_in_the_audit(database: Database) -> None:
+    ada, vault, key = await add_user(database), SqlFactorVault(database), FactorKey("x" * 40)
+    row, other = (FactorRow(user_id=ada, secret=key.lock(ada, secret), begun_at=NOW) for secret in ("SECRET", "OTHER"))
+    assert await vault.begin_factor(other)
+    assert await vault.begin_factor(row)
+    assert not await vault.confirm_factor(other, NOW, 5, ["x"])
+    assert await vault.confirm_factor(row, NOW, 5, ["a"])
+    kept = await vault.factor(ada)
+    assert not await vault.begin_factor(other)
+    assert not await vault.confirm_factor(other, NOW, 9, ["x"])
+    assert await vault.factor(ada) == kept
+    assert await vault.spend_step(ada, 6)
+    assert await vault.end_factor(ada)
+    assert await audited_changes(database, ada) == ["begun", "begun", "confirmed", "code used", "ended"]
+
+
+async def audited_changes(database: Database, user_id: UUID) -> list[str]:
+    """What the audit says of a user's second factor, in order."""
+    statement = sa.text("SELECT body FROM audit_entries WHERE user_id = :user AND kind = 'factor.changed' ORDER BY number")
+    async with database.engine.connect() as connection:
+        bodies = (await connection.execute(statement, {"user": str(user_id)})).scalars()
+        return [msgspec.json.decode(body)["change"] for body in bodies]
 
 
 def dump_of(database_url: str) -> str:

@@ -239,7 +239,13 @@ async def test_two_step_sign_in_stays_while_real_needs_it() -> None:
 async def test_a_second_factor_in_use_is_not_replaced_by_a_new_one() -> None:
     async with somebody(World()) as ada:
         await ada.enrol()
-        assert (await ada.ask("POST", "/api/user/totp")).json()["code"] == "totp_enrolled"
+        for code in (None, "000000", ada.code()):
+            refused = await ada.ask("POST", "/api/user/totp", code=code)
+            assert (refused.status_code, refused.json()["code"]) == (409, "totp_enrolled")
+            assert "secret" not in refused.json()
+        begun = await ada.ask("POST", "/api/user/totp/confirm", {"code": ada.code()})
+        assert begun.json()["code"] == "totp_not_begun"
+        assert (await ada.ask("DELETE", "/api/user/totp", code=ada.code())).status_code == 204
 
 
 async def test_the_secret_rests_encrypted_and_opens_for_nobody_else() -> None:
