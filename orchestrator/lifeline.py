@@ -1,6 +1,7 @@
 """What panic needs while PostgreSQL is away, kept in Redis: sealed credentials, and a flag for each user who said stop.
 
-Sealed credentials open nowhere but in the engine, so that keeping them twice gives nothing away. A flag stays up until the store has it.
+Sealed credentials open nowhere but in the engine, so that keeping them twice gives nothing away. They are here only while their user is in REAL
+and entries are live, so that a panic that finds none sends nothing. A flag stays up until the store has it.
 """
 
 from collections.abc import AsyncIterator, Awaitable
@@ -17,7 +18,7 @@ from orchestrator.errors import StoreUnavailable
 from shared.execution import SealedCredentials
 
 CREDENTIALS: Final = "lifeline:credentials"
-"""A hash: user id → sealed credentials."""
+"""A hash: user id → sealed credentials, of who trades with real money now."""
 
 STOPPED: Final = "lifeline:stopped"
 """A hash: user id → wall time at which they said stop."""
@@ -30,12 +31,12 @@ class RedisLifeline:
         self._redis = redis
 
     async def keep(self, user_id: UUID, credentials: SealedCredentials) -> None:
-        """From arming on."""
+        """From arming on, while the user is in REAL."""
         async with _answering():
             await _asked(self._redis.hset(CREDENTIALS, str(user_id), msgspec.json.encode(credentials).decode()))
 
     async def forget(self, user_id: UUID) -> None:
-        """The credentials are gone."""
+        """The key is gone, or the user left REAL, or entries are dry runs."""
         async with _answering():
             await _asked(self._redis.hdel(CREDENTIALS, str(user_id)))
 
@@ -46,7 +47,7 @@ class RedisLifeline:
         return msgspec.json.decode(found, type=SealedCredentials) if found else None
 
     async def all_kept(self) -> list[UUID]:
-        """Whose credentials are kept, whatever mode they are in now."""
+        """Whose credentials are kept; who left REAL meanwhile is to be forgotten."""
         return await self._names(CREDENTIALS)
 
     async def stop(self, user_id: UUID, at: datetime) -> None:

@@ -1,5 +1,6 @@
 """Hand-written fakes of what is behind keys, second factors and arming: a vault in memory, and an engine that opens nothing."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -33,12 +34,13 @@ class FakeVault:
         self.known: dict[UUID, Readiness] = {}
         self.factors: dict[UUID, FactorRow] = {}
         self.held: dict[UUID, list[str]] = {}
+        self.in_real: Callable[[UUID], bool] = lambda user_id: True
 
     async def readiness(self, user_id: UUID) -> Readiness:
         factor = self.factors.get(user_id)
         known = self.known.get(user_id, Readiness())
         enrolled = factor is not None and factor.confirmed_at is not None
-        return structs.replace(known, has_key=user_id in self.keys, totp=enrolled)
+        return structs.replace(known, in_real=self.in_real(user_id), has_key=user_id in self.keys, totp=enrolled)
 
     async def credentials(self, user_id: UUID) -> SealedCredentials | None:
         return self.keys.get(user_id)
@@ -72,7 +74,7 @@ class FakeVault:
 
     async def armed(self) -> list[tuple[UUID, Readiness]]:
         known = [(user_id, await self.readiness(user_id)) for user_id in self.known]
-        return [(user_id, one) for user_id, one in known if one.armed_at is not None]
+        return [(user_id, one) for user_id, one in known if one.armed_at is not None and one.in_real]
 
     async def sealed_rows(self) -> list[SealedRow]:
         return [SealedRow(user_id=user_id, credentials=one) for user_id, one in self.keys.items()]

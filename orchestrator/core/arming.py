@@ -48,8 +48,9 @@ class Lack(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of an account on its way to real money. Times are wall time."""
+    """What is known of an account on its way to real money; `in_real` is the user's mode now. Times are wall time."""
 
+    in_real: bool = False
     has_key: bool = False
     claimed: bool = False
     key_problems: Sequence[Lack] = ()

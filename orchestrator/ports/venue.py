@@ -150,17 +150,17 @@ class Balances(Protocol):
 
 
 class Lifeline(Protocol):
-    """What panic needs while PostgreSQL is away, kept in Redis: sealed credentials of who trades for real, and who said stop.
+    """What panic needs while PostgreSQL is away, kept in Redis: sealed credentials of who is in REAL and live, and who said stop.
 
     Every method raises StoreUnavailable.
     """
 
     async def keep(self, user_id: UUID, credentials: SealedCredentials) -> None:
-        """From arming on."""
+        """From arming on, while the user is in REAL and entries are live."""
         ...
 
     async def forget(self, user_id: UUID) -> None:
-        """The credentials are gone."""
+        """The key is gone, or the user left REAL, or entries are dry runs."""
         ...
 
     async def credentials(self, user_id: UUID) -> SealedCredentials | None:
@@ -168,7 +168,7 @@ class Lifeline(Protocol):
         ...
 
     async def all_kept(self) -> list[UUID]:
-        """Whose credentials are kept, whatever mode they are in now."""
+        """Whose credentials are kept; who left REAL meanwhile is to be forgotten."""
         ...
 
     async def stop(self, user_id: UUID, at: datetime) -> None:

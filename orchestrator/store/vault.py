@@ -253,6 +253,7 @@ def _same_key(user_id: UUID, credentials: SealedCredentials) -> tuple[Any, ...]:
 
 def _readiness(row: Any) -> Readiness:
     return Readiness(
+        in_real=row.mode == Mode.REAL.value,
         has_key=row.key_id is not None,
         claimed=bool(row.claimed),
         key_problems=msgspec.convert(row.problems or [], list[Lack]),

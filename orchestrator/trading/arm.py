@@ -111,7 +111,8 @@ class Arm:
         if credentials is None:
             return _changed_meanwhile()
         try:
-            await self._lifeline.keep(user_id, credentials)
+            if not self.dry_run:
+                await self._lifeline.keep(user_id, credentials)
         except StoreUnavailable:
             return NotReady(
                 lacks=[Lack(code=PANIC_NOT_PREPARED, detail="What panic needs could not be kept. Try again.")], away=True
@@ -120,6 +121,13 @@ class Arm:
             return _changed_meanwhile()
         logger().info("real money was armed", user_id=str(user_id))
         return None
+
+    async def mode_changed(self, user_id: UUID) -> None:
+        """What panic needs without the store follows the user's mode at once; while Redis is away the next round sees to it."""
+        try:
+            await self._keep_lifeline(user_id)
+        except StoreUnavailable as unavailable:
+            logger().warning("a lifeline waits for the next round", user_id=str(user_id), error=str(unavailable))
 
     async def run(self) -> int:
         """A canary for everyone armed whose last one is old or failed; how many were due."""
@@ -132,19 +140,26 @@ class Arm:
         return len(due)
 
     async def _kept_lifelines(self) -> set[UUID]:
-        """Who has one, in PAPER too: what they opened in REAL may still be open. None is known of while Redis is away."""
+        """Who has one, in PAPER too, who is forgotten now. None is known of while Redis is away."""
         try:
             return set(await self._lifeline.all_kept())
         except StoreUnavailable:
             return set()
 
     async def _keep_lifeline(self, user_id: UUID) -> None:
-        """Redis may have forgotten, or know an older seal or key: what panic needs without the store is written again and again."""
+        """Redis may have forgotten, or know an older seal or key: what panic needs without the store is written again and again.
+
+        Only while real money may move: a panic without the store sends for whoever has a lifeline, and asks nobody else.
+        """
         credentials = await self._vault.credentials(user_id)
-        if credentials is None:
-            await self._lifeline.forget(user_id)
-        else:
+        if credentials is not None and await self._is_live(user_id):
             await self._lifeline.keep(user_id, credentials)
+            if await self._is_live(user_id):
+                return  # Else the user left REAL, and was forgotten, between the two.
+        await self._lifeline.forget(user_id)
+
+    async def _is_live(self, user_id: UUID) -> bool:
+        return not self.dry_run and (await self._vault.readiness(user_id)).in_real
 
     async def _prove_again(self, user_id: UUID) -> None:
         before = await self.readiness(user_id)

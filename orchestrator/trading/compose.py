@@ -92,7 +92,7 @@ def compose(
     reconcile = Reconcile(begin, engine, close, settle, bus, clock, ids)
     flatten = Flatten(begin, engine, reconcile, dry_run=entry_rules.dry_run)
     panic = Panic(begin, watch, close, settle, flatten, bus, clock, ids, pause)
-    emergency = Emergency(engine, ports.lifeline, panic, clock, ids, pause)
+    emergency = Emergency(engine, ports.lifeline, panic, clock, ids, pause, dry_run=entry_rules.dry_run)
     return Trading(
         desk=TradingDesk(watch, close, protect, approve, stop, panic, emergency, balances, ports.jobs),
         scan=Scan(begin, engine, enter, ports.mutex, bus, clock, ids, scan_rules),

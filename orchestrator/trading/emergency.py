@@ -1,6 +1,7 @@
 """Panic without the store: the stop flag and the exchange's own view are enough to be flat; the rows follow when PostgreSQL is back.
 
 Stands beside `panic`: the desk turns here only where the store does not answer. Paper positions live in the store alone and wait for it.
+Nothing is sent in a dry run, nor for a user who is not known to be in REAL: the lifeline holds keys of nobody else.
 """
 
 import asyncio
@@ -28,9 +29,21 @@ WAITS_FOR_THE_STORE: Final = SymbolResult(
     detail="the database is away: paper positions close and the receipt is written when it is back",
 )
 
+DRY_RUN: Final = SymbolResult(symbol="REAL", result="not_sent", detail="this is a dry run: nothing is sent to the exchange")
+
+NOT_IN_REAL: Final = SymbolResult(
+    symbol="REAL",
+    result="not_sent",
+    detail="no account in REAL is known while the database is away: nothing is sent to the exchange, and what rests there goes on resting",
+)
+
 
 class Emergency:
-    """Flattens without the store, and writes the flag back when the store returns."""
+    """Flattens without the store, and writes the flag back when the store returns.
+
+    Args:
+        dry_run: The operator's: nothing is sent for anybody.
+    """
 
     def __init__(
         self,
@@ -40,6 +53,8 @@ class Emergency:
         clock: Clock,
         ids: Ids,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        *,
+        dry_run: bool,
     ) -> None:
         self._engine = engine
         self._lifeline = lifeline
@@ -47,6 +62,7 @@ class Emergency:
         self._clock = clock
         self._ids = ids
         self._pause = pause
+        self._dry_run = dry_run
         self._running: dict[UUID, asyncio.Future[PanicReceipt | None]] = {}
 
     async def run(self, user_id: UUID) -> PanicReceipt:
@@ -73,8 +89,8 @@ class Emergency:
         receipt_id = self._ids.new()
         logger().error("panic while the store is away", user_id=str(user_id), receipt_id=str(receipt_id))
         await self._lifeline.stop(user_id, self._clock.wall())
-        credentials = await self._lifeline.credentials(user_id)
-        results = [WAITS_FOR_THE_STORE]
+        credentials = None if self._dry_run else await self._lifeline.credentials(user_id)
+        results = [DRY_RUN if self._dry_run else NOT_IN_REAL, WAITS_FOR_THE_STORE]
         done = Flattened(flat=True)
         if credentials is not None:
             account = account_without_store(user_id, credentials)

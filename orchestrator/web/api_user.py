@@ -56,6 +56,8 @@ async def save_settings(
         raise ProblemError(409, "changed_elsewhere", "The settings were changed elsewhere. Reload and try again.")
     changes = await allowed_changes(doors, user, changes, code)
     row = await doors.preferences.change(request.user.id, changes, doors.clock.wall(), version)
+    if changes.mode is not None:
+        await doors.arm.mode_changed(user.id)
     if row is None:
         raise ProblemError(409, "changed_elsewhere", "The settings were changed elsewhere. Reload and try again.")
     await doors.bus.publish(row.id, "settings", {"version": row.settings_version})

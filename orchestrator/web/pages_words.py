@@ -61,6 +61,7 @@ RESULTS: Final = {
     "kept": "kept, with its stop",
     "failed": "not closed",
     "waiting": "waits",
+    "not_sent": "nothing was sent",
     "flat": "flat",
     "not_flat": "not flat yet",
 }

@@ -136,10 +136,36 @@ async def test_no_account_is_armed_whose_panic_could_not_be_prepared() -> None:
     assert await world.lifeline.credentials(ADA) == world.vault.keys[ADA]
 
 
-async def test_what_panic_needs_follows_the_key_in_every_mode_and_goes_with_it() -> None:
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_what_panic_needs_goes_where_nothing_real_may_be_sent(dry_run: bool) -> None:
+    world = World(dry_run=dry_run)
+    await world.lifeline.keep(ADA, world.vault.keys[ADA])
+    world.vault.in_real = lambda _: dry_run  # a REAL user in a dry run, or one who is on PAPER by now
+    await world.arm.run()
+    assert world.lifeline.kept == {}
+
+
+async def test_who_leaves_real_while_a_round_keeps_what_panic_needs_is_forgotten() -> None:
+    world = World()
+    modes = iter([True, True, False])  # read for the round, before it is kept, and once more after
+    world.vault.in_real = lambda _: next(modes)
+    await world.arm.run()
+    assert world.lifeline.kept == {}
+
+
+async def test_in_a_dry_run_an_account_is_armed_without_keeping_what_panic_needs() -> None:
+    world = World(dry_run=True)
+    world.vault.known[ADA] = Readiness(has_key=True, totp=True)
+    at = world.clock.wall()
+    world.vault.factors[ADA] = FactorRow(user_id=ADA, secret="-", begun_at=at, confirmed_at=at, recovery_hashes=[])
+    assert await world.arm.arm(ADA) is None
+    assert world.lifeline.kept == {}
+
+
+async def test_what_panic_needs_follows_the_key_in_real_and_goes_with_it() -> None:
     world = World()
     world.lifeline.kept[ADA] = SealedCredentials(key_id="older", sealed="-")
-    world.vault.known[ADA] = Readiness(has_key=True)  # in PAPER by now: what was opened in REAL may still be open
+    world.vault.known[ADA] = Readiness(has_key=True)  # not armed with this key yet: what was opened before may still be open
     await world.arm.run()
     assert world.lifeline.kept[ADA].key_id == "k1"
     del world.vault.keys[ADA]

@@ -10,6 +10,7 @@ from orchestrator.core.order import OrderStatus
 from orchestrator.core.position import CloseReason, PositionStatus
 from orchestrator.errors import StoreUnavailable
 from orchestrator.ports import UnitOfWork
+from orchestrator.trading.enter import EntryRules
 from shared.enums import Mode
 from shared.execution import OrderSide, SealedCredentials
 from shared.margin import ZERO
@@ -116,6 +117,31 @@ async def test_while_the_store_is_away_the_exchange_is_flattened_and_the_flag_is
     results = {one.symbol: one.result for one in receipt.positions}
     assert results == {"AAAUSDT": "closed", "BBBUSDT": "closed", "REAL": "flat", "PAPER": "waiting"}
     assert await world.lifeline.stopped(USER)
+
+
+async def test_while_the_store_is_away_a_user_who_is_not_in_real_sends_nothing_and_is_told_so() -> None:
+    world = RealWorld(trader(credentials=KEYS))
+    world.engine.prices["ETHUSDT"] = d(100)
+    world.engine.hand("ETHUSDT", OrderSide.BUY, 3)
+    store_away(world)
+    receipt = await world.trading.desk.panic(USER)
+    assert world.engine.sent("flatten") == []
+    assert world.engine.book().quantity("ETHUSDT") == 3
+    assert [(one.symbol, one.result) for one in receipt.positions] == [("REAL", "not_sent"), ("PAPER", "waiting")]
+    assert "nothing is sent to the exchange" in receipt.positions[0].detail
+    assert await world.lifeline.stopped(USER)
+
+
+async def test_while_the_store_is_away_a_dry_run_sends_nothing_though_keys_were_kept() -> None:
+    world = await holding("AAAUSDT")
+    await world.lifeline.keep(USER, KEYS)  # by a process that was live, a minute ago
+    world.rules = EntryRules(dry_run=True)
+    store_away(world)
+    receipt = await world.trading.desk.panic(USER)
+    assert world.engine.sent("flatten") == []
+    assert [(one.result, one.detail) for one in receipt.positions if one.symbol == "REAL"] == [
+        ("not_sent", "this is a dry run: nothing is sent to the exchange")
+    ]
 
 
 async def test_pressed_again_without_the_store_it_is_the_same_panic() -> None:

@@ -408,9 +408,10 @@ class World:
         self.bus, self.log, self.engine = FakeBus(), FakeLog(), FakeMarket()
         self.desk = FakeDesk(self.store)
         self.tokens = Tokens(SECRET)
-        self.vault, self.key_engine, self.sealer = FakeVault(), FakeKeyEngine(), FakeSealer()
+        self.vault, self.key_engine, self.sealer, self.lifeline = FakeVault(), FakeKeyEngine(), FakeSealer(), FakeLifeline()
+        self.vault.in_real = lambda user_id: self.store.users[user_id].mode == "REAL"
         self.arm = Arm(
-            self.vault, self.sealer, cast("Engine", self.key_engine), FakeLifeline(), self.bus, self.clock, dry_run=False
+            self.vault, self.sealer, cast("Engine", self.key_engine), self.lifeline, self.bus, self.clock, dry_run=False
         )
         self.factors = Factors(self.vault, self.throttle, self.clock, FactorKey(SECRET))
         self.auth = Auth(
