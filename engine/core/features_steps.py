@@ -19,16 +19,16 @@ from numba import njit
 
 from engine.core.market import Floats, Integers
 
-EMA_SHORT: Final = 50
-EMA_LONG: Final = 200
-WILDER: Final = 14
-MACD_FAST: Final = 12
-MACD_SLOW: Final = 26
-MACD_SIGNAL: Final = 9
-WINDOW: Final = 20
-PATH: Final = 10
-CHANGE: Final = 3
 
+def _number_of(value: int) -> int:
+    """As numpy's integer: numba would compile a function that takes a plain constant once more for each of its values."""
+    return cast(int, np.int64(value))
+
+
+EMA_SHORT, EMA_LONG, WILDER, MACD_FAST, MACD_SLOW, MACD_SIGNAL, PATH, CHANGE = map(_number_of, (50, 200, 14, 12, 26, 9, 10, 3))
+"""Candles."""
+
+WINDOW: Final = 20
 RING: Final = WINDOW + 1
 """Candles that a ring holds; a candle's place in it follows from its opening time, so that neighbours share it."""
 
@@ -37,9 +37,11 @@ LANES: Final = 256
 
 _EMA_50, _EMA_200, _GAIN, _LOSS, _RANGE, _PLUS, _MINUS, _SPAN, _STRENGTH, _FAST, _SLOW, _SIGNAL = range(12)
 _OPEN, _HIGH, _LOW, _RSI, _RSI_BEFORE, _HISTOGRAM, _HISTOGRAM_BEFORE, _CLOSES = range(12, 20)
-_VOLUMES: Final = _CLOSES + RING
-MEMORY: Final = _VOLUMES + RING
+MEMORY: Final = _CLOSES + 2 * RING
 """Rows of `state`."""
+
+_CLOSE_RING: Final = _number_of(_CLOSES)
+_VOLUME_RING: Final = _number_of(_CLOSES + RING)
 
 (
     CLOSE, VOLUME_MEAN, VOLUME_RATIO, VOLUME_Z, RSI, RSI_CHANGE, ATR, ATR_PERCENT, ADX, MACD, MACD_HISTOGRAM,
@@ -70,6 +72,18 @@ def kernel[F: Callable[..., Any]](function: F) -> F:
     except RuntimeError:
         # numba found no folder where it may keep compiled code; compiling at each start is slow, not wrong.
         return cast(F, njit(nogil=True, error_model="numpy")(function))
+
+
+@kernel
+def _copy(out: Floats, values: Floats) -> None:
+    for lane in range(len(out)):
+        out[lane] = values[lane]
+
+
+@kernel
+def _clear(out: Floats) -> None:
+    for lane in range(len(out)):
+        out[lane] = 0.0
 
 
 @kernel
@@ -260,18 +274,18 @@ def _absorb(state: Floats, begin: int, end: int, age: int, slot: int, candles: F
 
     `candles` are (open, high, low, close, volume) x lanes, `spare` is somewhere to write.
     """
-    state[_RSI_BEFORE, begin:end] = state[_RSI, begin:end]
-    state[_HISTOGRAM_BEFORE, begin:end] = state[_HISTOGRAM, begin:end]
+    _copy(state[_RSI_BEFORE, begin:end], state[_RSI, begin:end])
+    _copy(state[_HISTOGRAM_BEFORE, begin:end], state[_HISTOGRAM, begin:end])
     if age > 0:
-        before = _ringed(state, _CLOSES, begin, end, slot, 1)
+        before = _ringed(state, _CLOSE_RING, begin, end, slot, 1)
         _absorb_move(state, begin, end, age, candles[3], before, spare)
         _absorb_range(state, begin, end, age, candles, before, spare)
     _absorb_averages(state, begin, end, age, candles[3], spare)
-    state[_OPEN, begin:end] = candles[0]
-    state[_HIGH, begin:end] = candles[1]
-    state[_LOW, begin:end] = candles[2]
-    state[_CLOSES + slot, begin:end] = candles[3]
-    state[_VOLUMES + slot, begin:end] = candles[4]
+    _copy(state[_OPEN, begin:end], candles[0])
+    _copy(state[_HIGH, begin:end], candles[1])
+    _copy(state[_LOW, begin:end], candles[2])
+    _copy(state[_CLOSE_RING + slot, begin:end], candles[3])
+    _copy(state[_VOLUME_RING + slot, begin:end], candles[4])
 
 
 @kernel
@@ -289,31 +303,31 @@ def _body(out: Floats, opened: Floats, close: Floats, span: Floats) -> None:
 @kernel
 def _tell_carried(state: Floats, begin: int, end: int, seen: int, last: Floats, figures: Floats, spare: Floats) -> None:
     """What is carried on from candle to candle."""
-    figures[CLOSE, begin:end] = last
-    figures[RSI, begin:end] = state[_RSI, begin:end]
+    _copy(figures[CLOSE, begin:end], last)
+    _copy(figures[RSI, begin:end], state[_RSI, begin:end])
     _subtract(figures[RSI_CHANGE, begin:end], state[_RSI, begin:end], state[_RSI_BEFORE, begin:end])
-    figures[MACD_HISTOGRAM, begin:end] = state[_HISTOGRAM, begin:end]
+    _copy(figures[MACD_HISTOGRAM, begin:end], state[_HISTOGRAM, begin:end])
     _subtract(figures[MACD_HISTOGRAM_CHANGE, begin:end], state[_HISTOGRAM, begin:end], state[_HISTOGRAM_BEFORE, begin:end])
     _subtract(spare[0], state[_HIGH, begin:end], state[_LOW, begin:end])
     _body(figures[BODY, begin:end], state[_OPEN, begin:end], last, spare[0])
     if seen > WILDER:
-        figures[ATR, begin:end] = state[_RANGE, begin:end]
+        _copy(figures[ATR, begin:end], state[_RANGE, begin:end])
         _quotient(figures[ATR_PERCENT, begin:end], state[_RANGE, begin:end], last, 100.0)
     if seen >= MACD_SLOW:
         _subtract(figures[MACD, begin:end], state[_FAST, begin:end], state[_SLOW, begin:end])
     if seen >= 2 * WILDER:
-        figures[ADX, begin:end] = state[_STRENGTH, begin:end]
+        _copy(figures[ADX, begin:end], state[_STRENGTH, begin:end])
     if seen >= EMA_SHORT:
-        figures[EMA_50, begin:end] = state[_EMA_50, begin:end]
+        _copy(figures[EMA_50, begin:end], state[_EMA_50, begin:end])
     if seen >= EMA_LONG:
-        figures[EMA_200, begin:end] = state[_EMA_200, begin:end]
+        _copy(figures[EMA_200, begin:end], state[_EMA_200, begin:end])
 
 
 @kernel
 def _mean(state: Floats, ring: int, begin: int, end: int, slot: int, mean: Floats, deviation: Floats) -> None:
     """Mean and population deviation over the window, newest first, four candles a loop."""
-    mean[:] = 0.0
-    deviation[:] = 0.0
+    _clear(mean)
+    _clear(deviation)
     for back in range(0, WINDOW, 4):
         one, two = _ringed(state, ring, begin, end, slot, back), _ringed(state, ring, begin, end, slot, back + 1)
         three, four = _ringed(state, ring, begin, end, slot, back + 2), _ringed(state, ring, begin, end, slot, back + 3)
@@ -343,12 +357,12 @@ def _distance(out: Floats, value: Floats, mean: Floats, deviation: Floats, facto
 def _tell_windows(state: Floats, begin: int, end: int, slot: int, figures: Floats, spare: Floats) -> None:
     """What is summed over the window."""
     mean, deviation = spare[0], spare[1]
-    close, volume = state[_CLOSES + slot, begin:end], state[_VOLUMES + slot, begin:end]
-    _mean(state, _CLOSES, begin, end, slot, mean, deviation)
+    close, volume = state[_CLOSE_RING + slot, begin:end], state[_VOLUME_RING + slot, begin:end]
+    _mean(state, _CLOSE_RING, begin, end, slot, mean, deviation)
     _bands(figures[BAND_WIDTH, begin:end], deviation, mean)
     _distance(figures[BAND_POSITION, begin:end], close, mean, deviation, 2.0)
-    _mean(state, _VOLUMES, begin, end, slot, mean, deviation)
-    figures[VOLUME_MEAN, begin:end] = mean
+    _mean(state, _VOLUME_RING, begin, end, slot, mean, deviation)
+    _copy(figures[VOLUME_MEAN, begin:end], mean)
     _quotient(figures[VOLUME_RATIO, begin:end], volume, mean, 1.0)
     _distance(figures[VOLUME_Z, begin:end], volume, mean, deviation, 1.0)
 
@@ -375,22 +389,22 @@ def _straightness(out: Floats, last: Floats, before: Floats, path: Floats) -> No
 def _tell_path(state: Floats, begin: int, end: int, slot: int, last: Floats, figures: Floats, spare: Floats) -> None:
     """How straight the price went."""
     path = spare[0]
-    path[:] = 0.0
+    _clear(path)
     for back in range(PATH):
-        newer = _ringed(state, _CLOSES, begin, end, slot, back)
-        _add_step(path, newer, _ringed(state, _CLOSES, begin, end, slot, back + 1))
-    _straightness(figures[EFFICIENCY, begin:end], last, _ringed(state, _CLOSES, begin, end, slot, PATH), path)
+        newer = _ringed(state, _CLOSE_RING, begin, end, slot, back)
+        _add_step(path, newer, _ringed(state, _CLOSE_RING, begin, end, slot, back + 1))
+    _straightness(figures[EFFICIENCY, begin:end], last, _ringed(state, _CLOSE_RING, begin, end, slot, PATH), path)
 
 
 @kernel
 def _tell(state: Floats, begin: int, end: int, seen: int, slot: int, figures: Floats, spare: Floats) -> None:
     """Writes the figures of neighbouring symbols; what their history cannot say yet stays NaN."""
-    last = state[_CLOSES + slot, begin:end]
+    last = state[_CLOSE_RING + slot, begin:end]
     _tell_carried(state, begin, end, seen, last, figures, spare)
     if seen >= WINDOW:
         _tell_windows(state, begin, end, slot, figures, spare)
     if seen > CHANGE:
-        _change(figures[ROC_3, begin:end], last, _ringed(state, _CLOSES, begin, end, slot, CHANGE))
+        _change(figures[ROC_3, begin:end], last, _ringed(state, _CLOSE_RING, begin, end, slot, CHANGE))
     if seen > PATH:
         _tell_path(state, begin, end, slot, last, figures, spare)
 
@@ -539,9 +553,10 @@ def advance(
                 turned[part, lane] = candles[place + lane, part]
         _absorb(state, row, end, seen[row], slot, turned, spare)
         _tell(state, row, end, seen[row] + 1, slot, figures, spare)
-        seen[row:end] += 1
-        newest_ms[row:end] = open_ms[place]
-        outcomes[place : place + count] = ADVANCED
+        for lane in range(count):
+            seen[row + lane] += 1
+            newest_ms[row + lane] = open_ms[place]
+            outcomes[place + lane] = ADVANCED
         place += count
     return outcomes
 
