@@ -18,7 +18,8 @@ async def rest(
 
     Args:
         exchange: The account.
-        condition: What to place, once at most.
+        condition: What to place. One that is not seen after a while is handed over again under the same id, which the exchange lets rest
+            once; a second one would be reduce-only and swept.
         bound: When it must be confirmed.
         patience: How often it is read.
         fresh: Its request is known to be new, so that its id need not be looked up.
@@ -31,11 +32,15 @@ async def rest(
         return _standing(known)
     if not fresh and known is None:
         return None
-    placed = await _placed(exchange, condition, bound, patience)
-    if isinstance(placed, Problem):
-        return placed
-    found = await until(lambda: _find(exchange, condition), bound, patience.poll)
-    return None if found is None else _standing(found)
+    while True:
+        placed = await _placed(exchange, condition, bound, patience)
+        if isinstance(placed, Problem):
+            return placed
+        found = await until(lambda: _find(exchange, condition), Bound(min(patience.silence, bound.left)), patience.poll)
+        if found is not None:
+            return _standing(found)
+        if bound.left <= patience.poll:
+            return None
 
 
 async def _find(exchange: Exchange, condition: Condition) -> VenueOrder | None:

@@ -192,6 +192,18 @@ async def test_a_stop_that_is_not_confirmed_in_time_closes_the_position(fault: F
     assert_closed_at_once(await enter(world.desk, real_entry()), exchange)
 
 
+async def test_a_stop_without_an_answer_that_is_not_seen_is_handed_over_again_under_its_id() -> None:
+    world, exchange = real_world()
+    exchange.fail("rest STOP", Fault.LOST)
+
+    report = await enter(world.desk, real_entry())
+
+    assert report.status is ExecutionStatus.FILLED
+    assert report.protection is not None
+    assert [order.client_order_id for order in exchange.guards(OrderKind.STOP)] == ["nt-s-ABC"]
+    assert exchange.calls.count("rest STOP") == 2
+
+
 async def test_a_stop_that_is_refused_closes_the_position_before_its_trades_are_shown_and_its_target_is_told() -> None:
     world, exchange = real_world()
     exchange.always["rest STOP"] = VENUE_RULE
