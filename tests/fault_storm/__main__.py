@@ -51,7 +51,7 @@ def main() -> int:
     if real:
         told.append(_ran(_all_real(real, options.processes, brief=options.brief), real, "on real servers"))
     if options.json is not None:
-        both = {**told[0], "real": told[1]} if len(told) > 1 else told[0]
+        both = {**told[0], "real": told[1]} if len(told) > 1 else told[0] if told else {}
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(both)) + b"\n")
     return 0 if all(one["sound"] for one in told) else 1
 

@@ -41,10 +41,14 @@ APART_SECONDS: Final = 1.0
 """Between two beginnings in one process."""
 
 LOOK_SECONDS: Final = 0.05
+TOLD_EVERY: Final = 20
+MOST_TOLD: Final = 400
+"""Of a violation's words at once; the table has all of them."""
 
 
-LONGEST: Final = [0.0]
-"""By how many seconds a timer of this process came late at most: what a crowded machine adds to every figure."""
+CALM_LAG_SECONDS: Final = 0.25
+CALM_SECONDS: Final = 2.0
+"""No timer came later than that for so long before another schedule begins: a machine that is busy with other things gets fewer at once."""
 
 
 class Servers(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,13 +139,14 @@ def replay_real(seed: int, trace: deque[str], *, brief: bool) -> Outcome:
 async def _all(seeds: list[int], found: Servers, pace: Pace, first: int, each: int) -> list[Outcome]:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda loop, context: None)
-    waiting, outcomes, beginning = deque(seeds), list[Outcome](), asyncio.Lock()
-    looking = asyncio.create_task(_look_at_lags())
+    waiting, outcomes, beginning, lags = deque(seeds), list[Outcome](), asyncio.Lock(), Lags()
+    looking = asyncio.create_task(lags.look())
 
     async def one_after_another(number: int) -> None:
         while waiting:
             async with beginning:
                 await asyncio.sleep(APART_SECONDS)
+                await lags.calm()
                 if not waiting:
                     return
                 seed = waiting.popleft()
@@ -149,21 +154,41 @@ async def _all(seeds: list[int], found: Servers, pace: Pace, first: int, each: i
             if outcome.violations:
                 brief = " --brief" if pace.early else ""
                 again = f"python -m tests.fault_storm --real 1 --seed {outcome.seed}{brief} --verbose"
-                print(f"seed {outcome.seed} violates; alone: {again}", flush=True)
+                print(f"seed {outcome.seed}: {'; '.join(outcome.violations)[:MOST_TOLD]}\n    alone: {again}", flush=True)
             outcomes.append(outcome)
+            if len(outcomes) % TOLD_EVERY == 0:
+                bad = sum(bool(one.violations) for one in outcomes)
+                print(f"{len(outcomes)} of {len(seeds)}, {bad} with violations, {lags.longest:.2f} s the longest lag", flush=True)
 
     await asyncio.gather(*(one_after_another(number) for number in range(first, first + each)))
     looking.cancel()
-    print(f"the loop that {each} schedules shared stood still for {LONGEST[0]:.2f} s at most", flush=True)
+    print(f"the loop that {each} schedules shared stood still for {lags.longest:.2f} s at most", flush=True)
     return outcomes
 
 
-async def _look_at_lags() -> None:
-    loop = asyncio.get_running_loop()
-    while True:
-        due = loop.time() + LOOK_SECONDS
-        await asyncio.sleep(LOOK_SECONDS)
-        LONGEST[0] = max(LONGEST[0], loop.time() - due)
+class Lags:
+    """By how much timers of this process come late: what a crowded machine adds to every figure."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._late_at = -CALM_SECONDS
+
+    async def look(self) -> None:
+        """For ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LOOK_SECONDS
+            await asyncio.sleep(LOOK_SECONDS)
+            lag = loop.time() - due
+            self.longest = max(self.longest, lag)
+            if lag > CALM_LAG_SECONDS:
+                self._late_at = loop.time()
+
+    async def calm(self) -> None:
+        """Returns once none was late for a while."""
+        loop = asyncio.get_running_loop()
+        while loop.time() - self._late_at < CALM_SECONDS:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _guarded(seed: int, found: Servers, pace: Pace, number: int) -> Outcome:
