@@ -75,6 +75,9 @@ class SimulatedClock:
     def wall_ms(self) -> int:
         return self.now_ms()
 
+    def wall_seconds(self, since: datetime, until: datetime) -> float | None:
+        return (until - since).total_seconds()
+
     def time_ns(self) -> int:
         return self._begins_ns + int(self._loop.time() * 1e9)
 
