@@ -3,9 +3,11 @@
 Done after the booking was committed, outside any transaction; each act is safe to repeat, and the next truth judges what it did.
 """
 
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -20,6 +22,7 @@ from orchestrator.ports import Bus, Clock, Engine, Ids, OrderRecord, PositionRec
 from orchestrator.trading import announce
 from orchestrator.trading.booking import change_position
 from orchestrator.trading.booking_rows import with_protection
+from orchestrator.trading.bounded import each
 from orchestrator.trading.claims import first_sent
 from orchestrator.trading.close import Close
 from orchestrator.trading.reconcile_booking import Before, Booked
@@ -42,8 +45,9 @@ FILLS_WITHIN: Final = timedelta(seconds=1)
 BARE_AFTER: Final = timedelta(seconds=0.7)
 """Wall time between two glances that both show no stop before one is put back: a glance tells of no order that has just filled."""
 
-ENTERED_WITHIN: Final = timedelta(seconds=2)
-"""Wall time after the sending of an entry in which whoever carries it may still be placing its stop; after it another does."""
+CARRIED_WITHIN: Final = timedelta(seconds=2)
+"""Wall time after the sending of an order in which whoever carries it may still place its stop, or close what has none; after it another
+does."""
 
 TARGET_AGAIN: Final = timedelta(seconds=60)
 """Wall time between two tries to put back a target: without one a position is protected all the same."""
@@ -71,11 +75,28 @@ class Acts(msgspec.Struct, frozen=True, kw_only=True):
     resize: list[PositionRecord]
     untargeted: list[PositionRecord]
     stuck: list[PositionRecord]
-    entries: list[OrderRecord]
+    overdue: list[OrderRecord]
     rests: list[tuple[PositionRecord, Resting]]
     soon: bool
     wrong: bool = False
     """Whether a position is not protected as it should be, and who looks again within a moment is not too early."""
+
+
+class _Stance(msgspec.Struct, frozen=True, kw_only=True):
+    """A position that the exchange holds, what rests for it, and for how long something that was triggered has not closed it."""
+
+    position: PositionRecord
+    held: VenuePosition
+    resting: Resting
+    waiting: timedelta | None
+
+    @property
+    def is_wrong(self) -> bool:
+        return self.waiting is not None or self.resting.stop is None
+
+    @property
+    def is_stuck(self) -> bool:
+        return self.waiting is not None and self.waiting >= FILLS_WITHIN
 
 
 class Actor:
@@ -85,7 +106,7 @@ class Actor:
         transactions: To note what rests.
         engine: Does it.
         close: Closes what cannot be protected.
-        settle: Takes over an entry that stands unprotected.
+        settle: Takes over an entry that stands unprotected, or a close of what does.
         bus: Tells the user.
         clock: Wall time.
         ids: For new requests.
@@ -111,17 +132,13 @@ class Actor:
         cancel = orphans_of(truth, owned)
         soon = bool(booked.held_back or booked.look_back_to or booked.unsure_foreign or orphans_of(truth, ()))
         naked, resize, untargeted, stuck, rests = [], [], [], [], []
-        wrong = False
-        for position in booked.positions:
-            held = held_of(truth, position.symbol, position.side)
-            if held is None:
-                continue
-            resting = resting_for(position, held.quantity, truth)
-            waiting = self._since_triggered(position, resting, held)
-            wrong = wrong or waiting is not None or resting.stop is None
+        stances = self._stances(booked.positions, truth)
+        wrong = {stance.position.symbol for stance in stances if stance.is_wrong}
+        for stance in stances:
+            position, held, resting = stance.position, stance.held, stance.resting
             if position.symbol in booked.unsettled or position.status is not PositionStatus.OPEN:
                 continue  # whoever carries its order ends first
-            if waiting is not None and waiting >= FILLS_WITHIN:
+            if stance.is_stuck:
                 stuck.append(position)
             elif resting.stop is None and self._has_just_filled(position, truth):
                 soon = True
@@ -134,52 +151,42 @@ class Actor:
             rests.append((position, resting))
             if resting.stop is not None and resting.superfluous:
                 cancel.setdefault(position.symbol, []).extend(order.client_order_id for order in resting.superfluous)
-        entries = [order for order in booked.under_way if _stands_naked(order, truth)]
+        standing = _standing(booked.under_way, truth, wrong)
         return Acts(
             cancel=cancel,
             naked=naked,
             resize=resize,
             untargeted=untargeted,
             stuck=stuck,
-            entries=[order for order in entries if self._is_late(order)],
+            overdue=[order for order in standing if self._is_late(order)],
             rests=rests,
-            soon=soon or wrong or bool(entries),
-            wrong=wrong or bool(entries),
+            soon=soon or bool(wrong or standing),
+            wrong=bool(wrong or standing),
         )
 
     def glance(self, before: Before, shown: GuardsReply) -> Acts:
         """What cannot wait for the next truth, of what stands in the rows: a stop that does not fill, and no stop at all."""
         moving = {order.symbol for order in before.orders}
-        stuck, naked, wrong = [], [], False
-        for position in before.positions:
-            held = held_of(shown, position.symbol, position.side)
-            if held is None:
-                self._bare.pop(position.id, None)
-                continue
-            resting = resting_for(position, held.quantity, shown)
-            waiting = self._since_triggered(position, resting, held)
-            wrong = wrong or waiting is not None or resting.stop is None
-            if position.symbol in moving or position.status is not PositionStatus.OPEN:
-                continue
-            if waiting is not None and waiting >= FILLS_WITHIN:
-                stuck.append(position)
-            elif self._stays_bare(position, resting):
-                naked.append(position)
-        entries = [order for order in before.orders if _stands_naked(order, shown)]
-        late = [order for order in entries if self._is_late(order)]
-        wrong = wrong or bool(entries)
+        stances = self._stances(before.positions, shown)
+        wrong = {stance.position.symbol for stance in stances if stance.is_wrong}
+        free = [one for one in stances if one.position.symbol not in moving and one.position.status is PositionStatus.OPEN]
+        stuck = [one.position for one in free if one.is_stuck]
+        naked = [one.position for one in free if not one.is_stuck and self._stays_bare(one)]
+        standing = _standing(before.orders, shown, wrong)
+        overdue = [order for order in standing if self._is_late(order)]
+        amiss = bool(wrong or standing)
         return Acts(
-            cancel={}, naked=naked, resize=[], untargeted=[], stuck=stuck, entries=late, rests=[], soon=wrong, wrong=wrong
+            cancel={}, naked=naked, resize=[], untargeted=[], stuck=stuck, overdue=overdue, rests=[], soon=amiss, wrong=amiss
         )
 
     async def act(self, user_id: UUID, account: Account, acts: Acts) -> None:
-        """Does it: what leaves a position without a stop first."""
-        for position in acts.stuck:
-            await self._give_up(position, CloseReason.STOP, "its stop was triggered and did not fill")
-        for position in acts.naked:
-            await self._protect_or_close(account, position)
-        for order in acts.entries:
-            await self._settle.take_over(order)
+        """Does it: what leaves a position without a stop first, all at once, since one that takes long must not keep the others bare."""
+        urgent: list[Callable[[], Awaitable[object]]] = [
+            *(partial(self._give_up, one, CloseReason.STOP, "its stop was triggered and did not fill") for one in acts.stuck),
+            *(partial(self._protect_or_close, account, one) for one in acts.naked),
+            *(partial(self._settle.take_over, one) for one in acts.overdue),
+        ]
+        await each(urgent, lambda work: work(), what="protecting a position")
         for position in [*acts.resize, *acts.untargeted]:
             await self._protect(account, position, with_stop=False)
         for symbol, names in acts.cancel.items():
@@ -201,6 +208,19 @@ class Actor:
             if changed.stop_loss != position.stop_loss:
                 await announce.stop_moved(self._bus, changed)
 
+    def _stances(self, positions: Iterable[PositionRecord], shown: Shown) -> list["_Stance"]:
+        """Those that the exchange holds, with what rests for them."""
+        stances = []
+        for position in positions:
+            held = held_of(shown, position.symbol, position.side)
+            if held is None:
+                self._bare.pop(position.id, None)
+                continue
+            resting = resting_for(position, held.quantity, shown)
+            waiting = self._since_triggered(position, resting, held)
+            stances.append(_Stance(position=position, held=held, resting=resting, waiting=waiting))
+        return stances
+
     def _since_triggered(self, position: PositionRecord, resting: Resting, held: VenuePosition) -> timedelta | None:
         """For how long an order that should have closed the position has not filled; None where none should."""
         orders = [order for order in (resting.stop, resting.target, resting.trailing) if order is not None]
@@ -220,16 +240,16 @@ class Actor:
         wall = self._clock.wall()
         return wall - self._triggered.setdefault((position.id, "filled"), wall) < FILLS_WITHIN
 
-    def _stays_bare(self, position: PositionRecord, resting: Resting) -> bool:
-        if resting.stop is not None:
-            self._bare.pop(position.id, None)
+    def _stays_bare(self, stance: "_Stance") -> bool:
+        if stance.resting.stop is not None:
+            self._bare.pop(stance.position.id, None)
             return False
         wall = self._clock.wall()
-        return wall - self._bare.setdefault(position.id, wall) >= BARE_AFTER
+        return wall - self._bare.setdefault(stance.position.id, wall) >= BARE_AFTER
 
     def _is_late(self, order: OrderRecord) -> bool:
         sent_at = first_sent(order)
-        return sent_at is not None and self._clock.wall() - sent_at >= ENTERED_WITHIN
+        return sent_at is not None and self._clock.wall() - sent_at >= CARRIED_WITHIN
 
     def _may_target(self, position: PositionRecord) -> bool:
         tried = self._untargeted.get(position.id)
@@ -303,6 +323,15 @@ class Actor:
             )
         else:
             logger().info("orders that nobody owns were cancelled", user_id=str(user_id), symbol=symbol, count=len(reply.gone))
+
+
+def _standing(under_way: Iterable[OrderRecord], truth: Shown, wrong: Collection[str]) -> list[OrderRecord]:
+    """Orders under way of which a position stands without protection: an entry's own, or one that a close should have ended."""
+    return [
+        order
+        for order in under_way
+        if _stands_naked(order, truth) or (order.purpose is OrderPurpose.CLOSE and order.symbol in wrong)
+    ]
 
 
 def _stands_naked(order: OrderRecord, truth: Shown) -> bool:

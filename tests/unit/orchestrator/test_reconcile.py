@@ -471,6 +471,25 @@ async def test_a_glance_that_was_not_heard_changes_nothing_and_asks_for_another(
     assert not await world.trading.reconcile.glance(USER)
 
 
+async def test_a_close_that_nobody_carries_any_more_is_taken_over_where_the_position_has_no_stop() -> None:
+    """Its row was committed, and whoever wrote it never heard so, or died: nobody waits until the carrier is presumed dead."""
+    before = await entered()
+    world = before
+    world.engine.stuck.add("SOLUSDT")
+    world.engine.tick("SOLUSDT", 97)
+    world.engine.trouble["close"] = ["lost before"]
+    async with world.store.begin() as unit:
+        owner = await unit.traders.lock(USER)
+        assert owner is not None
+        await world.trading.close.begin(unit, owner, only(world), CloseReason.STOP)
+        await unit.commit()
+    assert await world.trading.reconcile.glance(USER)
+    assert world.engine.sent("close") == []
+    world.clock.pass_wall(seconds=2)
+    assert await world.trading.reconcile.glance(USER)
+    assert [request.resume for request in world.engine.sent("close")] == [True]
+
+
 async def test_an_entry_whose_stop_was_triggered_and_does_not_fill_is_taken_over() -> None:
     """Its reply is on the way: no row tells of the position yet, and its stop is no stop any more."""
     world = RealWorld()
