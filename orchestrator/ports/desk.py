@@ -100,7 +100,11 @@ class Desk(Protocol):
         ...
 
     def sync_balance(self, user_id: UUID) -> None:
-        """Begin to hear what the real wallet holds; nobody waits for it."""
+        """Begin to hear what the real wallet holds, unless that is under way or was tried a moment ago; nobody waits for it."""
+        ...
+
+    def balance_syncing(self, user_id: UUID) -> bool:
+        """Whether the real wallet is being asked for now, by this process."""
         ...
 
     async def request_scan(self) -> str:

@@ -4,7 +4,9 @@ The cache in the user's row is all that anybody decides on; its age says whether
 """
 
 import asyncio
+from datetime import datetime, timedelta
 from functools import partial
+from typing import Final
 from uuid import UUID
 
 from orchestrator.errors import EngineUnavailable, OrchestratorError
@@ -12,6 +14,9 @@ from orchestrator.log import logger
 from orchestrator.ports import Balances, Clock, Engine, Transactions
 from orchestrator.trading.accounts import account_of
 from shared.enums import Mode
+
+APART: Final = timedelta(seconds=5)
+"""Wall time between two beginnings of a sync that somebody who looks asks for: each costs weight that all accounts of an address share."""
 
 
 class BalanceSync:
@@ -23,10 +28,18 @@ class BalanceSync:
         self._balances = balances
         self._clock = clock
         self._asking: dict[UUID, asyncio.Task[bool]] = {}
+        self._asked_at: dict[UUID, datetime] = {}
 
     def begin(self, user_id: UUID) -> None:
-        """Begins to ask, unless it is under way; nobody waits."""
-        self._task(user_id)
+        """Begins to ask, unless it is under way or was asked a moment ago; nobody waits."""
+        asked_at = self._asked_at.get(user_id)
+        if asked_at is None or self._clock.wall() - asked_at >= APART:
+            self._task(user_id)
+
+    def under_way(self, user_id: UUID) -> bool:
+        """Whether the wallet is being asked for in this process."""
+        task = self._asking.get(user_id)
+        return task is not None and not task.done()
 
     async def freshen(self, user_id: UUID) -> None:
         """Waits until the real wallet of a user in mode REAL is fresh, or could not be heard; nothing for others."""
@@ -63,6 +76,8 @@ class BalanceSync:
     def _task(self, user_id: UUID) -> asyncio.Task[bool]:
         task = self._asking.get(user_id)
         if task is None or task.done():
+            wall = self._clock.wall()
+            self._asked_at = {known: at for known, at in self._asked_at.items() if wall - at < APART} | {user_id: wall}
             task = self._asking[user_id] = asyncio.create_task(self._guarded(user_id))
             task.add_done_callback(partial(self._ended, user_id))
         return task

@@ -105,8 +105,12 @@ class TradingDesk:
             return
 
     def sync_balance(self, user_id: UUID) -> None:
-        """Begin to hear what the real wallet holds."""
+        """Begin to hear what the real wallet holds, unless that is under way or was tried a moment ago."""
         self._balances.begin(user_id)
+
+    def balance_syncing(self, user_id: UUID) -> bool:
+        """Whether the real wallet is being asked for now."""
+        return self._balances.under_way(user_id)
 
     async def request_scan(self) -> str:
         """Queue a scan now; the job's id."""

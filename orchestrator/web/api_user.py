@@ -11,7 +11,7 @@ from orchestrator.web.arming import allowed_changes, code_of
 from orchestrator.web.bodies import Numbers, SettingsBody
 from orchestrator.web.doors import Asked, Doors, doors_of
 from orchestrator.web.problems import ProblemError, unauthorized
-from orchestrator.web.replies import Me, Settings, me_of, settings_of
+from orchestrator.web.replies import Me, Settings, is_fresh, me_of, settings_of
 
 MAX_ORDER_SIZE = 100_000
 MAX_LEVERAGE = 125
@@ -21,12 +21,13 @@ MAX_MONEY = Decimal(1_000_000_000)
 
 @get("/api/user/me", summary="Who am I")
 async def me(request: Asked) -> Me:
-    """The user who asks: one row by primary key. In mode REAL it begins to hear the balance at the exchange and does not wait for it."""
+    """The user who asks: one row by primary key. In mode REAL a balance that is not fresh begins to be heard at the exchange; nobody waits."""
     doors = doors_of(request)
     row = await user_of(doors, request)
-    if row.mode == "REAL":
+    wall = doors.clock.wall()
+    if row.mode == "REAL" and not is_fresh(row, wall):
         doors.desk.sync_balance(row.id)
-    return me_of(row, doors.clock.wall())
+    return me_of(row, wall, syncing=doors.desk.balance_syncing(row.id))
 
 
 @get("/api/settings", summary="Read settings")

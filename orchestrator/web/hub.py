@@ -6,7 +6,7 @@ the last event they saw, `<boot>-<rev>`, and gets what they missed from the bus'
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from uuid import UUID
 
 from orchestrator.errors import StoreUnavailable
@@ -42,11 +42,21 @@ _RELOADS = frozenset({"position", "balance", "approvals", "panic", "settings"})
 class Hub:
     """Holds the live streams of this process."""
 
-    def __init__(self, log: LiveLog, reads: Reads, market: Market, auth: Auth, clock: Clock, *, most_streams: int) -> None:
+    def __init__(
+        self,
+        log: LiveLog,
+        reads: Reads,
+        market: Market,
+        auth: Auth,
+        clock: Clock,
+        *,
+        most_streams: int,
+        syncing: Callable[[UUID], bool] = lambda _: False,
+    ) -> None:
         self.most_streams = most_streams
         self.closing = False
         self._log = log
-        self._ticker = Ticker(reads, market, clock)
+        self._ticker = Ticker(reads, market, clock, syncing)
         self._market = market
         self._auth = auth
         self._clock = clock

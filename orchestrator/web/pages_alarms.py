@@ -43,10 +43,12 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True):
     heard_at: datetime | None
 
 
-def wallet_of(user: UserRow, wall: datetime) -> Wallet:
+def wallet_of(user: UserRow, wall: datetime, *, syncing: bool) -> Wallet:
     """What the exchange last said of the wallet."""
     return Wallet(
-        status=real_balance_status(user, wall), balance=fmt.money(user.real_balance_cache), heard_at=user.real_balance_at
+        status=real_balance_status(user, wall, syncing=syncing),
+        balance=fmt.money(user.real_balance_cache),
+        heard_at=user.real_balance_at,
     )
 
 

@@ -18,7 +18,7 @@ from orchestrator.web.pages_money import PERIODS, Money, PositionView, money_of,
 from orchestrator.web.pages_render import page
 from orchestrator.web.pages_words import REFUSALS, SOURCES, WHALES, word
 from orchestrator.web.problems import not_found
-from orchestrator.web.replies import real_balance_status
+from orchestrator.web.replies import is_fresh, real_balance_status
 from orchestrator.web.ticks import balance_payload, positions_payload, prices_payload
 from orchestrator.web.valuation import LIVE, books_known, day_start, gain, in_wallet, loss_left, value_all, wealth
 from shared.enums import Mode
@@ -73,9 +73,9 @@ async def real_context(request: Asked, user: UserRow, rows: Sequence[PositionRow
     if user.mode != Mode.REAL and not user.has_api_key:
         return {"real": None, "wallet": None, "alarms": []}
     real = await doors.reads.real(user.id)
-    wallet = wallet_of(user, wall)
-    if user.mode == Mode.REAL and wallet.status != "fresh" and user.has_api_key:
+    if user.mode == Mode.REAL and user.has_api_key and not is_fresh(user, wall):
         doors.desk.sync_balance(user.id)
+    wallet = wallet_of(user, wall, syncing=doors.desk.balance_syncing(user.id))
     return {
         "real": real,
         "wallet": wallet if user.mode == Mode.REAL else None,
@@ -250,7 +250,7 @@ async def tick(request: Asked) -> Response[dict[str, Any]]:
     parts = [
         prices_payload(marks, rows, wall),
         positions_payload(valued, user.mode, worth, wall, gained, loss_left(gained, user.max_daily_loss)),
-        balance_payload(user.mode, worth, wall, real_balance_status(user, wall)),
+        balance_payload(user.mode, worth, wall, real_balance_status(user, wall, syncing=doors.desk.balance_syncing(user.id))),
     ]
     patches: dict[str, Any] = {name: {} for name in ("t", "s", "x")}
     for part in parts:

@@ -204,16 +204,27 @@ REAL_BALANCE_FRESH = timedelta(seconds=30)
 """Wall time; the trading's own bound for a decision."""
 
 
-def real_balance_status(row: UserRow, wall: datetime) -> str:
-    """How good the real balance is: none, syncing, fresh or stale. Whoever asks in mode REAL begins a sync with it."""
-    if row.real_balance_at is not None and wall - row.real_balance_at <= REAL_BALANCE_FRESH:
+def is_fresh(row: UserRow, wall: datetime) -> bool:
+    """Whether the real balance was heard so lately that it may be decided on."""
+    return row.real_balance_at is not None and wall - row.real_balance_at <= REAL_BALANCE_FRESH
+
+
+def real_balance_status(row: UserRow, wall: datetime, *, syncing: bool) -> str:
+    """How good the real balance is: fresh; syncing, while the exchange is being asked; stale, where it was not heard since; none, never.
+
+    Args:
+        row: The user.
+        wall: Wall time.
+        syncing: A sync is under way.
+    """
+    if is_fresh(row, wall):
         return "fresh"
-    if row.mode == "REAL":
+    if syncing:
         return "syncing"
     return "none" if row.real_balance_at is None else "stale"
 
 
-def me_of(row: UserRow, wall: datetime) -> Me:
+def me_of(row: UserRow, wall: datetime, *, syncing: bool) -> Me:
     """A user's own view."""
     return Me(
         id=row.id,
@@ -222,7 +233,7 @@ def me_of(row: UserRow, wall: datetime) -> Me:
         mode=row.mode,
         paper_balance=amount(row.paper_balance),
         real_balance=maybe(row.real_balance_cache),
-        real_balance_status=real_balance_status(row, wall),
+        real_balance_status=real_balance_status(row, wall, syncing=syncing),
         real_balance_at=row.real_balance_at,
         fixed_order_size=amount(row.fixed_order_size),
         leverage=amount(row.leverage),

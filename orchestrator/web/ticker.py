@@ -4,7 +4,8 @@ What a user holds is read from the database when something changed, and at the l
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -58,8 +59,9 @@ class Holding:
 class Ticker:
     """What every user with an open page holds."""
 
-    def __init__(self, reads: Reads, market: Market, clock: Clock) -> None:
+    def __init__(self, reads: Reads, market: Market, clock: Clock, syncing: Callable[[UUID], bool]) -> None:
         self._reads = reads
+        self._syncing = syncing
         self._market = market
         self._clock = clock
         self._holdings: dict[UUID, Holding] = {}
@@ -86,6 +88,9 @@ class Ticker:
             if holding is not None:
                 holding.changed()
         return any(holding is not None for holding in touched)
+
+    def _balance_status(self, user: UserRow | None, wall: datetime) -> str:
+        return "none" if user is None else real_balance_status(user, wall, syncing=self._syncing(user.id))
 
     async def tick(self, streams: Mapping[UUID, Sequence[Stream]]) -> None:
         """One round: read what changed, price it, tell every page."""
@@ -116,8 +121,7 @@ class Ticker:
         for stream in streams:
             stream.tick("prices", prices[stream.watch])
             stream.tick("positions", positions)
-        status = "none" if holding.user is None else real_balance_status(holding.user, wall)
-        self._tell_slowly(streams, holding, balance_payload(holding.mode, worth, wall, status))
+        self._tell_slowly(streams, holding, balance_payload(holding.mode, worth, wall, self._balance_status(holding.user, wall)))
         if worth.equity is not None and time.monotonic() - holding.told_equity >= EQUITY_SECONDS:
             holding.told_equity = time.monotonic()
             for stream in streams:

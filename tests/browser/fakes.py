@@ -425,6 +425,9 @@ class FakeWorld:
     def sync_balance(self, user_id: UUID) -> None:
         self.called.append("sync")
 
+    def balance_syncing(self, user_id: UUID) -> bool:
+        return False
+
     async def request_scan(self) -> str:
         self.called.append("scan")
         return "scan:now"

@@ -110,11 +110,20 @@ def test_a_dry_run_and_hedge_mode_are_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "age", "status"), [("REAL", 5, "fresh"), ("REAL", 60, "syncing"), ("PAPER", 60, "stale"), ("REAL", None, "syncing")]
+    ("mode", "age", "syncing", "status"),
+    [
+        ("REAL", 5, False, "fresh"),
+        ("REAL", 5, True, "fresh"),
+        ("REAL", 60, True, "syncing"),
+        ("REAL", None, True, "syncing"),
+        ("REAL", 60, False, "stale"),
+        ("PAPER", 60, False, "stale"),
+        ("REAL", None, False, "none"),
+    ],
 )
-def test_the_wallet_says_how_good_it_is(mode: str, age: int | None, status: str) -> None:
+def test_the_wallet_says_how_good_it_is(mode: str, age: int | None, syncing: bool, status: str) -> None:
     heard = None if age is None else WALL - timedelta(seconds=age)
-    assert wallet_of(user(mode=mode, real_balance_at=heard), WALL).status == status
+    assert wallet_of(user(mode=mode, real_balance_at=heard), WALL, syncing=syncing).status == status
 
 
 def test_every_refusal_and_every_reason_of_a_close_has_words() -> None:

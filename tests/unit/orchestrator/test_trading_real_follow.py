@@ -163,3 +163,21 @@ async def test_asking_twice_at_once_is_one_question() -> None:
     await eventually(heard, seconds=2, what="the balance")
     await world.trading.balances.end()
     assert len(world.engine.sent("balance")) == 1
+
+
+async def test_whoever_looks_often_has_the_exchange_asked_every_five_seconds_and_is_told_while_it_is() -> None:
+    world = RealWorld()
+    desk = world.trading.desk
+
+    async def over() -> bool:
+        await asyncio.sleep(0)
+        return not desk.balance_syncing(USER)
+
+    asked = []
+    for _ in range(11):
+        for _ in range(50):
+            desk.sync_balance(USER)
+            asked.append(desk.balance_syncing(USER))
+            await eventually(over, seconds=2, what="the answer")
+        world.clock.pass_wall(seconds=1)
+    assert asked.count(True) == len(world.engine.sent("balance")) == 3

@@ -318,3 +318,18 @@ async def test_asking_who_i_am_in_real_begins_to_hear_the_balance_and_answers_at
     desk.world.store.users[desk.user_id] = heard
     me = (await desk.get("/api/user/me")).json()
     assert (me["real_balance"], me["real_balance_status"]) == ("7", "fresh")
+
+
+async def test_a_fresh_balance_is_not_asked_for_and_an_old_one_that_nobody_answers_for_is_stale(desk: Desk) -> None:
+    row, wall = desk.world.store.users[desk.user_id], desk.world.clock.wall()
+    real = msgspec.structs.replace(row, mode="REAL", real_balance_cache=Decimal(7), real_balance_at=wall - timedelta(seconds=20))
+    desk.world.store.users[desk.user_id] = real
+    assert [(await desk.get("/api/user/me")).json()["real_balance_status"] for _ in range(50)] == ["fresh"] * 50
+    assert ("balance", desk.user_id) not in desk.world.desk.asked
+    old = msgspec.structs.replace(real, real_balance_at=wall - timedelta(seconds=31))
+    desk.world.store.users[desk.user_id] = old
+    assert (await desk.get("/api/user/me")).json()["real_balance_status"] == "syncing"
+    desk.world.desk.syncing.clear()
+    desk.world.desk.sync_balance = lambda user_id: None  # type: ignore[method-assign]
+    me = (await desk.get("/api/user/me")).json()
+    assert (me["real_balance"], me["real_balance_status"]) == ("7", "stale")

@@ -284,9 +284,14 @@ class FakeDesk:
         self._store = store
         self.asked: list[tuple[Any, ...]] = []
         self.flat = True
+        self.syncing: set[UUID] = set()
 
     def sync_balance(self, user_id: UUID) -> None:
         self.asked.append(("balance", user_id))
+        self.syncing.add(user_id)
+
+    def balance_syncing(self, user_id: UUID) -> bool:
+        return user_id in self.syncing
 
     async def close(self, user_id: UUID, position_id: UUID, quantity: Decimal | None) -> Closed | Refusal:
         row = await self._store.position(user_id, position_id)
