@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from deploy.sandbox.control_bodies import answered, body_of, unfit
 from deploy.sandbox.core.errors import Rejected, out_of_range
 from deploy.sandbox.core.market import Liquidation
 from deploy.sandbox.exchange import Exchange
@@ -51,9 +52,9 @@ class Control:
         return [
             web.get("/sandbox/health", self.health),
             web.get("/sandbox/clock", self.clock),
-            web.post("/sandbox/clock", self.change_clock),
-            web.post("/sandbox/liquidations", self.liquidate),
-            web.post("/sandbox/shocks", self.shock),
+            web.post("/sandbox/clock", answered(self.change_clock)),
+            web.post("/sandbox/liquidations", answered(self.liquidate)),
+            web.post("/sandbox/shocks", answered(self.shock)),
         ]
 
     async def health(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's handler shape
@@ -66,41 +67,31 @@ class Control:
 
     async def change_clock(self, request: web.Request) -> web.Response:
         """Change the speed; the moment stays."""
-        try:
-            wanted = msgspec.json.decode(await request.read(), type=ClockChange)
-        except msgspec.DecodeError as error:
-            return reply({"code": -1100, "msg": str(error)}, 400)
+        wanted = await body_of(request, ClockChange)
         if not 0 <= wanted.speed <= 1e6:
-            return reply({"code": -1130, "msg": "speed must be between 0 and 1000000"}, 400)
+            raise Rejected(-1130, "speed must be between 0 and 1000000")
         exchange = self._exchange
         exchange.clock = exchange.clock.rebased(exchange.wall_ms(), wanted.speed)
         return reply(self._told())
 
     async def liquidate(self, request: web.Request) -> web.Response:
         """Tell about a forced order as if it happened now."""
+        wanted = await body_of(request, Injection)
         try:
-            wanted = msgspec.json.decode(await request.read(), type=Injection)
             item = self._forced(wanted)
-        except (msgspec.DecodeError, ValueError) as error:
-            return reply({"code": -1100, "msg": str(error)}, 400)
-        except Rejected as refusal:
-            return reply({"code": refusal.code, "msg": refusal.message}, refusal.status)
+        except ValueError as error:
+            raise unfit(error) from error
         self._exchange.market.injected.append(item)
         return reply(item.order, 201)
 
     async def shock(self, request: web.Request) -> web.Response:
         """Bend the tape from its next candle on; forgotten by a restart without a journal."""
-        try:
-            wanted = msgspec.json.decode(await request.read(), type=Shock)
-            if not LEAST_SHOCK <= wanted.percent <= MOST_SHOCK:
-                raise out_of_range("percent")
-            now = self._exchange.now()
-            opens = self.shocked(msgspec.to_builtins(wanted), now)
-            self._exchange.record("shock", now, msgspec.to_builtins(wanted))
-        except msgspec.DecodeError as error:
-            return reply({"code": -1100, "msg": str(error)}, 400)
-        except Rejected as refusal:
-            return reply({"code": refusal.code, "msg": refusal.message}, refusal.status)
+        wanted = await body_of(request, Shock)
+        if not LEAST_SHOCK <= wanted.percent <= MOST_SHOCK:
+            raise out_of_range("percent")
+        now = self._exchange.now()
+        opens = self.shocked(msgspec.to_builtins(wanted), now)
+        self._exchange.record("shock", now, msgspec.to_builtins(wanted))
         return reply({"symbol": wanted.symbol, "percent": wanted.percent, "from_ms": opens}, 201)
 
     def shocked(self, given: dict[str, Any], now: int) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from deploy.sandbox.core.errors import Rejected
+from deploy.sandbox.control_bodies import answered, body_of, unfit
 from deploy.sandbox.core.facts import symbol_row
 from deploy.sandbox.core.rules import changed_rules
 from deploy.sandbox.core.settlement import settle
@@ -45,33 +45,28 @@ class SymbolControl:
     def routes(self) -> list[web.RouteDef]:
         """The control paths."""
         return [
-            web.post("/sandbox/symbols/{symbol}/rules", self.change_rules),
-            web.post("/sandbox/symbols/{symbol}/settle", self.settle),
+            web.post("/sandbox/symbols/{symbol}/rules", answered(self.change_rules)),
+            web.post("/sandbox/symbols/{symbol}/settle", answered(self.settle)),
         ]
 
     async def change_rules(self, request: web.Request) -> web.Response:
         """Change a symbol's filters; exchangeInfo and the checks follow at once."""
         now = self._exchange.now()
+        wanted = await body_of(request, RuleChange)
+        tape = self._exchange.market.trading(request.match_info["symbol"], now)
+        given = {"symbol": tape.rules.symbol, "filters": msgspec.to_builtins(wanted)}
+        self._exchange.advance(now)
         try:
-            wanted = msgspec.json.decode(await request.read() or b"{}", type=RuleChange)
-            tape = self._exchange.market.trading(request.match_info["symbol"], now)
-            given = {"symbol": tape.rules.symbol, "filters": msgspec.to_builtins(wanted)}
-            self._exchange.advance(now)
             self.ruled(given, now)
-            self._exchange.record("rule", now, given)
-        except (msgspec.DecodeError, ValueError) as error:
-            return reply({"code": -1100, "msg": str(error)}, 400)
-        except Rejected as refusal:
-            return reply({"code": refusal.code, "msg": refusal.message}, refusal.status)
+        except ValueError as error:
+            raise unfit(error) from error
+        self._exchange.record("rule", now, given)
         return reply(symbol_row(tape.rules))
 
     async def settle(self, request: web.Request) -> web.Response:
         """Take a symbol off now: its orders expire, its positions are settled at the mark price, it trades no more."""
         now, symbol = self._exchange.now(), request.match_info["symbol"]
-        try:
-            self._exchange.market.trading(symbol, now)
-        except Rejected as refusal:
-            return reply({"code": refusal.code, "msg": refusal.message}, refusal.status)
+        self._exchange.market.trading(symbol, now)
         self._exchange.advance(now)
         self._exchange.record("settle", now, {"symbol": symbol})
         settled = self.settled({"symbol": symbol}, now)

@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from deploy.sandbox.control_bodies import answered, body_of
 from deploy.sandbox.core.account import Account, rounded
 from deploy.sandbox.core.account_replies import money
+from deploy.sandbox.core.errors import Rejected
 from deploy.sandbox.core.order_counts import OrderLimits
 from deploy.sandbox.core.settlement import deleverage
 from deploy.sandbox.core.truth import truth
@@ -70,24 +72,21 @@ class TradingControl:
     def routes(self) -> list[web.RouteDef]:
         """The control paths."""
         return [
-            web.post("/sandbox/accounts", self.open_account),
-            web.get("/sandbox/accounts/{key}", self.account),
-            web.delete("/sandbox/accounts/{key}", self.revoke),
-            web.post("/sandbox/accounts/{key}/revoke", self.revoke),
-            web.post("/sandbox/accounts/{key}/restore", self.restore),
-            web.post("/sandbox/accounts/{key}/deleverage", self.deleverage),
+            web.post("/sandbox/accounts", answered(self.open_account)),
+            web.get("/sandbox/accounts/{key}", answered(self.account)),
+            web.delete("/sandbox/accounts/{key}", answered(self.revoke)),
+            web.post("/sandbox/accounts/{key}/revoke", answered(self.revoke)),
+            web.post("/sandbox/accounts/{key}/restore", answered(self.restore)),
+            web.post("/sandbox/accounts/{key}/deleverage", answered(self.deleverage)),
             web.get("/sandbox/behaviour", self.behaviour),
-            web.post("/sandbox/behaviour", self.behave),
+            web.post("/sandbox/behaviour", answered(self.behave)),
         ]
 
     async def open_account(self, request: web.Request) -> web.Response:
         """Open an account; its secret is told here and never again."""
-        try:
-            wanted = msgspec.json.decode(await request.read() or b"{}", type=NewAccount)
-        except msgspec.DecodeError as error:
-            return reply({"code": -1100, "msg": str(error)}, 400)
+        wanted = await body_of(request, NewAccount)
         if not (wanted.wallet.is_finite() and 0 <= wanted.wallet <= LARGEST_WALLET):
-            return reply({"code": -1130, "msg": "wallet must be between 0 and 1000000000"}, 400)
+            raise Rejected(-1130, "wallet must be between 0 and 1000000000")
         key, secret = secrets.token_hex(32), secrets.token_hex(32)
         given = {"key": key, "secret": secret, "wanted": msgspec.to_builtins(wanted)}
         now = self._exchange.now()
@@ -99,8 +98,6 @@ class TradingControl:
     async def account(self, request: web.Request) -> web.Response:
         """What an account truly is: wallet, positions, orders, fills, money history, and where it had no stop."""
         account = self._named(request)
-        if account is None:
-            return _unknown()
         now = self._exchange.now()
         self._exchange.advance(now)
         return reply(truth(self._exchange.trading, account, now))
@@ -116,12 +113,7 @@ class TradingControl:
     async def deleverage(self, request: web.Request) -> web.Response:
         """Close an account's position in a symbol as auto-deleveraging does."""
         account = self._named(request)
-        if account is None:
-            return _unknown()
-        try:
-            wanted = msgspec.json.decode(await request.read(), type=Deleverage)
-        except msgspec.DecodeError as error:
-            return reply({"code": -1100, "msg": str(error)}, 400)
+        wanted = await body_of(request, Deleverage)
         now = self._exchange.now()
         self._exchange.advance(now)
         given = {"key": account.key, "symbol": wanted.symbol}
@@ -142,10 +134,7 @@ class TradingControl:
 
     async def behave(self, request: web.Request) -> web.Response:
         """Change how the exchange behaves."""
-        try:
-            wanted = msgspec.json.decode(await request.read() or b"{}", type=Behaviour)
-        except msgspec.DecodeError as error:
-            return reply({"code": -1100, "msg": str(error)}, 400)
+        wanted = await body_of(request, Behaviour)
         bounds = (
             (wanted.trigger_latency_ms, LONGEST_LATENCY_MS),
             (wanted.orders_per_10s, MOST_ORDERS),
@@ -153,7 +142,7 @@ class TradingControl:
             (wanted.listen_key_ms, LONGEST_LATENCY_MS),
         )
         if not all(given is None or 0 <= given <= most for given, most in bounds):
-            return reply({"code": -1130, "msg": "a number is out of range"}, 400)
+            raise Rejected(-1130, "a number is out of range")
         given, now = self._behaviour() | _given(wanted), self._exchange.now()
         self._exchange.advance(now)
         self._exchange.record("behave", now, given)
@@ -180,8 +169,6 @@ class TradingControl:
 
     def _set_revoked(self, request: web.Request, *, revoked: bool) -> web.Response:
         account = self._named(request)
-        if account is None:
-            return _unknown()
         given = {"key": account.key, "revoked": revoked}
         self._exchange.record("revoke", self._exchange.now(), given)
         self.revoked(given, self._exchange.now())
@@ -197,8 +184,11 @@ class TradingControl:
         else:
             vigil.accept(account.key, vigil.wall(now))
 
-    def _named(self, request: web.Request) -> Account | None:
-        return self._exchange.trading.accounts.get(request.match_info["key"])
+    def _named(self, request: web.Request) -> Account:
+        account = self._exchange.trading.accounts.get(request.match_info["key"])
+        if account is None:
+            raise Rejected(-2015, "no such account", 404)
+        return account
 
     def opened(self, given: dict[str, Any], now: int) -> Account:
         """Open an account as a deed says."""
@@ -212,7 +202,3 @@ class TradingControl:
 def _given(wanted: Behaviour) -> dict[str, bool | int]:
     given: dict[str, bool | int | None] = msgspec.to_builtins(wanted)
     return {name: value for name, value in given.items() if value is not None}
-
-
-def _unknown() -> web.Response:
-    return reply({"code": -2015, "msg": "no such account"}, 404)

@@ -5,6 +5,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from deploy.sandbox.control_bodies import answered, body_of
+from deploy.sandbox.core.errors import Rejected
 from deploy.sandbox.core.faults import Rule
 from deploy.sandbox.core.faults_profiles import profile
 from deploy.sandbox.exchange import Exchange
@@ -41,7 +43,7 @@ class FaultControl:
         """The control paths."""
         return [
             web.get("/sandbox/faults", self.told),
-            web.post("/sandbox/faults", self.set),
+            web.post("/sandbox/faults", answered(self.set)),
             web.delete("/sandbox/faults", self.clear),
         ]
 
@@ -51,13 +53,10 @@ class FaultControl:
 
     async def set(self, request: web.Request) -> web.Response:
         """Let rules stand."""
-        try:
-            wanted = msgspec.json.decode(await request.read() or b"{}", type=Wanted)
-        except msgspec.DecodeError as error:
-            return reply({"code": -1100, "msg": str(error)}, 400)
+        wanted = await body_of(request, Wanted)
         mix = profile(wanted.profile, wanted.seed) if wanted.profile else []
         if mix is None:
-            return reply({"code": -1130, "msg": "profile must be storm or calm"}, 400)
+            raise Rejected(-1130, "profile must be storm or calm")
         if not wanted.add:
             self._forget()
         self._exchange.faults.add(wanted.rules + mix, self._exchange.wall_ms())
