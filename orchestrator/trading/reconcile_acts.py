@@ -125,6 +125,7 @@ class Actor:
         self._triggered: dict[tuple[UUID, str], datetime] = {}
         self._untargeted: dict[UUID, datetime] = {}
         self._bare: dict[UUID, datetime] = {}
+        self._dropped: set[UUID] = set()
 
     def judge(self, booked: Booked, truth: TruthReply) -> Acts:
         """What one truth asks for, of positions that did not move while it was asked."""
@@ -248,6 +249,8 @@ class Actor:
         return wall - self._bare.setdefault(stance.position.id, wall) >= BARE_AFTER
 
     def _is_late(self, order: OrderRecord) -> bool:
+        if order.position_id in self._dropped:
+            return True
         sent_at = first_sent(order)
         return sent_at is not None and self._clock.wall() - sent_at >= CARRIED_WITHIN
 
@@ -306,7 +309,9 @@ class Actor:
             user_id=str(position.user_id), position_id=str(position.id), symbol=position.symbol,
         )  # fmt: skip
         await announce.alert(self._bus, position.user_id, f"{position.symbol} is being closed at the market: {why}.")
+        self._dropped.add(position.id)  # should this fail on its way, nobody carries what it may have committed
         answer = await self._close.close(position.user_id, position.id, None, reason)
+        self._dropped.discard(position.id)
         if isinstance(answer, Refusal):
             logger().error("it could not be closed yet; it is tried again", symbol=position.symbol, detail=answer.detail)
 

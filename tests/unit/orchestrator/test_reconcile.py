@@ -6,9 +6,10 @@ import pytest
 from msgspec import structs
 
 from orchestrator.core.ledger import EntryKind
-from orchestrator.core.order import OrderStatus
+from orchestrator.core.order import OrderStatus, Refusal
 from orchestrator.core.position import CloseReason, PositionStatus
-from orchestrator.ports import PositionRecord
+from orchestrator.errors import StoreUnavailable
+from orchestrator.ports import Closed, OrderRecord, PositionRecord
 from shared.enums import Mode, OrderKind
 from shared.execution import OrderSide
 from shared.margin import ZERO
@@ -487,6 +488,26 @@ async def test_a_close_that_nobody_carries_any_more_is_taken_over_where_the_posi
     assert world.engine.sent("close") == []
     world.clock.pass_wall(seconds=2)
     assert await world.trading.reconcile.glance(USER)
+    assert [request.resume for request in world.engine.sent("close")] == [True]
+
+
+async def test_a_close_of_a_failed_stop_that_broke_off_is_taken_over_by_the_next_glance() -> None:
+    """The store took the row and its answer was lost: nobody carries it, and who dropped it knows that."""
+    world = await entered()
+    world.engine.stuck.add("SOLUSDT")
+    world.engine.tick("SOLUSDT", 97)
+    await world.trading.reconcile.glance(USER)
+    world.clock.pass_wall(seconds=2)
+    carry = world.trading.close.carry
+
+    async def broken_off(order: OrderRecord, *, resume: bool = False) -> Closed | Refusal:
+        raise StoreUnavailable("postgresql: OperationalError")
+
+    world.trading.close.carry = broken_off  # type: ignore[method-assign]
+    await world.trading.reconcile.glance(USER)
+    world.trading.close.carry = carry  # type: ignore[method-assign]
+    assert (only(world).status, world.engine.sent("close")) == (PositionStatus.CLOSING, [])
+    await world.trading.reconcile.glance(USER)
     assert [request.resume for request in world.engine.sent("close")] == [True]
 
 
