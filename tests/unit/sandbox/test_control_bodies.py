@@ -19,7 +19,7 @@ PATHS = (
     "behaviour",
     "faults",
 )
-FORCED = {"symbol": "SOLUSDT", "side": "SELL", "quantity": "1", "price": "100"}
+FORCED: dict[str, object] = {"symbol": "SOLUSDT", "side": "SELL", "quantity": "1", "price": "100"}
 UNDOABLE: tuple[tuple[str, dict[str, object], tuple[int, int]], ...] = (
     ("clock", {"speed": -1}, (400, -1130)),
     ("liquidations", FORCED | {"side": "HOLD"}, (400, -1100)),
