@@ -146,6 +146,7 @@ class FakeKeyEngine:
     def __init__(self) -> None:
         self.problems: list[Problem] = []
         self.canary_passes = True
+        self.canary_detail = ""
         self.away = False
         self.refuses: tuple[str, str] | None = None
         self.canaries: list[Account] = []
@@ -178,7 +179,7 @@ class FakeKeyEngine:
         self._answer()
         self.canaries.append(account)
         detail = "a protective order was placed, read back and cancelled" if self.canary_passes else "the order was not confirmed"
-        return CanaryReply(passed=self.canary_passes, symbol="BTCUSDT", detail=detail, as_of=AT)
+        return CanaryReply(passed=self.canary_passes, symbol="BTCUSDT", detail=self.canary_detail or detail, as_of=AT)
 
     async def positions(self, account: Account) -> PositionsReply:
         state = VenueState.OPEN if self.open_symbols else VenueState.FLAT

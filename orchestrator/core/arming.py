@@ -19,6 +19,11 @@ CANARY_AGAIN: Final = timedelta(minutes=10)
 DRY_CANARY: Final = "dry run"
 """How the engine's word on a canary begins that only read."""
 
+ONLY_READ: Final = (
+    "the last proof of protection was a dry run, which only reads; no live entry is made before a live one has passed"
+)
+"""Why entries stop whose canary was another kind than they are."""
+
 CANARY_OVERDUE: Final = timedelta(hours=26)
 """Without a canary for so long nothing is proven any more, whoever is to blame."""
 
@@ -85,11 +90,26 @@ def before_asking(known: Readiness) -> list[Lack]:
     return [lack for lack in lacks(known) if lack.code in (Need.API_KEY, Need.TOTP)]
 
 
+def only_read(canary_detail: str | None, *, dry_run: bool) -> str | None:
+    """Why a canary does not count for live entries: it was a dry run's; None where it counts, as any does for dry runs."""
+    return ONLY_READ if not dry_run and (canary_detail or "").startswith(DRY_CANARY) else None
+
+
+def stopped_by(known: Readiness, *, dry_run: bool) -> str | None:
+    """Why an armed account makes no new real entries now, if it does not."""
+    return known.refusal or only_read(known.canary_detail, dry_run=dry_run)
+
+
+def is_armed(known: Readiness, *, dry_run: bool) -> bool:
+    """Whether real entries may be made now, each kind by a canary of its own."""
+    return known.armed_at is not None and stopped_by(known, dry_run=dry_run) is None
+
+
 def canary_is_due(known: Readiness, wall: datetime, *, dry_run: bool) -> bool:
     """Whether an armed account must prove its protection again: also when the last canary was a dry run's and entries are none."""
     if known.armed_at is None or not known.has_key:
         return False
-    if known.canary_at is None or (known.canary_detail.startswith(DRY_CANARY) and not dry_run):
+    if known.canary_at is None or only_read(known.canary_detail, dry_run=dry_run) is not None:
         return True
     return wall - known.canary_at >= (CANARY_LASTS if known.canary_passed else CANARY_AGAIN)
 

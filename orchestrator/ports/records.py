@@ -20,7 +20,8 @@ from shared.execution import SealedCredentials
 class Trader(UserSettings, frozen=True, kw_only=True):
     """A user as trading sees them: their settings and their wallets. Read under the row's lock wherever money is decided.
 
-    `credentials` open the account at the exchange, for the engine alone; `entries_stopped` says why no new real entry is made.
+    `credentials` open the account at the exchange, for the engine alone; `entries_stopped` says why no new real entry is made, and
+    `canary_detail` how the last proof of protection went.
     """
 
     id: UUID
@@ -30,6 +31,7 @@ class Trader(UserSettings, frozen=True, kw_only=True):
     settings_version: int = 1
     credentials: SealedCredentials | None = None
     entries_stopped: str | None = None
+    canary_detail: str | None = None
 
 
 class ScanRecord(msgspec.Struct, frozen=True, kw_only=True):

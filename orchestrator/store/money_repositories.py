@@ -36,6 +36,7 @@ _TRADER = (
         *(USERS.c[name] for name in Trader.__struct_fields__ if name in USERS.c),
         _SEALED,
         ARMINGS.c.refusal.label("entries_stopped"),
+        ARMINGS.c.canary_detail,
     )
     .outerjoin(KEYS, KEYS.c.user_id == USERS.c.id)
     .outerjoin(ARMINGS, ARMINGS.c.user_id == USERS.c.id)

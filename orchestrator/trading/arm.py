@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from orchestrator.core.arming import CANARY_OVERDUE, Lack, Need, Readiness, before_asking, canary_is_due, lacks
+from orchestrator.core.arming import CANARY_OVERDUE, Lack, Need, Readiness, before_asking, canary_is_due, lacks, only_read
 from orchestrator.errors import EngineRefused, EngineUnavailable, StoreUnavailable
 from orchestrator.log import logger
 from orchestrator.ports import Bus, Clock, Engine, KeyVault, Lifeline, Refusal, RefusalReason, Sealer
@@ -185,13 +185,15 @@ class Arm:
             if not missing.away or _overdue(await self.readiness(user_id), self._clock.wall()):
                 await self._stop(user_id, missing)
             return missing
-        refusal = None if told.passed else f"the proof of protection failed: {told.detail}"
+        passed = told.passed and only_read(told.detail, dry_run=self.dry_run) is None
+        said = told.detail if passed or not told.passed else f"{told.detail}, since the engine is in dry run"
+        refusal = None if passed else f"the proof of protection failed: {said}"
         kept = await self._vault.keep_canary(
-            user_id, credentials, self._clock.wall(), passed=told.passed, detail=told.detail, refusal=refusal
+            user_id, credentials, self._clock.wall(), passed=passed, detail=said, refusal=refusal
         )
         if not kept:
             return _changed_meanwhile()
-        return None if refusal is None else NotReady(lacks=[Lack(code=Need.CANARY, detail=told.detail)])
+        return None if passed else NotReady(lacks=[Lack(code=Need.CANARY, detail=said)])
 
     async def _stop(self, user_id: UUID, missing: NotReady) -> None:
         credentials = await self._vault.credentials(user_id)

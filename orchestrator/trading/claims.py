@@ -8,6 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from orchestrator.core.answer import Asked
+from orchestrator.core.arming import only_read
 from orchestrator.core.order import LIVE, OrderPurpose, OrderStatus, Refusal, RefusalReason, may_become
 from orchestrator.core.truth import confirmed
 from orchestrator.ports import ClaimRecord, OrderRecord, RefusalRecord, SignalRecord, Trader, UnitOfWork
@@ -124,14 +125,18 @@ def claim_of(order: OrderRecord, now: datetime) -> ClaimRecord:
 
 
 def stopped_for_real(trader: Trader, mode: Mode, *, dry_run: bool) -> Refusal | None:
-    """Why an account makes no real entry now: without keys of its own it never does, and never by somebody else's."""
+    """Why an account makes no real entry now: without keys of its own it never does, and never by somebody else's.
+
+    A live entry wants a canary that was live: the operator may have ended a dry run since the last one.
+    """
     if mode is not Mode.REAL:
         return None
     if trader.entries_stopped is not None:
         return Refusal(reason=RefusalReason.REAL_STOPPED, detail=trader.entries_stopped)
     if trader.credentials is None and not dry_run:
         return Refusal(reason=RefusalReason.NO_CREDENTIALS, detail="there is no exchange key of this account")
-    return None
+    unproven = only_read(trader.canary_detail, dry_run=dry_run)
+    return None if unproven is None else Refusal(reason=RefusalReason.REAL_STOPPED, detail=unproven)
 
 
 async def foreign_in(unit: UnitOfWork, trader: Trader, symbol: str) -> Refusal | None:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
-from orchestrator.core.arming import Need, Readiness, lacks
+from orchestrator.core.arming import Need, Readiness, is_armed, lacks, stopped_by
 from orchestrator.core.order import Refusal
 from orchestrator.errors import EngineRefused
 from orchestrator.ports import SettingsChanges, UserRow
@@ -35,7 +35,7 @@ async def allowed_changes(doors: Doors, user: UserRow, changes: SettingsChanges,
             could not be asked.
     """
     real = user.mode == Mode.REAL
-    arming = changes.mode == Mode.REAL and not (real and await is_armed(doors, user.id))
+    arming = changes.mode == Mode.REAL and not (real and await may_enter(doors, user.id))
     if arming:
         raise_if(await doors.arm.may_ask(user.id))
     if arming or ((real or changes.mode == Mode.REAL) and changes.mode != Mode.PAPER and raises_stakes(user, changes)):
@@ -45,10 +45,9 @@ async def allowed_changes(doors: Doors, user: UserRow, changes: SettingsChanges,
     return changes
 
 
-async def is_armed(doors: Doors, user_id: UUID) -> bool:
+async def may_enter(doors: Doors, user_id: UUID) -> bool:
     """Whether real entries may be made now."""
-    known = await doors.arm.readiness(user_id)
-    return known.armed_at is not None and known.refusal is None
+    return is_armed(await doors.arm.readiness(user_id), dry_run=doors.arm.dry_run)
 
 
 async def demand_enrolled(doors: Doors, user_id: UUID, code: str | None) -> None:
@@ -141,13 +140,13 @@ async def end_factor(doors: Doors, user: UserRow, code: str | None) -> None:
 def arming_of(known: Readiness, *, dry_run: bool) -> Arming:
     """How far somebody is, as the API tells it."""
     return Arming(
-        armed=known.armed_at is not None and known.refusal is None,
+        armed=is_armed(known, dry_run=dry_run),
         dry_run=dry_run,
         armed_at=known.armed_at,
         audited_at=known.audited_at,
         canary_at=known.canary_at,
         canary_detail=known.canary_detail,
-        refusal=known.refusal,
+        refusal=stopped_by(known, dry_run=dry_run),
         missing=[LackReply(code=str(lack.code), detail=lack.detail) for lack in lacks(known)],
         advice=[LackReply(code=str(lack.code), detail=lack.detail) for lack in known.key_advice],
     )

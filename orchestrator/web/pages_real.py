@@ -8,7 +8,7 @@ import segno
 from litestar import Response, post
 from markupsafe import Markup
 
-from orchestrator.core.arming import Lack, Need, Readiness
+from orchestrator.core.arming import Lack, Need, Readiness, is_armed, stopped_by
 from orchestrator.ports import SettingsChanges, UserRow
 from orchestrator.web.arming import allowed_changes, begin_factor, claim_key, drop_key, end_factor, store_key
 from orchestrator.web.doors import Asked, Doors, doors_of
@@ -120,7 +120,8 @@ async def _real_context(request: Asked, user: UserRow) -> dict[str, Any]:
     begun = None if user.totp_enabled else await doors.factors.begun(user.id, user.username)
     return {
         "known": known,
-        "armed": known.armed_at is not None and known.refusal is None,
+        "stopped": stopped_by(known, dry_run=doors.arm.dry_run),
+        "armed": is_armed(known, dry_run=doors.arm.dry_run),
         "dry_run": doors.arm.dry_run,
         "needs": needs_of(known),
         "advice": known.key_advice,

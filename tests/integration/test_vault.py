@@ -123,6 +123,7 @@ async def test_an_entry_learns_under_the_lock_that_real_entries_stopped(database
         trader = await unit.traders.lock(ada)
         assert trader is not None
         assert trader.entries_stopped == "the proof of protection failed: no"
+        assert trader.canary_detail == "no"
         assert await unit.traders.credentials(ada) == held
 
 

@@ -5,8 +5,9 @@ from typing import Any, cast
 from uuid import UUID
 
 import pytest
+from msgspec import structs
 
-from orchestrator.core.arming import Readiness, canary_is_due, lacks
+from orchestrator.core.arming import Readiness, canary_is_due, is_armed, lacks
 from orchestrator.core.order import RefusalReason
 from orchestrator.ports import Engine, FactorRow
 from orchestrator.trading.arm import Arm
@@ -19,6 +20,7 @@ from tests.fakes import FakeBus, FakeClock, FakeLifeline
 from tests.fakes_vault import FakeKeyEngine, FakeSealer, FakeVault
 
 ADA = UUID(int=1)
+DRY = "dry run: the account could be read, no order was placed"
 
 
 class World:
@@ -83,9 +85,35 @@ async def test_an_engine_that_is_away_for_a_moment_stops_nothing_one_that_stays_
 
 def test_a_dry_runs_canary_proves_nothing_once_entries_are_live() -> None:
     wall = FakeClock().wall()
-    known = Readiness(has_key=True, armed_at=wall, canary_at=wall, canary_passed=True, canary_detail="dry run: only read")
+    known = Readiness(has_key=True, armed_at=wall, canary_at=wall, canary_passed=True, canary_detail=DRY)
     assert not canary_is_due(known, wall + timedelta(hours=1), dry_run=True)
     assert canary_is_due(known, wall + timedelta(hours=1), dry_run=False)
+
+
+async def test_an_engine_in_a_dry_run_arms_nobody_for_live_entries() -> None:
+    world = World()
+    world.engine.canary_detail = DRY
+    known = await world.a_day_later()
+    assert "since the engine is in dry run" in (known.refusal or "")
+    assert not is_armed(known, dry_run=False)
+    world.clock.pass_wall(minutes=1)
+    world.engine.canary_detail = ""
+    assert await world.arm.run() == 1
+    assert is_armed(await world.arm.readiness(ADA), dry_run=False)
+
+
+async def test_after_a_dry_run_nothing_is_armed_for_live_entries_until_a_live_canary_sang_however_long_the_engine_is_away() -> (
+    None
+):
+    world = World()
+    world.vault.known[ADA] = structs.replace(world.vault.known[ADA], canary_detail=DRY)
+    world.engine.away = True
+    world.clock.pass_wall(hours=20)
+    assert await world.arm.run() == 1
+    assert not is_armed(await world.arm.readiness(ADA), dry_run=False)
+    world.engine.away = False
+    assert await world.arm.run() == 1
+    assert is_armed(await world.arm.readiness(ADA), dry_run=False)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +124,8 @@ def test_a_dry_runs_canary_proves_nothing_once_entries_are_live() -> None:
         ({"credentials": None}, True, None),
         ({"entries_stopped": "not proven"}, False, RefusalReason.REAL_STOPPED),
         ({"entries_stopped": "not proven"}, True, RefusalReason.REAL_STOPPED),
+        ({"canary_detail": DRY}, False, RefusalReason.REAL_STOPPED),
+        ({"canary_detail": DRY}, True, None),
     ],
 )
 def test_a_real_entry_needs_keys_of_its_own_and_no_stop(
