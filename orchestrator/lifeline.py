@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from orchestrator.errors import StoreUnavailable
+from orchestrator.ports import PanicReceipt
 from shared.execution import SealedCredentials
 
 CREDENTIALS: Final = "lifeline:credentials"
@@ -22,6 +23,9 @@ CREDENTIALS: Final = "lifeline:credentials"
 
 STOPPED: Final = "lifeline:stopped"
 """A hash: user id → wall time at which they said stop."""
+
+RECEIPTS: Final = "lifeline:receipts"
+"""A hash: user id → receipt of the panic that ran without the store."""
 
 
 class RedisLifeline:
@@ -64,10 +68,22 @@ class RedisLifeline:
         """Whose flags are up."""
         return await self._names(STOPPED)
 
+    async def keep_receipt(self, user_id: UUID, receipt: PanicReceipt) -> None:
+        """What a panic without the store came to."""
+        async with _answering():
+            await _asked(self._redis.hset(RECEIPTS, str(user_id), msgspec.json.encode(receipt).decode()))
+
+    async def receipt(self, user_id: UUID) -> PanicReceipt | None:
+        """What was kept."""
+        async with _answering():
+            found = await _asked(self._redis.hget(RECEIPTS, str(user_id)))
+        return msgspec.json.decode(found, type=PanicReceipt) if found else None
+
     async def take_down(self, user_id: UUID) -> None:
         """The store has it."""
         async with _answering():
             await _asked(self._redis.hdel(STOPPED, str(user_id)))
+            await _asked(self._redis.hdel(RECEIPTS, str(user_id)))
 
     async def _names(self, key: str) -> list[UUID]:
         async with _answering():

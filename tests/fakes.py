@@ -37,6 +37,7 @@ from orchestrator.ports import (
     LedgerRecord,
     OrderRecord,
     Orders,
+    PanicReceipt,
     PositionRecord,
     Positions,
     ReceiptRecord,
@@ -181,6 +182,7 @@ class FakeLifeline:
     def __init__(self) -> None:
         self.kept: dict[UUID, SealedCredentials] = {}
         self.flags: dict[UUID, datetime] = {}
+        self.receipts: dict[UUID, PanicReceipt] = {}
         self.away = False
 
     def _answer(self) -> None:
@@ -215,9 +217,18 @@ class FakeLifeline:
         self._answer()
         return list(self.flags)
 
+    async def keep_receipt(self, user_id: UUID, receipt: PanicReceipt) -> None:
+        self._answer()
+        self.receipts[user_id] = receipt
+
+    async def receipt(self, user_id: UUID) -> PanicReceipt | None:
+        self._answer()
+        return self.receipts.get(user_id)
+
     async def take_down(self, user_id: UUID) -> None:
         self._answer()
         self.flags.pop(user_id, None)
+        self.receipts.pop(user_id, None)
 
 
 class OpenMutex:

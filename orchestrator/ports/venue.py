@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from orchestrator.ports.desk import PanicReceipt
 from orchestrator.ports.records import Trader
 from shared import execution as wire
 from shared.analysis import AnalyzeReply, AnalyzeRequest, MarksReply
@@ -183,6 +184,14 @@ class Lifeline(Protocol):
         """Whose flags are up: they are to be written into the store."""
         ...
 
+    async def keep_receipt(self, user_id: UUID, receipt: PanicReceipt) -> None:
+        """What a panic without the store came to, until the store has it."""
+        ...
+
+    async def receipt(self, user_id: UUID) -> PanicReceipt | None:
+        """What was kept."""
+        ...
+
     async def take_down(self, user_id: UUID) -> None:
-        """The store has it."""
+        """The store has it: flag and receipt go."""
         ...

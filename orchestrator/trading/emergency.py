@@ -15,7 +15,7 @@ from orchestrator.log import logger
 from orchestrator.ports import Clock, Engine, Ids, Lifeline, PanicReceipt, SymbolResult
 from orchestrator.trading.bounded import each
 from orchestrator.trading.flatten import Flattened, account_without_store, flatten, prefix_of
-from orchestrator.trading.panic import Panic
+from orchestrator.trading.panic import WAITING, Panic
 
 LASTS: Final = timedelta(seconds=45)
 """Wall time after which it says honestly what is still open."""
@@ -25,7 +25,7 @@ BETWEEN: Final = 0.5
 
 WAITS_FOR_THE_STORE: Final = SymbolResult(
     symbol="PAPER",
-    result="waiting",
+    result=WAITING,
     detail="the database is away: paper positions close and the receipt is written when it is back",
 )
 
@@ -103,7 +103,7 @@ class Emergency:
                 done = await flatten(self._engine, account, prefix_of(receipt_id, begun_at, attempt))
             said = SymbolResult(symbol="REAL", result="flat" if done.flat else "not_flat", detail="by the exchange's own word")
             results = [*done.results, said, WAITS_FOR_THE_STORE]
-        return PanicReceipt(
+        receipt = PanicReceipt(
             receipt_id=receipt_id,
             auto_trade_enabled=False,
             positions=results,
@@ -112,15 +112,27 @@ class Emergency:
             flat=False,
             stored=False,
         )
+        await self._keep(user_id, receipt)
+        return receipt
+
+    async def _keep(self, user_id: UUID, receipt: PanicReceipt) -> None:
+        """For the store, when it is back; whoever pressed is told all the same."""
+        try:
+            await self._lifeline.keep_receipt(user_id, receipt)
+        except StoreUnavailable as error:
+            logger().warning("a receipt could not be kept", receipt_id=str(receipt.receipt_id), error=str(error))
 
     async def write_back(self) -> int:
-        """Turns each flag that is up into a panic of the store's own; how many there were. The flag goes when that has its receipt."""
+        """Turns each flag that is up into a panic of the store's own, which goes on under the receipt that was told; how many there were.
+
+        The flag goes when the store has that receipt.
+        """
         stopped = await self._lifeline.all_stopped()
         await each(stopped, self._write_back, what="writing a stop back")
         return len(stopped)
 
     async def _write_back(self, user_id: UUID) -> None:
-        receipt = await self._panic.run(user_id)
+        receipt = await self._panic.run(user_id, await self._lifeline.receipt(user_id))
         try:
             await self._lifeline.take_down(user_id)
         except StoreUnavailable:

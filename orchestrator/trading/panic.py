@@ -59,6 +59,9 @@ BETWEEN_ROUNDS: Final = 0.2
 READINGS_LAG: Final = timedelta(seconds=1.2)
 """How far the exchange's readings may be behind what was done there, and a little: the last reading of an attempt is as old as its end."""
 
+WAITING: Final = "waiting"
+"""The result of what a panic without the store could not look at."""
+
 STORE_TRIES: Final = 5
 """How often the store is asked, that long apart, before it counts as away: a connection that broke is no reason to begin without it."""
 
@@ -88,9 +91,14 @@ class Panic:
         self._ids = ids
         self._pause = pause
 
-    async def run(self, user_id: UUID) -> PanicReceipt:
-        """Flattens a user; pressed while a panic runs, it waits for that one's receipt, and takes it over where it was abandoned."""
-        receipt, begun = await self._begin(user_id)
+    async def run(self, user_id: UUID, told: PanicReceipt | None = None) -> PanicReceipt:
+        """Flattens a user; pressed while a panic runs, it waits for that one's receipt, and takes it over where it was abandoned.
+
+        Args:
+            user_id: Whose.
+            told: The receipt of a panic that ran without the store: this one goes on under its id, with what it came to.
+        """
+        receipt, begun = await self._begin(user_id, told)
         if not begun:
             receipt = await self._finished(receipt)
             if receipt.finished_at is not None:
@@ -119,16 +127,16 @@ class Panic:
                 receipt = await unit.receipts.get(receipt.id) or receipt
         return receipt
 
-    async def _begin(self, user_id: UUID) -> tuple[ReceiptRecord, bool]:
+    async def _begin(self, user_id: UUID, told: PanicReceipt | None = None) -> tuple[ReceiptRecord, bool]:
         wall, fresh = self._clock.wall(), self._ids.new()
-        receipt, begun = await self._asked(lambda: self._begun(user_id, wall, fresh))
+        receipt, begun = await self._asked(lambda: self._begun(user_id, wall, fresh, told))
         if begun:
             logger().warning("panic", user_id=str(user_id), receipt_id=str(receipt.id))
             await self._bus.publish(user_id, "settings", {})
             await announce.panic(self._bus, receipt)
         return receipt, begun
 
-    async def _begun(self, user_id: UUID, wall: datetime, fresh: UUID) -> tuple[ReceiptRecord, bool]:
+    async def _begun(self, user_id: UUID, wall: datetime, fresh: UUID, told: PanicReceipt | None) -> tuple[ReceiptRecord, bool]:
         async with self._transactions() as unit:
             await unit.traders.lock(user_id)
             running = await unit.receipts.running(user_id)
@@ -142,6 +150,9 @@ class Panic:
                 await unit.receipts.save(receipt)
             else:
                 receipt = ReceiptRecord(id=fresh, user_id=user_id, started_at=wall, phase="stopping", results=[])
+                if told is not None and await unit.receipts.get(told.receipt_id) is None:
+                    known = [result for result in told.positions if result.result != WAITING]
+                    receipt = structs.replace(receipt, id=told.receipt_id, results=known)
                 await unit.receipts.add(receipt)
             await unit.commit()
         return receipt, True

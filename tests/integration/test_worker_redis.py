@@ -14,7 +14,7 @@ from orchestrator.errors import LeaseLost, StoreUnavailable
 from orchestrator.jobs import RedisJobs, open_redis, scan_job_id
 from orchestrator.lifeline import RedisLifeline
 from orchestrator.mutex import RedisMutex
-from orchestrator.ports import LiveMessage
+from orchestrator.ports import LiveMessage, PanicReceipt, SymbolResult
 from shared.execution import SealedCredentials
 from tests.polling import eventually
 
@@ -189,6 +189,17 @@ async def test_sealed_keys_and_stop_flags_outlive_the_process_that_kept_them(red
     lifeline = RedisLifeline(redis)
     await lifeline.keep(user, keys)
     await lifeline.stop(user, CLOSE)
+    result = SymbolResult(symbol="AAAUSDT", result="closed")
+    told = PanicReceipt(
+        receipt_id=uuid4(),
+        auto_trade_enabled=False,
+        positions=[result],
+        open_positions=0,
+        open_orders=0,
+        flat=False,
+        stored=False,
+    )
+    await lifeline.keep_receipt(user, told)
     another = open_redis(redis_url)
     try:
         seen = RedisLifeline(another)
@@ -196,12 +207,14 @@ async def test_sealed_keys_and_stop_flags_outlive_the_process_that_kept_them(red
         assert await seen.credentials(other) is None
         assert (await seen.stopped(user), await seen.stopped(other)) == (True, False)
         assert await seen.all_stopped() == [user]
+        assert (await seen.receipt(user), await seen.receipt(other)) == (told, None)
         await seen.take_down(user)
         await seen.forget(user)
     finally:
         await another.aclose(close_connection_pool=True)
     assert not await lifeline.stopped(user)
     assert await lifeline.credentials(user) is None
+    assert await lifeline.receipt(user) is None
 
 
 async def test_a_lifeline_without_redis_says_so() -> None:

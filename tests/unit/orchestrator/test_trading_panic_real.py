@@ -173,6 +173,22 @@ async def test_when_the_store_is_back_the_stop_is_written_the_rows_follow_and_th
     assert await world.trading.emergency.write_back() == 0
 
 
+async def test_the_receipt_that_was_told_without_the_store_is_the_one_that_the_store_keeps() -> None:
+    world = await holding("AAAUSDT")
+    await world.lifeline.keep(USER, KEYS)
+    store_away(world)
+    told = await world.trading.desk.panic(USER)
+    store_back(world)
+    await world.trading.emergency.write_back()
+    (kept,) = world.rows.receipts.values()
+    assert kept.id == told.receipt_id
+    assert kept.finished_at is not None
+    symbols = {result.symbol: result.result for result in kept.results}
+    assert symbols["AAAUSDT"] == "closed"
+    assert "PAPER" not in symbols
+    assert await world.lifeline.receipt(USER) is None
+
+
 @pytest.mark.parametrize("real", [True, False])
 async def test_nothing_new_is_entered_while_the_flag_is_up(real: bool) -> None:
     world = RealWorld(real_trader(credentials=KEYS) if real else trader())
