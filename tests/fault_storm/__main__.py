@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, help="write what it came to here")
     parser.add_argument("--verbose", action="store_true", help="tell every step and request")
-    parser.add_argument("--brief", action="store_true", help="real ones: six seconds of deeds, judged once they stay sound")
+    parser.add_argument("--brief", action="store_true", help="real ones: four seconds of deeds, judged once they stay sound")
     options = parser.parse_args()
     _same_hashes()
     schedules = options.schedules if options.schedules is not None else 0 if options.real else 10_000

@@ -42,6 +42,9 @@ APART_SECONDS: Final = 1.0
 
 LOOK_SECONDS: Final = 0.05
 TOLD_EVERY: Final = 20
+MOST_AGAIN: Final = 2
+"""Beginnings of a schedule after its first, where nothing was judged."""
+
 MOST_TOLD: Final = 400
 """Of a violation's words at once; the table has all of them."""
 
@@ -150,7 +153,7 @@ async def _all(seeds: list[int], found: Servers, pace: Pace, first: int, each: i
                 if not waiting:
                     return
                 seed = waiting.popleft()
-            outcome = await asyncio.create_task(_guarded(seed, found, pace, number))
+            outcome = await _guarded(seed, found, pace, number)
             if outcome.violations:
                 brief = " --brief" if pace.early else ""
                 again = f"python -m tests.fault_storm --real 1 --seed {outcome.seed}{brief} --verbose"
@@ -192,14 +195,18 @@ class Lags:
 
 
 async def _guarded(seed: int, found: Servers, pace: Pace, number: int) -> Outcome:
-    try:
-        return await _one(seed, found, pace, number, None)
-    except Exception as error:  # noqa: BLE001 - the edge of a schedule: what breaks it is told as what it came to
-        schedule = schedule_of(seed)
-        return Outcome(
-            seed=seed, cuts=schedule.cuts, violations=[f"crash: {type(error).__name__}: {error}"], unprotected_ms=[], steps=0,
-            entered=0, closed=0, requests=0, faults={}, took_seconds=0.0,
-        )  # fmt: skip
+    """What it came to; lived through again where the servers did not let it be made or acted out, which judges nothing."""
+    for again in range(MOST_AGAIN, -1, -1):
+        try:
+            return await asyncio.create_task(_one(seed, found, pace, number, None))
+        except Exception as error:  # noqa: BLE001 - the edge of a schedule: what breaks it is told as what it came to
+            broken = f"crash: {type(error).__name__}: {error}"
+            if again:
+                print(f"seed {seed} is begun again: {broken[:MOST_TOLD]}", flush=True)
+    return Outcome(
+        seed=seed, cuts=schedule_of(seed).cuts, violations=[broken], unprotected_ms=[], steps=0,
+        entered=0, closed=0, requests=0, faults={}, took_seconds=0.0,
+    )  # fmt: skip
 
 
 async def _one(seed: int, found: Servers, pace: Pace, number: int, trace: deque[str] | None) -> Outcome:

@@ -67,7 +67,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     early: bool = False
 
 
-BRIEF: Final = Pace(lasts=6.0, early=True)
+BRIEF: Final = Pace(lasts=4.0, early=True)
 """For tests that others wait for."""
 
 
