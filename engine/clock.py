@@ -29,6 +29,10 @@ class MarketClock(msgspec.Struct, frozen=True, kw_only=True):
         """Market time as an exchange integer."""
         return int(self.base_market_ms + (time.time() * 1000 - self.base_wall_ms) * self.speed)
 
+    def wall_seconds(self, since: datetime, until: datetime) -> float | None:
+        """Wall seconds between two moments that the market stamped; None where its time runs faster or slower than the wall's."""
+        return (until - since).total_seconds() if self.speed == 1 else None
+
     def wall_ms(self) -> int:
         """Wall time in milliseconds."""
         return int(time.time() * 1000)

@@ -57,6 +57,10 @@ class Clock(Protocol):
         """Market time as an exchange integer."""
         ...
 
+    def wall_seconds(self, since: datetime, until: datetime) -> float | None:
+        """Wall seconds between two moments that the market stamped; None where its time runs faster or slower than the wall's."""
+        ...
+
     def wall_ms(self) -> int:
         """Wall time in milliseconds."""
         ...
@@ -220,7 +224,8 @@ class Unknown(msgspec.Struct, frozen=True, kw_only=True):
 class Entered(msgspec.Struct, frozen=True, kw_only=True):
     """An entry that was filled, and its protection; or its reason for having none, and then the trades that closed it at once.
 
-    `unprotected_seconds` is wall time from the fill to the confirmed stop, or to flat; None where nobody can say.
+    `unprotected_seconds` is wall time from the fill to the confirmed stop, or to flat: from the moment its order left where it was sent
+    here, else by the exchange's own times; None where nobody can say.
     """
 
     requested: Decimal

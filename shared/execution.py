@@ -184,7 +184,8 @@ class ExecutionReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     `side` is the position's, `order_side` what was sent. REFUSED carries the refusal and no fill. `margin`, `liquidation_price`,
     `maintenance_ratio` and `maintenance_amount` describe the position that an entry opened. `unchecked` lists what a dry run
     could not check without a signed call. `closing_fills` are the trades of the reduce-only order `closing_order_id` that closed an
-    entry at once because its stop was not confirmed in time. `unprotected_seconds` is the wall time from fill to confirmed stop, or to flat.
+    entry at once because its stop was not confirmed in time. `unprotected_seconds` is the wall time from fill to confirmed stop, or to flat:
+    of an order that was sent now it begins when that left, else it is the exchange's own times; None where nobody can say.
     """
 
     client_order_id: str

@@ -5,6 +5,7 @@ or a fill on the wrong side of its stop or target: the position is closed, reduc
 """
 
 import asyncio
+from datetime import datetime
 from decimal import Decimal
 
 import msgspec
@@ -80,7 +81,7 @@ class EntryUnit:
 
         A stop that may not rest waits for nothing else: neither the trades nor the target, which may be slow, keep the position open.
         """
-        began = asyncio.get_running_loop().time()
+        began = asyncio.get_running_loop().time() - opened.waited
         bound = Bound(max(self._patience.protect - opened.waited, self._patience.protect / SHORTEST))
         reading = asyncio.ensure_future(fills_of(self._exchange, opened.order, self._patience))
         aiming = asyncio.ensure_future(self._rest(opened, OrderKind.TARGET, bound))
@@ -102,7 +103,7 @@ class EntryUnit:
             fills=fills,
             protection=self._protection(opened, target),
             refusal=_target_refusal(target),
-            unprotected_seconds=seconds if opened.fresh else None,
+            unprotected_seconds=seconds if opened.fresh else self._between(fills, stop.created_at),
         )
 
     async def _rest(self, opened: Opened, kind: OrderKind, bound: Bound) -> VenueOrder | Problem | None:
@@ -132,7 +133,7 @@ class EntryUnit:
         known = opened.order.filled_quantity if opened.fresh else Decimal(0)
         drain = Drain(self._exchange, opened.symbol, opened.side, order_id, self._patience, known=known, most=opened.most)
         drained = await drain.run(self._patience.drain)
-        seconds = asyncio.get_running_loop().time() - began
+        seconds: float | None = asyncio.get_running_loop().time() - began
         if aiming is not None:
             await aiming  # a target that is just being placed would be left behind
         if drained.flat:
@@ -140,6 +141,8 @@ class EntryUnit:
         fills = (await reading if reading else None) or await fills_of(self._exchange, opened.order, self._patience) or []
         if not fills:
             return Unknown(detail=f"{opened.client_order_id} was closed at once, its trades are not shown yet")
+        if not opened.fresh:
+            seconds = self._between(fills, _last(drained.fills) if drained.flat else None)
         return Entered(
             requested=opened.order.quantity,
             fills=fills,
@@ -149,6 +152,11 @@ class EntryUnit:
             closing_order_id=order_id if drained.fills else "",
             closing_fills=drained.fills,
         )
+
+    def _between(self, fills: list[Fill], until: datetime | None) -> float | None:
+        """Wall seconds from the first fill on, by the exchange's clock alone: whoever worked on it before told nobody when that was."""
+        seconds = None if until is None else self._clock.wall_seconds(min(fill.at for fill in fills), until)
+        return None if seconds is None else max(0.0, seconds)
 
     async def _clear(self, opened: Opened) -> None:
         ours = {stop_id(opened.client_order_id), target_id(opened.client_order_id)}
@@ -191,12 +199,14 @@ class EntryUnit:
         return await self._find_closing(opened) is not None
 
     async def _find_closing(self, opened: Opened) -> VenueOrder | None:
-        order_id = emergency_id(opened.client_order_id)
-        found = await until(lambda: self._look(opened.symbol, order_id), Bound(self._patience.read), self._patience.poll)
-        return found if isinstance(found, VenueOrder) else None
+        return await self._find(opened.symbol, emergency_id(opened.client_order_id), conditional=False)
 
-    async def _look(self, symbol: str, order_id: str) -> VenueOrder | bool:
-        return await self._exchange.find(symbol, order_id, conditional=False) or False
+    async def _find(self, symbol: str, order_id: str, *, conditional: bool) -> VenueOrder | None:
+        async def look() -> VenueOrder | bool:
+            return await self._exchange.find(symbol, order_id, conditional=conditional) or False
+
+        found = await until(look, Bound(self._patience.read), self._patience.poll)
+        return found if isinstance(found, VenueOrder) else None
 
     async def _gone(self, opened: Opened) -> Entered | Unknown:
         fills = await fills_of(self._exchange, opened.order, self._patience)
@@ -205,14 +215,25 @@ class EntryUnit:
         if not fills or closing_fills is None:
             return Unknown(detail=f"the trades of {opened.client_order_id} are not shown yet")
         await self._clear(opened)
+        ended = _last(closing_fills) or await self._stop_stood_at(opened)
         return Entered(
             requested=opened.order.quantity,
             fills=fills,
             protection=None,
             refusal=no(OrderRefusal.NOT_PROTECTED, "the position is not open any more"),
+            unprotected_seconds=self._between(fills, ended),
             closing_order_id=closing.client_order_id if closing and closing_fills else "",
             closing_fills=closing_fills,
         )
+
+    async def _stop_stood_at(self, opened: Opened) -> datetime | None:
+        """When the stop was taken that guarded it once; None where there was none."""
+        stop = await self._find(opened.symbol, stop_id(opened.client_order_id), conditional=True)
+        return None if stop is None else stop.created_at
+
+
+def _last(fills: list[Fill]) -> datetime | None:
+    return max((fill.at for fill in fills), default=None)
 
 
 def _still_waits(stop: VenueOrder | Problem | None) -> VenueOrder | Problem | None:

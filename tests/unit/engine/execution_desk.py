@@ -84,6 +84,10 @@ class StandingClock:
     def __init__(self) -> None:
         self.market = NOW
         self.wall_now_ms = WALL_MS
+        self.speed = 1.0
+
+    def wall_seconds(self, since: datetime, until: datetime) -> float | None:
+        return (until - since).total_seconds() if self.speed == 1 else None
 
     def now(self) -> datetime:
         return self.market

@@ -54,6 +54,8 @@ class FakeExchange:
         self.stale = 0
         self.stale_left = 0
         self.price = Decimal(60_000)
+        self.at = NOW
+        """What its clock says, in which it stamps trades and orders."""
         self.mode = PositionMode.ONE_WAY
         self.multi_assets = False
         self.usdt = Wallet(total=Decimal(1000), free=Decimal(1000))
@@ -313,7 +315,7 @@ class FakeExchange:
             quantity=quantity,
             fee=self.price * quantity * FEE,
             maker=False,
-            at=NOW,
+            at=self.at,
             realized_pnl=ZERO,
         )
 
@@ -329,7 +331,7 @@ class FakeExchange:
             reduce_only=order.reduce_only,
             quantity=order.quantity,
             filled_quantity=filled,
-            created_at=NOW,
+            created_at=self.at,
         )
 
     def _condition(self, condition: Condition) -> VenueOrder:
@@ -346,7 +348,7 @@ class FakeExchange:
             quantity=condition.quantity,
             filled_quantity=ZERO,
             trigger_price=condition.trigger_price,
-            created_at=NOW + timedelta(milliseconds=int(number)),
+            created_at=self.at + timedelta(milliseconds=int(number)),
         )
 
     def _position(self, symbol: str, held: Decimal, entry: Decimal) -> VenuePosition:

@@ -23,6 +23,12 @@ def test_market_time_runs_as_fast_as_it_is_told_from_where_it_was_told() -> None
     assert clock.now().tzinfo is UTC
 
 
+def test_two_moments_of_the_market_are_wall_seconds_apart_only_where_both_run_alike() -> None:
+    since, until = datetime(2026, 1, 5, 12, tzinfo=UTC), datetime(2026, 1, 5, 12, 0, 2, 500_000, tzinfo=UTC)
+    assert MarketClock(base_market_ms=1, base_wall_ms=2).wall_seconds(since, until) == 2.5
+    assert MarketClock(base_market_ms=1, base_wall_ms=2, speed=450).wall_seconds(since, until) is None
+
+
 async def test_a_start_waits_for_a_sandbox_that_comes_up_late() -> None:
     answers = iter([web.Response(status=503), web.Response(text="soon")])
 

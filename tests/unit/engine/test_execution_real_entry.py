@@ -1,5 +1,6 @@
 """An entry at the exchange is one unit: after any fault it is protected, closed, or was never sent."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -9,8 +10,10 @@ import pytest
 
 from engine.core.order import OrderRefusal, no
 from engine.execution.entry import enter
+from engine.ports import MarketOrder
 from shared.enums import ExecutionStatus, OrderKind, OrderState, PositionMode, Side
-from shared.execution import EntryRequest, ExecutionReport
+from shared.execution import EntryRequest, ExecutionReport, VenueOrder
+from shared.problem import Problem
 from tests.unit.engine.execution_desk import BTC_MARK, WALL_MS, World, armed, entry, refusal_of
 from tests.unit.engine.fake_exchange import FakeExchange, Fault
 
@@ -402,3 +405,86 @@ async def test_a_resumed_entry_whose_emergency_close_was_sent_tells_its_fills() 
     resumed = await enter(world.desk, real_entry(resume=True))
 
     assert (resumed.closing_order_id, resumed.closing_fills) == (first.closing_order_id, first.closing_fills)
+
+
+# --- how long it had no stop -----------------------------------------------------------------------------------------------
+
+
+class SlowExchange(FakeExchange):
+    """Fills at once and answers later."""
+
+    late = 0.04
+
+    async def send(self, order: MarketOrder) -> VenueOrder | Problem:
+        done = await super().send(order)
+        await asyncio.sleep(self.late)
+        return done
+
+    async def find(self, symbol: str, client_order_id: str, *, conditional: bool) -> VenueOrder | None:
+        found = await super().find(symbol, client_order_id, conditional=conditional)
+        if found is not None and not conditional:
+            await asyncio.sleep(self.late)
+        return found
+
+
+async def test_the_time_without_a_stop_begins_when_the_order_left_and_not_when_it_was_heard_of() -> None:
+    exchange = SlowExchange()
+    world = World(dry_run=False, exchanges=exchange)
+
+    report = await enter(world.desk, real_entry())
+
+    assert report.protection is not None
+    assert report.unprotected_seconds is not None
+    assert report.unprotected_seconds >= exchange.late / 2
+
+
+async def test_an_entry_that_another_finishes_tells_the_time_between_the_fill_and_the_stop_as_the_exchange_stamped_them() -> None:
+    world, exchange = real_world()
+    await _open_and_die(world, exchange)
+    exchange.at += timedelta(seconds=7)
+
+    report = await enter(world.desk, real_entry(resume=True))
+
+    [stop] = exchange.guards(OrderKind.STOP)
+    assert report.unprotected_seconds == (stop.created_at - report.fills[0].at).total_seconds()
+    assert report.unprotected_seconds > 7
+
+
+async def test_an_entry_that_another_closes_tells_the_time_between_the_fill_and_the_trade_that_closed_it() -> None:
+    world, exchange = real_world()
+    await _open_and_die(world, exchange)
+    exchange.always["rest STOP"] = VENUE_RULE
+    exchange.at += timedelta(seconds=9)
+
+    report = await enter(world.desk, real_entry(resume=True))
+
+    assert_closed_at_once(report, exchange)
+    assert report.unprotected_seconds == 9
+
+
+async def test_an_entry_that_is_gone_tells_how_long_it_stood_before_its_stop_did() -> None:
+    world, exchange = real_world()
+    await enter(world.desk, real_entry())
+    world.reports.kept.clear()
+    [stop] = exchange.guards(OrderKind.STOP)
+    exchange.at += timedelta(hours=1)
+    exchange.trigger("nt-s-ABC")
+
+    report = await enter(world.desk, real_entry(resume=True))
+
+    assert report.protection is None
+    assert report.unprotected_seconds == (stop.created_at - report.fills[0].at).total_seconds()
+
+
+@pytest.mark.parametrize("stop", [Fault.OK, VENUE_RULE], ids=str)
+async def test_an_exchange_whose_time_runs_faster_than_the_wall_is_not_asked_how_long_it_was(stop: Fault) -> None:
+    world, exchange = real_world()
+    await _open_and_die(world, exchange)
+    exchange.always["rest STOP"] = stop
+    exchange.at += timedelta(seconds=900)
+    world.clock.speed = 450
+
+    report = await enter(world.desk, real_entry(resume=True))
+
+    assert report.status is ExecutionStatus.FILLED
+    assert report.unprotected_seconds is None
