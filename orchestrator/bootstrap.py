@@ -103,6 +103,8 @@ def _composed(
         top_n=settings.top_coins_limit,
         recent=timedelta(minutes=settings.recent_signal_minutes),
     )
+    metrics, trading = Metrics(), compose(ports, entries, scans)
+    trading.reconcile.lapses.told = metrics.was_bare
     return Orchestrator(
         settings=settings,
         clock=clock,
@@ -113,8 +115,8 @@ def _composed(
         live_log=RedisLiveLog(redis),
         jobs=RedisJobs(redis),
         mutex=RedisMutex(redis),
-        metrics=Metrics(),
-        trading=compose(ports, entries, scans),
+        metrics=metrics,
+        trading=trading,
         arm=Arm(
             SqlKeyVault(database),
             EngineSealer(engine),

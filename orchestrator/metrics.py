@@ -32,6 +32,12 @@ class Metrics:
         self.refused_closes = Counter(
             "neurotrade_refused_closes", "Closes of triggered positions that the venue refused", registry=self.registry
         )
+        self.bare_seconds = Histogram(
+            "neurotrade_bare_seconds",
+            "Wall time for which a real position was known to have no working stop, until one was put back or it was closed",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self.last_round = Gauge(
             "neurotrade_loop_last_success_timestamp_seconds",
             "Wall time of the last whole round",
@@ -52,6 +58,10 @@ class Metrics:
     def closes_refused(self, count: int) -> None:
         """Triggered positions that the venue would not close, and that are tried again."""
         self.refused_closes.inc(count)
+
+    def was_bare(self, seconds: float) -> None:
+        """A real position whose stop was put back, or that was closed for want of one, after so many seconds without."""
+        self.bare_seconds.observe(seconds)
 
     def scanned(self, result: str, wall_ms: float) -> None:
         """A scan and how it ended."""

@@ -51,6 +51,7 @@ class Reconcile:
         self._clock = clock
         self._ids = ids
         self._actor = Actor(transactions, engine, close, settle, bus, clock, ids)
+        self.lapses = self._actor.lapses
 
     async def run(self) -> int:
         """One round for everybody with something real; how many accounts were heard."""

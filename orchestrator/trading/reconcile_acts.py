@@ -25,6 +25,7 @@ from orchestrator.trading.booking_rows import with_protection
 from orchestrator.trading.bounded import each
 from orchestrator.trading.claims import first_sent
 from orchestrator.trading.close import Close
+from orchestrator.trading.lapses import Lapses
 from orchestrator.trading.reconcile_booking import Before, Booked
 from orchestrator.trading.settle import Settle
 from shared.enums import ExecutionStatus, OrderState
@@ -126,6 +127,7 @@ class Actor:
         self._untargeted: dict[UUID, datetime] = {}
         self._bare: dict[UUID, datetime] = {}
         self._dropped: set[UUID] = set()
+        self.lapses = Lapses(clock)
 
     def judge(self, booked: Booked, truth: TruthReply) -> Acts:
         """What one truth asks for, of positions that did not move while it was asked."""
@@ -216,9 +218,11 @@ class Actor:
             held = held_of(shown, position.symbol, position.side)
             if held is None:
                 self._bare.pop(position.id, None)
+                self.lapses.seen(position.id, bare=False)
                 continue
             resting = resting_for(position, held.quantity, shown)
             waiting = self._since_triggered(position, resting, held)
+            self.lapses.seen(position.id, bare=resting.stop is None or triggered(resting.stop, held))
             stances.append(_Stance(position=position, held=held, resting=resting, waiting=waiting))
         return stances
 
@@ -264,7 +268,10 @@ class Actor:
             user_id=str(position.user_id), position_id=str(position.id), symbol=position.symbol,
         )  # fmt: skip
         for _ in range(TRIES):
-            if await self._protect(account, position, with_stop=True) is not Protecting.FAILED:
+            done = await self._protect(account, position, with_stop=True)
+            if done is Protecting.DONE:
+                self.lapses.put_right(position.id)
+            if done is not Protecting.FAILED:
                 return
         await self._give_up(position, CloseReason.UNPROTECTED, "its stop was missing and could not be put back")
 
@@ -314,6 +321,8 @@ class Actor:
         self._dropped.discard(position.id)
         if isinstance(answer, Refusal):
             logger().error("it could not be closed yet; it is tried again", symbol=position.symbol, detail=answer.detail)
+        else:
+            self.lapses.put_right(position.id)
 
     async def _cancel(self, user_id: UUID, account: Account, symbol: str, names: list[str]) -> None:
         try:
