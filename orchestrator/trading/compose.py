@@ -77,7 +77,7 @@ def compose(
         ports: Adapters of one process, or fakes.
         entry_rules: What the operator decided of entries.
         scan_rules: What the operator decided of scans.
-        pause: How a panic waits between two rounds.
+        pause: How a panic or a stop waits between two rounds.
         rhythm: How often real accounts are heard.
     """
     begin, engine, bus, clock, ids = ports.transactions, ports.engine, ports.bus, ports.clock, ports.ids
@@ -87,7 +87,7 @@ def compose(
     settle = Settle(begin, engine, enter, close, clock)
     approve = Approve(begin, engine, enter, bus, clock)
     watch = Watch(begin, engine, close, bus, clock, ids)
-    stop = Stop(begin, watch, close, bus, clock)
+    stop = Stop(begin, engine, watch, close, bus, clock, pause)
     protect = Protect(begin, engine, watch, ports.balances, bus, ids)
     reconcile = Reconcile(begin, engine, close, settle, bus, clock, ids)
     flatten = Flatten(begin, engine, reconcile, dry_run=entry_rules.dry_run)

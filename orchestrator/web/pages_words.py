@@ -62,6 +62,9 @@ RESULTS: Final = {
     "failed": "not closed",
     "waiting": "waits",
     "not_sent": "nothing was sent",
+    "no_stop_seen": "kept, no stop is seen",
+    "not_heard": "kept, the exchange was not heard",
+    "under_way": "an entry is on its way",
     "flat": "flat",
     "not_flat": "not flat yet",
 }
