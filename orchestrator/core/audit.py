@@ -43,6 +43,9 @@ class AuditKind(StrEnum):
     KEYS_CHANGED = "keys.changed"
     FACTOR_CHANGED = "factor.changed"
     ARMING_CHANGED = "arming.changed"
+    PROTECTION_CHANGED = "protection.changed"
+    FOREIGN_CHANGED = "foreign.changed"
+    LEDGER_ALARMED = "ledger.alarmed"
 
 
 class AuditNote(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """Money's rows: claims, orders, positions, fills. One statement a method; every change of state is a compare-and-set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -32,6 +32,9 @@ _LIVE_POSITIONS = [PositionStatus.OPEN.value, PositionStatus.CLOSING.value]
 
 _UNSAID = frozenset({"id", "version", "request", "carried_until"})
 """Of an order the audit leaves out what it says besides, what was sent (it may carry sealed keys), and who carries it."""
+
+_PROTECTION = ("stop_loss", "take_profit", "trailing_ratio", "stop_order_id", "target_order_id", "trailing_order_id")
+"""What guards a position. A stop that follows the best price is no decision of anybody: with `trailing_best` it moves unsaid."""
 
 _JUDGED = sa.text(
     """
@@ -133,8 +136,9 @@ class OrderRepository:
 class PositionRepository:
     """Implements the port Positions."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, audit: Audit) -> None:
         self._connection = connection
+        self._audit = audit
 
     async def add(self, position: PositionRecord) -> None:
         """Keep a new one.
@@ -177,7 +181,13 @@ class PositionRepository:
 
     async def change(self, position: PositionRecord, **changes: Any) -> PositionRecord | None:
         """Change by compare-and-set; None when the row has moved."""
-        return await compare_and_set(self._connection, POSITIONS, position, changes, PositionRecord)
+        changed = await compare_and_set(self._connection, POSITIONS, position, changes, PositionRecord)
+        said = _amended(position, changes)
+        if changed is not None and said:
+            self._audit.note(
+                AuditKind.PROTECTION_CHANGED, user_id=position.user_id, subject=position.id, symbol=position.symbol, changes=said
+            )
+        return changed
 
     async def judged(self, looks: Sequence[tuple[PositionRecord, datetime]]) -> None:
         """Advance judged_until and funded_until of many in one statement, never back."""
@@ -211,3 +221,11 @@ class FillRepository:
         """All of a position, oldest first."""
         statement = sa.select(*_FILL).where(FILLS.c.position_id == position_id).order_by(FILLS.c.at, FILLS.c.id)
         return await select_all(self._connection, statement, FillRecord)
+
+
+def _amended(position: PositionRecord, changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What of its protection a change touches, from what to what; nothing where a stop only follows the best price."""
+    if changes.get("trailing_best") is not None:
+        return {}
+    before = {name: getattr(position, name) for name in _PROTECTION if name in changes}
+    return {name: {"from": was, "to": changes[name]} for name, was in before.items() if changes[name] != was}

@@ -76,12 +76,12 @@ class SqlUnitOfWork:
         self.refusals = RefusalRepository(connection, trail)
         self.claims = ClaimRepository(connection, trail)
         self.orders = OrderRepository(connection, trail)
-        self.positions = PositionRepository(connection)
+        self.positions = PositionRepository(connection, trail)
         self.fills = FillRepository(connection, trail)
         self.ledger = LedgerRepository(connection)
         self.fundings = FundingRepository(connection)
-        self.truths = TruthRepository(connection)
-        self.foreign = ForeignRepository(connection)
+        self.truths = TruthRepository(connection, trail)
+        self.foreign = ForeignRepository(connection, trail)
         self.receipts = ReceiptRepository(connection, trail)
         return self
 

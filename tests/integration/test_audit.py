@@ -10,17 +10,18 @@ from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
+from msgspec import structs
 
 from deploy.audit import verify_from_terminal
 from deploy.errors import DeployError
 from orchestrator.core.audit import SYSTEM, AuditKind
 from orchestrator.core.order import OrderStatus
-from orchestrator.ports import NewUser, ReceiptRecord, SettingsChanges
+from orchestrator.ports import ForeignRecord, NewUser, ReceiptRecord, SettingsChanges, TruthRecord
 from orchestrator.store.audit import Verdict, verify
 from orchestrator.store.database import Database, open_database
 from orchestrator.store.logins import SqlLogins, SqlPreferences
 from orchestrator.store.unit_of_work import SqlTransactions
-from shared.enums import Mode
+from shared.enums import Mode, PositionMode
 from tests.integration.store_rows import NOW, add_signal, claim, fill, order, position, refusal
 
 pytestmark = pytest.mark.servers
@@ -123,6 +124,58 @@ async def test_an_entry_says_what_changed_and_holds_no_request(database: Databas
     assert (added.subject, added.user_id) == (str(entered.id), str(user_id))
     assert '"client_order_id"' in added.body
     assert "sealed" not in added.body
+
+
+async def test_an_amended_protection_is_written_down_and_a_stop_that_only_trails_is_not(database: Database) -> None:
+    user_id = await register(database)
+    opened = position(user_id, trailing_ratio=Decimal("0.01"))
+    async with SqlTransactions(database)() as unit:
+        await unit.positions.add(opened)
+        trailed = await unit.positions.change(opened, stop_loss=Decimal(99), trailing_best=Decimal(100))
+        assert trailed is not None
+        raised = await unit.positions.change(trailed, stop_loss=Decimal(100), stop_order_id="nt-s-TWO", judged_until=NOW)
+        assert raised is not None
+        assert await unit.positions.change(raised, take_profit=None, trailing_ratio=None, trailing_best=None)
+        assert await unit.positions.change(raised, stop_loss=Decimal(1)) is None
+        await unit.commit()
+    _, first, second = await entries(database, user_id)
+    assert (first.kind, first.subject) == ("protection.changed", str(opened.id))
+    assert first.body == (
+        '{"changes":{"stop_loss":{"from":"99","to":"100"},"stop_order_id":{"from":null,"to":"nt-s-TWO"}},"symbol":"BTCUSDT"}'
+    )
+    assert second.body == (
+        '{"changes":{"take_profit":{"from":"106","to":null},"trailing_ratio":{"from":"0.01","to":null}},"symbol":"BTCUSDT"}'
+    )
+    assert (await verify(database)).broken == []
+
+
+def truth(user_id: UUID, **changes: Any) -> TruthRecord:
+    made = TruthRecord(
+        user_id=user_id, begun_at=NOW, known_until=NOW, heard_at=NOW, wallet=Decimal(990), free=Decimal(990),
+        position_mode=PositionMode.ONE_WAY, opened=True,
+    )  # fmt: skip
+    return structs.replace(made, **changes)
+
+
+async def test_what_is_not_ours_and_an_alarm_of_the_ledger_are_written_down_once(database: Database) -> None:
+    user_id, later = await register(database), NOW + timedelta(minutes=1)
+    hand = ForeignRecord(user_id=user_id, symbol="BTCUSDT", name="position", side="LONG", quantity=Decimal(4), first_seen_at=NOW)
+    alarmed = truth(user_id, difference=Decimal(-10), differs_since=NOW, alarmed_at=NOW)
+    async with SqlTransactions(database)() as unit:
+        await unit.foreign.replace(user_id, [hand])
+        await unit.foreign.replace(user_id, [hand])
+        await unit.truths.save(truth(user_id, difference=Decimal(-10), differs_since=NOW))
+        await unit.truths.save(alarmed)
+        await unit.truths.save(structs.replace(alarmed, heard_at=later))
+        await unit.foreign.replace(user_id, [])
+        await unit.commit()
+    _, seen, alarm, gone = await entries(database, user_id)
+    assert (seen.kind, alarm.kind, gone.kind) == ("foreign.changed", "ledger.alarmed", "foreign.changed")
+    assert '"change":"seen"' in seen.body
+    assert '"quantity":"4"' in seen.body
+    assert '"difference":"-10"' in alarm.body
+    assert '"change":"gone"' in gone.body
+    assert (await verify(database)).broken == []
 
 
 async def test_what_was_not_committed_was_not_written_down(database: Database) -> None:
