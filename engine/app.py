@@ -15,11 +15,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from granian.constants import Interfaces, Loops
 from granian.server import Server
 from litestar import Litestar
+from redis.asyncio import Redis
 
 from engine import log
 from engine.analysis import MarketDesk, RulesAnalyst, ScanPlan, Sources, Widen
 from engine.binance import Addresses, BinanceExchanges, announce
-from engine.budget import SharedBudget
+from engine.budget import DailySpending, Prices, SharedBudget
 from engine.candles import BinanceData, Door, open_session
 from engine.clock import market_clock
 from engine.core.features import warm_up
@@ -114,7 +115,7 @@ async def _opened(settings: EngineSettings, seal: Seal) -> AsyncIterator[tuple[M
             MarketDesk(
                 sources=Sources(market=market_data, snapshots=snapshots, clock=clock),
                 plan=_plan(settings),
-                analyst=_analyst(settings, stack),
+                analyst=_analyst(settings, stack, redis, clock),
                 widen=await _widening(settings),
                 exchange=market_data,
                 redis=snapshots,
@@ -142,12 +143,14 @@ def _plan(settings: EngineSettings) -> ScanPlan:
     )
 
 
-def _analyst(settings: EngineSettings, stack: AsyncExitStack) -> Analyst:
+def _analyst(settings: EngineSettings, stack: AsyncExitStack, redis: Redis, clock: Clock) -> Analyst:
     if not settings.ai_api_key:
         return RulesAnalyst()
     from engine.inference import ModelAnalyst  # importing openai takes a second, which a start without a model need not pay
 
-    analyst = ModelAnalyst(settings.ai_base_url, settings.ai_api_key, settings.ai_model, settings.ai_timeout_seconds)
+    prices = Prices(prompt=settings.ai_prompt_price_usd, completion=settings.ai_completion_price_usd)
+    spending = DailySpending(redis, settings.ai_daily_budget_usd, prices, clock.wall_ms)
+    analyst = ModelAnalyst(settings.ai_base_url, settings.ai_api_key, settings.ai_model, settings.ai_timeout_seconds, spending)
     stack.push_async_callback(analyst.close)
     return analyst
 

@@ -1,7 +1,8 @@
 """The only door to openai: the analyst that asks a language model, DeepSeek by default.
 
 A reply is believed only after the strict decode of `engine.core.prompt`. One re-ask, then no trade; nothing of a reply but the
-decoded verdict is kept or logged.
+decoded verdict is kept or logged. What each reply says it cost is counted; where the day's budget is spent no model is asked, and the
+candidate is rejected with that reason: the rules do not take over, since who set a model wants its word or none, as with its silence.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from typing import Any
 
 from openai import APIError, APITimeoutError, AsyncOpenAI, BadRequestError
 
+from engine.budget import DailySpending
 from engine.core.prompt import SYSTEM, read_reply, user_message
 from engine.core.verdict import AnalystFailure, Case, Verdict
 from engine.log import logger
@@ -26,8 +28,9 @@ class ModelAnalyst:
 
     kind = AnalystKind.MODEL
 
-    def __init__(self, base_url: str, api_key: str, model: str, timeout_seconds: float) -> None:
+    def __init__(self, base_url: str, api_key: str, model: str, timeout_seconds: float, spending: DailySpending) -> None:
         self.model = model
+        self._spending = spending
         self._timeout = timeout_seconds
         self._client = AsyncOpenAI(base_url=base_url, api_key=api_key, timeout=timeout_seconds, max_retries=0)
         self._json_mode = True
@@ -51,6 +54,7 @@ class ModelAnalyst:
             async with asyncio.timeout(self._timeout):
                 return await self._ask_twice(case)
         except (TimeoutError, APITimeoutError):
+            await self._spending.add(*_at_most(case))
             return AnalystFailure(reason=f"no answer within {self._timeout:g} s")
         except APIError as error:
             return AnalystFailure(reason=f"the model's API failed: {type(error).__name__}")
@@ -59,6 +63,8 @@ class ModelAnalyst:
         messages: list[dict[str, str]] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user_message(case)}]
         wrong = ""
         for attempt in range(1, ASKS + 1):
+            if spent := await self._spending.exhausted():
+                return AnalystFailure(reason=spent, over_budget=True)
             outcome = read_reply(await self._ask(messages), self.model)
             if isinstance(outcome, Verdict):
                 return outcome
@@ -84,4 +90,18 @@ class ModelAnalyst:
         answer = await self._client.chat.completions.create(
             model=self.model, messages=messages, temperature=TEMPERATURE, max_tokens=MAX_TOKENS, **extra
         )
+        if answer.usage is None:
+            await self._spending.add(_length(messages), MAX_TOKENS)
+        else:
+            await self._spending.add(answer.usage.prompt_tokens or 0, answer.usage.completion_tokens or 0)
         return (answer.choices[0].message.content or "") if answer.choices else ""
+
+
+def _at_most(case: Case) -> tuple[int, int]:
+    """What a question whose reply did not come in time is counted as: it may have been billed, and nobody says."""
+    return len(SYSTEM) + len(user_message(case)), MAX_TOKENS
+
+
+def _length(messages: list[dict[str, str]]) -> int:
+    """Characters, of which a token has one or more; for a server that tells no usage."""
+    return sum(len(message["content"]) for message in messages)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
 
 import msgspec
 
@@ -10,12 +11,19 @@ from engine.errors import SettingsError
 _SEAL_KEY = re.compile(r"[A-Za-z0-9+/]{43}=")
 """32 bytes in base64."""
 
+MOST_USD = Decimal(1_000_000)
+
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What both engine processes are told. An empty `ai_api_key` means the rule-based analyst, an empty clock URL the wall."""
+    """What both engine processes are told. An empty `ai_api_key` means the rule-based analyst, an empty clock URL the wall.
+
+    `ai_daily_budget_usd` bounds what the model costs in a UTC day, 0 not at all. The two prices are USD for a million tokens; their
+    defaults are deepseek-flash at peak hours without a cache hit, the dearest it gets, so that the count never falls short of the bill.
+    Source: DeepSeek API docs, "Models & Pricing", read 2026-11-23.
+    """
 
     engine_token: str
     redis_url: str
@@ -30,6 +38,9 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     ai_api_key: str = ""
     ai_model: str = "deepseek-flash"
     ai_timeout_seconds: float = 30.0
+    ai_daily_budget_usd: Decimal = Decimal(0)
+    ai_prompt_price_usd: Decimal = Decimal("0.30")
+    ai_completion_price_usd: Decimal = Decimal("1.20")
     top_coins_limit: int = 10
     min_volume_usdt: float = 3e7
     min_volatility_24h: float = 1.5
@@ -66,6 +77,9 @@ def read_settings(env: Mapping[str, str]) -> EngineSettings:
         ai_api_key=(env.get("AI_API_KEY") or env.get("DEEPSEEK_API_KEY") or "").strip(),
         ai_model=env.get("AI_MODEL", "").strip() or defaults.ai_model,
         ai_timeout_seconds=_number(env, "AI_TIMEOUT_SECONDS", defaults.ai_timeout_seconds, float, 1, 300),
+        ai_daily_budget_usd=_usd(env, "AI_DAILY_BUDGET_USD", defaults.ai_daily_budget_usd),
+        ai_prompt_price_usd=_usd(env, "AI_PROMPT_PRICE_USD", defaults.ai_prompt_price_usd),
+        ai_completion_price_usd=_usd(env, "AI_COMPLETION_PRICE_USD", defaults.ai_completion_price_usd),
         top_coins_limit=_number(env, "TOP_COINS_LIMIT", defaults.top_coins_limit, int, 1, 60),
         min_volume_usdt=_number(env, "MIN_VOLUME_USDT", defaults.min_volume_usdt, float, 0, 1e12),
         min_volatility_24h=_number(env, "MIN_VOLATILITY_24H", defaults.min_volatility_24h, float, 0, 1000),
@@ -113,6 +127,19 @@ def _number[N: (int, float)](
         raise SettingsError(name, "must be a number") from error
     if not low <= value <= high:
         raise SettingsError(name, f"must lie between {low:g} and {high:g}")
+    return value
+
+
+def _usd(env: Mapping[str, str], name: str, default: Decimal) -> Decimal:
+    text = env.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        value = Decimal(text)
+    except InvalidOperation as error:
+        raise SettingsError(name, "must be a number") from error
+    if not value.is_finite() or not 0 <= value <= MOST_USD:
+        raise SettingsError(name, f"must lie between 0 and {MOST_USD}")
     return value
 
 

@@ -36,6 +36,7 @@ class RejectionReason(StrEnum):
     OUTRANKED = "outranked"
     WHALE_VETO = "whale_veto"
     NO_SYMBOL_RULES = "no_symbol_rules"
+    ANALYST_OVER_BUDGET = "analyst_over_budget"
     ANALYST_FAILED = "analyst_failed"
     ANALYST_WAITS = "analyst_waits"
     LOW_CONFIDENCE = "low_confidence"

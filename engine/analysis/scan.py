@@ -224,13 +224,17 @@ async def _argue(candidate: Candidate, desk: _Desk, run: _Scan) -> Signal | Reje
         live = await _live_price(symbol, desk.sources)
         verdict = await desk.analyst.argue(await _case(candidate, live.price, desk))
         if isinstance(verdict, AnalystFailure):
-            return Rejection(symbol=symbol, reason=RejectionReason.ANALYST_FAILED, detail=verdict.reason)
+            return Rejection(symbol=symbol, reason=_why_silent(verdict), detail=verdict.reason)
         if desk.sources.clock.wall_ms() - live.received_ms > PRICE_KEPT_MS:
             live = await _live_price(symbol, desk.sources)
     except ExchangeError as error:
         return Rejection(symbol=symbol, reason=RejectionReason.MARKET_DATA_MISSING, detail=str(error))
     with run.added("verdict"):
         return judge(verdict, _ground(candidate, live, desk), desk.min_confidence)
+
+
+def _why_silent(failure: AnalystFailure) -> RejectionReason:
+    return RejectionReason.ANALYST_OVER_BUDGET if failure.over_budget else RejectionReason.ANALYST_FAILED
 
 
 def _ground(candidate: Candidate, live: _Seen, desk: _Desk) -> Ground:

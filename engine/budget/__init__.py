@@ -1,6 +1,7 @@
-"""What the exchange grants us, counted in market time: for one replica, or for all of them through Redis."""
+"""What the exchange grants us, counted in market time, and what the model may cost, in wall time: for all replicas through Redis."""
 
 from engine.budget.shared import SharedBudget
+from engine.budget.spending import DailySpending, Prices
 from engine.budget.windows import Pool, WeightBudget
 
-__all__ = ["Pool", "SharedBudget", "WeightBudget"]
+__all__ = ["DailySpending", "Pool", "Prices", "SharedBudget", "WeightBudget"]

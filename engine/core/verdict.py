@@ -49,9 +49,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AnalystFailure(msgspec.Struct, frozen=True, kw_only=True):
-    """Why an analyst gave no verdict; never holds the untrusted reply itself."""
+    """Why an analyst gave no verdict; never holds the untrusted reply itself. `over_budget`: it was not even asked."""
 
     reason: str
+    over_budget: bool = False
 
 
 class LivePrice(msgspec.Struct, frozen=True, kw_only=True):

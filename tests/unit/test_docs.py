@@ -15,8 +15,8 @@ EXAMPLE = PROJECT / ".env.example"
 LATER = {"docs/dashboard.png"}
 """Made from the running dashboard; until then only the link stands."""
 
-ELSEWHERE = {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "BIND_ADDRESS", "AI_DAILY_BUDGET_USD", "COMPOSE_PROJECT_NAME"}
-"""Read by the compose file, or reserved by the contract for a later version."""
+ELSEWHERE = {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "BIND_ADDRESS", "COMPOSE_PROJECT_NAME"}
+"""Read by the compose file."""
 
 
 def code() -> str:

@@ -29,12 +29,13 @@ class Silent:
     answered_ms: int | None = None
     failing = False
 
-    def __init__(self) -> None:
+    def __init__(self, *, over_budget: bool = False) -> None:
         self.shown: list[Case] = []
+        self.over_budget = over_budget
 
     async def argue(self, case: Case) -> Verdict | AnalystFailure:
         self.shown.append(case)
-        return AnalystFailure(reason="no answer")
+        return AnalystFailure(reason="no answer", over_budget=self.over_budget)
 
 
 def no_wider(_candles: Candles) -> dict[str, float]:
@@ -181,6 +182,13 @@ async def test_an_analyst_that_fails_means_no_trade_with_its_reason() -> None:
     assert found.signals == []
     assert set(reasons(found).values()) == {RejectionReason.ANALYST_FAILED}
     assert analyst.shown[0].indicators == {"CCI_14": 1.0}
+
+
+async def test_an_analyst_whose_budget_is_spent_is_a_reason_of_its_own() -> None:
+    found = await Market().scan(Silent(over_budget=True))
+    assert found.signals == []
+    assert set(reasons(found).values()) == {RejectionReason.ANALYST_OVER_BUDGET}
+    assert found.analyst is AnalystKind.MODEL
 
 
 async def test_a_request_may_narrow_symbols_and_raise_the_threshold() -> None:

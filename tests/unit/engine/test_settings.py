@@ -1,5 +1,7 @@
 """The engine's settings: named when missing or malformed, never shown."""
 
+from decimal import Decimal
+
 import pytest
 
 from engine.errors import SettingsError
@@ -21,12 +23,18 @@ def test_two_settings_are_enough_and_the_defaults_are_safe() -> None:
         ("ENGINE_TOKEN", " "), ("REDIS_URL", ""), ("BINANCE_REST_URL", "fapi.binance.com"), ("BINANCE_WS_URL", "https://x"),
         ("BINANCE_DRY_RUN", "maybe"), ("TOP_COINS_LIMIT", "0"), ("TOP_COINS_LIMIT", "ten"), ("MIN_CONFIDENCE", "101"), ("MIN_VOLUME_USDT", "nan"),
         ("ENGINE_PORT", "70000"), ("LOG_FORMAT", "xml"), ("AI_TIMEOUT_SECONDS", "0"), ("REQUEST_WEIGHT_LIMIT", "1.5"), ("MARKET_CLOCK_URL", "here"),
+        ("AI_DAILY_BUDGET_USD", "a dollar"), ("AI_DAILY_BUDGET_USD", "-1"), ("AI_PROMPT_PRICE_USD", "NaN"), ("AI_COMPLETION_PRICE_USD", "Infinity"),
     ],
 )  # fmt: skip
 def test_a_missing_or_malformed_setting_is_named(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name) as caught:
         read_settings({**LEAST, name: value})
     assert caught.value.name == name
+
+
+def test_what_the_model_may_cost_a_day_is_dollars_and_at_first_without_bound() -> None:
+    assert read_settings(LEAST).ai_daily_budget_usd == 0
+    assert read_settings({**LEAST, "AI_DAILY_BUDGET_USD": "2.50"}).ai_daily_budget_usd == Decimal("2.50")
 
 
 def test_either_name_of_the_models_key_is_read() -> None:
