@@ -24,7 +24,7 @@ ODD_TEXT = re.compile(r"NaN|None|undefined|\bnull\b|\$[-\u2212]|Infinity|\[objec
 SEEN_MS = 20_000
 MOVES_MS = 10_000
 
-_SMALL = """() => [...document.querySelectorAll('a.btn, button, input, select, .bar a, .side a, .segments a, .row-link')]
+SMALL = """() => [...document.querySelectorAll('a.btn, button, input, select, .bar a, .side a, .segments a, .row-link')]
   .filter((node) => !['hidden', 'radio'].includes(node.type) && node.offsetParent && node.getBoundingClientRect().height < 43.5)
   .map((node) => node.outerHTML.slice(0, 120))"""
 _STOP_IS_FREE = """() => {
@@ -102,7 +102,7 @@ async def check_page(page: Page) -> None:
     text = await page.evaluate("() => document.body.innerText")
     assert not ODD_TEXT.search(text), (page.url, ODD_TEXT.findall(text))
     assert await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), f"{page.url} goes sideways"
-    assert await page.evaluate(_SMALL) == [], page.url
+    assert await page.evaluate(SMALL) == [], page.url
 
 
 async def see(page: Page, text: str, *, milliseconds: float = SEEN_MS) -> None:
