@@ -360,7 +360,7 @@ class MarketOrder(msgspec.Struct, frozen=True, kw_only=True):
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
     """A conditional order to be placed with the algo service, always reduce-only, quantity exact, judged on the mark price.
 
-    `callback_ratio` belongs to TRAILING alone, whose `trigger_price` is the activation price.
+    `callback_ratio` belongs to TRAILING alone, whose `trigger_price` is the activation price: None where it is active at once.
     """
 
     client_order_id: str
@@ -368,7 +368,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     kind: OrderKind
     order_side: OrderSide
     quantity: Decimal
-    trigger_price: Decimal
+    trigger_price: Decimal | None
     callback_ratio: Decimal | None = None
 
 

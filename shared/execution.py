@@ -263,13 +263,13 @@ class PositionsReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class Trailing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A trailing stop at the exchange: `ratio` behind the best price since `activation_price` was reached."""
+    """A trailing stop at the exchange: `ratio` behind the best price since `activation_price` was reached; at once where that is None."""
 
     ratio: Decimal
-    activation_price: Decimal
+    activation_price: Decimal | None = None
 
     def __post_init__(self) -> None:
-        require_positive(self.ratio, self.activation_price)
+        require_positive(self.ratio, *([] if self.activation_price is None else [self.activation_price]))
 
 
 class ProtectRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -330,11 +330,15 @@ class OrderReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class CancelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Cancel orders of ours that nothing owns any more, regular or conditional, and prove that they are gone."""
+    """Cancel orders of ours that nothing owns any more, regular or conditional, and prove that they are gone.
+
+    `orphaned` says that what the exchange holds in the symbol is not ours, so that its last stop may go too.
+    """
 
     account: Account
     symbol: Symbol
     client_order_ids: list[ClientOrderId]
+    orphaned: bool = False
 
 
 class CancelReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

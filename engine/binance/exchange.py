@@ -238,11 +238,14 @@ class BinanceExchange:
 
 
 def _trigger(condition: Condition) -> dict[str, str]:
-    """A trailing stop's ratio is told in percent."""
-    if condition.kind is not OrderKind.TRAILING:
-        return {"triggerPrice": _plain(condition.trigger_price)}
-    rate = (condition.callback_ratio or Decimal(0)) * PERCENT
-    return {"activatePrice": _plain(condition.trigger_price), "callbackRate": _plain(rate.normalize())}
+    """A trailing stop's ratio is told in percent; without an activation price it follows from its placing on."""
+    trails = condition.kind is OrderKind.TRAILING
+    told = {}
+    if condition.trigger_price is not None:
+        told["activatePrice" if trails else "triggerPrice"] = _plain(condition.trigger_price)
+    if trails:
+        told["callbackRate"] = _plain(((condition.callback_ratio or Decimal(0)) * PERCENT).normalize())
+    return told
 
 
 def _decoded[T](call: Call, raw: msgspec.Raw, kind: type[T]) -> T:

@@ -344,12 +344,16 @@ def break_even(side: Side, entry_price: Decimal) -> Decimal:
 def trailing_fits(side: Side, entry_price: Decimal, mark: Decimal, trailing: Trailing, tick: Decimal) -> Trailing | Problem:
     """A trailing stop in the exchange's steps, which once armed never gives back more than the gain.
 
+    The exchange refuses an activation price that the market is past (-2021): such a one is asked for without a price, and active at once.
+
     Args:
         side: Of the position.
         entry_price: Its average price.
-        mark: Now; a trailing stop is armed only by a better price.
+        mark: Now: it starts there, where it is past the activation price.
         trailing: As asked for.
         tick: The symbol's price step.
+
+    Source: USDⓈ-M "New Algo Order" (2026-05): activatePrice, by default the latest price.
     """
     ratio = trailing.ratio.quantize(CALLBACK_STEP, rounding=ROUND_DOWN)
     if not MIN_CALLBACK_RATIO <= ratio <= MAX_CALLBACK_RATIO:
@@ -357,13 +361,13 @@ def trailing_fits(side: Side, entry_price: Decimal, mark: Decimal, trailing: Tra
             OrderRefusal.TRAILING_RATIO,
             f"a trailing stop keeps {MIN_CALLBACK_RATIO} to {MAX_CALLBACK_RATIO}, not {trailing.ratio}",
         )
-    activation = round_to_tick(trailing.activation_price, tick)
-    if (activation - mark) * side.sign <= 0:
-        return no(OrderRefusal.WOULD_TRIGGER, f"the market at {mark.normalize():f} is beyond the activation price {activation}")
-    worst, least = activation * (1 - side.sign * ratio), break_even(side, entry_price)
+    asked = trailing.activation_price
+    activation = None if asked is None else round_to_tick(asked, tick)
+    if activation is not None and (activation - mark) * side.sign <= 0:
+        activation = None
+    start = mark if activation is None else activation
+    worst, least = start * (1 - side.sign * ratio), break_even(side, entry_price)
     if (worst - least) * side.sign < 0:
-        detail = (
-            f"armed at {activation} it could close at {worst.normalize():f}, worse than the break-even of {least.quantize(MONEY)}"
-        )
+        detail = f"armed at {start.normalize():f} it could close at {worst.normalize():f}, worse than the break-even of {least.quantize(MONEY)}"
         return no(OrderRefusal.TRAILING_BELOW_BREAK_EVEN, detail)
     return Trailing(ratio=ratio, activation_price=activation)

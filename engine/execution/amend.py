@@ -192,7 +192,7 @@ class Amendment:
 def _wanted(guard: Guard, quantity: Decimal) -> list[Condition]:
     order_side = order_side_of(guard.side, reduce_only=True)
 
-    def condition(kind: OrderKind, order_id: str, price: Decimal, ratio: Decimal | None = None) -> Condition:
+    def condition(kind: OrderKind, order_id: str, price: Decimal | None, ratio: Decimal | None = None) -> Condition:
         return Condition(
             client_order_id=order_id,
             symbol=guard.symbol,

@@ -1,6 +1,7 @@
 """POST /execute/cancel: orders of ours that nothing owns any more, cancelled and proven gone.
 
-What the caller has seen may be over by now: the last stop of a position that is open is never cancelled.
+What the caller has seen may be over by now: the last stop of a position that is open is never cancelled, unless
+the caller has seen in two truths that the position is not ours.
 """
 
 import asyncio
@@ -41,7 +42,7 @@ async def _in_turn(desk: Desk, exchange: Exchange, turn: Turn, request: CancelRe
 
 
 async def _cancelled(desk: Desk, exchange: Exchange, request: CancelRequest) -> CancelReply:
-    needed = await _last_stops(desk, exchange, request)
+    needed = set() if request.orphaned else await _last_stops(desk, exchange, request)
     ids = [order_id for order_id in dict.fromkeys(request.client_order_ids) if order_id not in needed]
     if needed:
         logger().warning("the last stop of a position stays", symbol=request.symbol, client_order_id=min(needed))

@@ -202,14 +202,16 @@ def triggered(order: VenueOrder, held: VenuePosition) -> bool:
     return held.mark_price <= order.trigger_price if falls else held.mark_price >= order.trigger_price
 
 
-def orphans_of(truth: TruthReply, owned: Collection[str]) -> dict[str, list[str]]:
+def orphans_of(truth: TruthReply, owned: Collection[str], foreign: Collection[str] = ()) -> dict[str, list[str]]:
     """Orders of ours that nothing owns any more, client ids by symbol.
 
     Args:
-        truth: What the exchange says; where it holds a position nothing is taken from it.
+        truth: What the exchange says; where it holds a position nothing is taken from it, unless that is known not to be ours.
         owned: Symbols with a live position or an order under way, and those that changed while the exchange was asked.
+        foreign: Symbols whose position two truths showed not to be ours: an order of ours would close what is the user's own.
     """
-    kept = {*owned, *(one.symbol for one in truth.positions if one.quantity > 0)}
+    held = {one.symbol for one in truth.positions if one.quantity > 0}
+    kept = {*owned, *(held - set(foreign))}
     found: dict[str, list[str]] = {}
     for order in working(truth):
         if is_ours(order.client_order_id) and order.symbol not in kept:

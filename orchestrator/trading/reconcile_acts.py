@@ -81,6 +81,8 @@ class Acts(msgspec.Struct, frozen=True, kw_only=True):
     soon: bool
     wrong: bool = False
     """Whether a position is not protected as it should be, and who looks again within a moment is not too early."""
+    orphaned: Collection[str] = frozenset()
+    """Symbols in which we own nothing and the exchange holds what is not ours."""
 
 
 class _Stance(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +134,8 @@ class Actor:
     def judge(self, booked: Booked, truth: TruthReply) -> Acts:
         """What one truth asks for, of positions that did not move while it was asked."""
         owned = {position.symbol for position in booked.positions} | booked.unsettled
-        cancel = orphans_of(truth, owned)
+        cancel = orphans_of(truth, owned, booked.foreign_positions)
+        orphaned = booked.foreign_positions - owned
         soon = bool(booked.held_back or booked.look_back_to or booked.unsure_foreign or orphans_of(truth, ()))
         naked, resize, untargeted, stuck, rests = [], [], [], [], []
         stances = self._stances(booked.positions, truth)
@@ -165,6 +168,7 @@ class Actor:
             rests=rests,
             soon=soon or bool(wrong or standing),
             wrong=bool(wrong or standing),
+            orphaned=orphaned,
         )
 
     def glance(self, before: Before, shown: GuardsReply) -> Acts:
@@ -193,7 +197,7 @@ class Actor:
         for position in [*acts.resize, *acts.untargeted]:
             await self._protect(account, position, with_stop=False)
         for symbol, names in acts.cancel.items():
-            await self._cancel(user_id, account, symbol, names)
+            await self._cancel(user_id, account, symbol, names, orphaned=symbol in acts.orphaned)
 
     async def note(self, acts: Acts) -> None:
         """Writes down what rests where it is not what the rows say: the exchange is the authority."""
@@ -324,9 +328,10 @@ class Actor:
         else:
             self.lapses.put_right(position.id)
 
-    async def _cancel(self, user_id: UUID, account: Account, symbol: str, names: list[str]) -> None:
+    async def _cancel(self, user_id: UUID, account: Account, symbol: str, names: list[str], *, orphaned: bool) -> None:
+        request = CancelRequest(account=account, symbol=symbol, client_order_ids=names, orphaned=orphaned)
         try:
-            reply = await self._engine.cancel(CancelRequest(account=account, symbol=symbol, client_order_ids=names))
+            reply = await self._engine.cancel(request)
         except EngineRefused as refused:
             logger().warning(
                 "orders that nobody owns were not cancelled", user_id=str(user_id), symbol=symbol, error=str(refused)

@@ -16,7 +16,7 @@ from msgspec import structs
 from orchestrator.core.ledger import OF_TRADES, Entry, EntryKind, entry_of_income, paid_elsewhere, source_of_trade
 from orchestrator.core.order import UNDER_WAY, OrderStatus
 from orchestrator.core.position import CloseReason, after_late_booking
-from orchestrator.core.truth import confirmed, exits_of, fill_of, foreign_of, held_of, is_ours, name_of, request_of
+from orchestrator.core.truth import POSITION, confirmed, exits_of, fill_of, foreign_of, held_of, is_ours, name_of, request_of
 from orchestrator.ports import (
     ClaimRecord,
     FillRecord,
@@ -91,6 +91,7 @@ class Booked(msgspec.Struct, kw_only=True):
     look_back_to: datetime | None = None
     difference: Decimal = ZERO
     newly_foreign: list[ForeignRecord] = []
+    foreign_positions: set[str] = set()
     unsure_foreign: bool = False
     newly_alarmed: TruthRecord | None = None
 
@@ -360,6 +361,7 @@ class Booking:
             await self._unit.foreign.replace(self._trader.id, [*found, *stays])
         sure = [one for one in found if confirmed(one.first_seen_at, self._asked_at)]
         self._booked.newly_foreign = [one for one in sure if (one.symbol, one.name) not in told]
+        self._booked.foreign_positions = {one.symbol for one in sure if one.name == POSITION}
         self._booked.unsure_foreign = len(sure) < len(found)
 
     def _look_back(self, to: datetime) -> None:

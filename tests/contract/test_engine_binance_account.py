@@ -23,6 +23,7 @@ from engine.errors import VenueHalted
 from engine.ports import AccountModes, Condition, Exchange, KeyPair, MarketOrder, Urgency
 from shared.enums import OrderKind, OrderState, PositionMode, Side
 from shared.execution import Fill, OrderSide, RealAccount, SealedCredentials, VenueOrder
+from shared.problem import Problem
 from tests.contract.sandbox_clients import ccxt_options
 from tests.contract.test_sandbox_signed_ccxt import truth
 from tests.polling import eventually
@@ -65,7 +66,7 @@ class Desk:
         assert isinstance(placed, VenueOrder)
         return placed
 
-    async def condition(self, name: str, kind: OrderKind, trigger: Decimal, quantity: str = "0.010") -> VenueOrder:
+    async def condition(self, name: str, kind: OrderKind, trigger: Decimal | None, quantity: str = "0.010") -> VenueOrder:
         placed = await self.exchange.rest(
             Condition(
                 client_order_id=name,
@@ -170,6 +171,26 @@ async def test_the_records_sum_to_the_wallet_to_the_last_decimal(desk: Desk) -> 
     booked: list[Fill] = [fill for order in (entry, close) for fill in await desk.exchange.trades(BTC, order)]
     assert {fill.trade_id for fill in booked} == {trade.trade_id for trade in trades}
     assert str(wallet) == (await truth(desk.base, desk.opened))["wallet"]
+
+
+async def test_a_trailing_stop_without_a_price_is_active_at_once_where_one_with_a_price_behind_the_market_is_refused(
+    desk: Desk,
+) -> None:
+    await desk.market_order("nt-e-1", OrderSide.BUY, "0.010")
+    behind = Condition(
+        client_order_id="nt-r-1",
+        symbol=BTC,
+        kind=OrderKind.TRAILING,
+        order_side=OrderSide.SELL,
+        quantity=Decimal("0.010"),
+        trigger_price=await desk.price("0.99"),
+        callback_ratio=Decimal("0.01"),
+    )
+    assert isinstance(await desk.exchange.rest(behind), Problem)
+    placed = await desk.condition("nt-r-2", OrderKind.TRAILING, None)
+    assert (placed.state, placed.trigger_price) == (OrderState.WORKING, None)
+    assert await desk.exchange.find(BTC, "nt-r-2", conditional=True) == placed
+    assert await desk.exchange.working(BTC) == [placed]
 
 
 async def test_stop_target_and_trailing_stop_rest_are_read_back_and_canceled(desk: Desk) -> None:

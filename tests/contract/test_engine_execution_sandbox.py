@@ -332,6 +332,18 @@ async def test_an_orphan_is_cancelled_and_proven_gone(trader: Trader) -> None:
     assert {order.state for order in ended if order.client_order_id in ids} == {OrderState.ENDED}
 
 
+async def test_orders_beside_a_position_that_is_not_ours_are_cancelled_with_their_last_stop(trader: Trader) -> None:
+    entered = await trader.enter()
+    assert entered.protection is not None
+    ids = [entered.protection.stop_order_id, entered.protection.target_order_id]
+
+    done = await cancel(trader.desk, CancelRequest(account=trader.account, symbol=BTC, client_order_ids=ids, orphaned=True))
+
+    assert isinstance(done, CancelReply)
+    assert (done.gone, done.unknown) == (ids, [])
+    assert await trader.exchange.working() == []
+
+
 async def test_the_stream_nudges_when_an_order_fills(trader: Trader) -> None:
     lines = await listen(trader.desk, trader.account)
     assert not isinstance(lines, Problem)

@@ -174,7 +174,8 @@ class FakeExchange:
             return fault
         self._raise(fault)
         falls = (condition.kind is OrderKind.STOP) is (condition.order_side is OrderSide.SELL)
-        if condition.kind is not OrderKind.TRAILING and (self.price - condition.trigger_price) * (1 if falls else -1) <= 0:
+        price = None if condition.kind is OrderKind.TRAILING else condition.trigger_price
+        if price is not None and (self.price - price) * (1 if falls else -1) <= 0:
             return no(OrderRefusal.WOULD_TRIGGER, "-2021: Order would immediately trigger.")
         self._change()
         order = self._condition(condition)

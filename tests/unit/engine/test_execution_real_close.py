@@ -393,7 +393,7 @@ async def test_a_position_whose_stop_is_missing_is_given_one() -> None:
     ("side", "ratio", "activation", "code"),
     [
         (Side.LONG, "0.01", "60500", "trailing_below_break_even"),
-        (Side.LONG, "0.01", "59000", "would_trigger"),
+        (Side.LONG, "0.01", "59000", "trailing_below_break_even"),
         (Side.LONG, "0.2", "90000", "trailing_ratio"),
         (Side.LONG, "0.0001", "61000", "trailing_ratio"),
         (Side.SHORT, "0.01", "59500", "trailing_below_break_even"),
@@ -414,6 +414,22 @@ async def test_a_trailing_stop_is_never_worse_than_break_even_once_armed(
 
     assert (report.refusal.code if report.refusal else None) == code
     assert len(exchange.guards(OrderKind.TRAILING)) == (code is None)
+
+
+@pytest.mark.parametrize(("side", "entry", "reached"), [(Side.LONG, 58_000, 58_700), (Side.SHORT, 62_000, 61_300)])
+async def test_a_trailing_stop_of_a_position_in_gain_follows_at_once(side: Side, entry: int, reached: int) -> None:
+    exchange = FakeExchange()
+    exchange.open(side)
+    exchange.now.entries["BTCUSDT"] = Decimal(entry)
+    world = World(dry_run=False, exchanges=exchange)
+    stop = Decimal(60_000 - side.sign * 600)
+    trailing = Trailing(ratio=Decimal("0.01"), activation_price=Decimal(reached))
+
+    report = await protect(world.desk, amend(side=side, stop_loss=stop, trailing=trailing))
+
+    assert report.status is ExecutionStatus.FILLED, report.refusal
+    [order] = exchange.guards(OrderKind.TRAILING)
+    assert order.trigger_price is None
 
 
 async def test_a_trailing_stop_ends_when_asked() -> None:

@@ -345,6 +345,22 @@ async def test_something_foreign_is_shown_and_nothing_of_ours_enters_its_symbol(
     assert_equal_to_the_exchange(world)
 
 
+async def test_orders_of_ours_do_not_stay_beside_a_position_that_is_the_users_own() -> None:
+    """Ours was closed by a hand, which opened another: our stop would close it."""
+    world = await entered()
+    book = world.engine.book()
+    world.engine.hand("SOLUSDT", OrderSide.SELL, 10)
+    world.engine.hand("SOLUSDT", OrderSide.BUY, 4, "web_9")
+    await world.reconcile()
+    assert only(world).status in (PositionStatus.CLOSED_WIN, PositionStatus.CLOSED_LOSS)
+    assert len(book.working("SOLUSDT")) == 2
+    world.clock.pass_wall(seconds=2)
+    await world.reconcile()
+    assert book.working("SOLUSDT") == []
+    assert [request.orphaned for request in world.engine.sent("cancel")] == [True]
+    assert book.quantity("SOLUSDT") == 4
+
+
 async def test_a_holding_that_one_look_alone_shows_is_neither_told_nor_in_the_way() -> None:
     """Its stop filled between the reading of the positions and that of the trades."""
     world = await entered()
