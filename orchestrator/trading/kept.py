@@ -13,7 +13,6 @@ from orchestrator.errors import EngineUnavailable
 from orchestrator.log import logger
 from orchestrator.ports import Engine, PositionRecord, SymbolResult, Trader
 from orchestrator.trading.accounts import account_of
-from shared.enums import Mode
 from shared.execution import GuardsRequest
 from shared.wire import plain
 
@@ -25,14 +24,14 @@ CLOSING: Final = "its close is under way"
 async def kept(engine: Engine, trader: Trader, positions: Sequence[PositionRecord]) -> list[SymbolResult]:
     """One result for each position; the exchange is asked once, and only where it holds something."""
     real = [position for position in positions if not position.simulated]
-    shown = await _shown(engine, trader, sorted({position.symbol for position in real})) if real else None
+    shown = await _shown(engine, trader, real) if real else None
     return [_kept(position, shown) for position in positions]
 
 
-async def _shown(engine: Engine, trader: Trader, symbols: list[str]) -> Shown | None:
-    account = account_of(trader, Mode.REAL, [], None, dry_run=False)
+async def _shown(engine: Engine, trader: Trader, real: Sequence[PositionRecord]) -> Shown | None:
+    account = account_of(trader, real[0].mode, [], None, dry_run=False)
     try:
-        return await engine.guards(GuardsRequest(account=account, symbols=symbols))
+        return await engine.guards(GuardsRequest(account=account, symbols=sorted({position.symbol for position in real})))
     except EngineUnavailable as unavailable:
         logger().warning("what guards an account was not heard", user_id=str(trader.id), error=str(unavailable))
         return None
