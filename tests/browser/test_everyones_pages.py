@@ -1,4 +1,4 @@
-"""Pages for everyone, in real Chromium over a made-up world: narrow and wide, by touch, light and dark, and read by axe-core."""
+"""Pages for everyone, in real Chromium over a made-up world: narrow and wide, with text at 200 %, by touch, light and dark, and read by axe-core."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -32,6 +32,8 @@ _VIOLATIONS: Final = """async (tags) => (await axe.run({runOnly: {type: 'tag', v
 _SIDEWAYS: Final = """() => document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll('body *')]
   .filter((node) => node.getBoundingClientRect().right > innerWidth + 0.5).slice(0, 5).map((node) => node.outerHTML.slice(0, 120))
   .concat(`${document.documentElement.scrollWidth} of ${innerWidth}`)"""
+_CUT_OFF: Final = """() => [...document.querySelectorAll('a.btn, button, .bar a, .segments a')]
+  .filter((node) => node.offsetParent && node.scrollWidth > node.clientWidth + 1).map((node) => node.outerHTML.slice(0, 120))"""
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -61,7 +63,7 @@ async def served() -> AsyncIterator[str]:
         await serving
 
 
-async def test_every_page_fits_every_width_and_axe_finds_nothing_serious() -> None:
+async def test_every_page_fits_every_width_at_200_percent_text_too_and_axe_finds_nothing_serious() -> None:
     watch = Watch()
     async with served() as url, chromium() as browser:
         visitor = await browser.new_context(base_url=url)
@@ -117,6 +119,10 @@ async def _faults(page: Page, place: str, width: int) -> list[str]:
         await _resize(page, each)
         found += [f"small at {each} px: {node}" for node in await page.evaluate(SMALL)]
         found += [f"sideways at {each} px: {node}" for node in await page.evaluate(_SIDEWAYS)]
+    await _resize(page, width)
+    await page.evaluate("() => { document.documentElement.style.fontSize = '200%' }")
+    found += [f"sideways at {width} px and 200 % text: {node}" for node in await page.evaluate(_SIDEWAYS)]
+    found += [f"cut off at {width} px and 200 % text: {node}" for node in await page.evaluate(_CUT_OFF)]
     return found
 
 
