@@ -151,13 +151,13 @@ class Balances(Protocol):
 
 
 class Lifeline(Protocol):
-    """What panic needs while PostgreSQL is away, kept in Redis: sealed credentials of who is in REAL and live, and who said stop.
+    """What panic needs while PostgreSQL is away, kept in Redis: sealed credentials of who has real money to lose, and who said stop.
 
     Every method raises StoreUnavailable.
     """
 
     async def keep(self, user_id: UUID, credentials: SealedCredentials) -> None:
-        """From arming on, while the user is in REAL and entries are live."""
+        """From arming on, while the user is in REAL, or has something open there, and entries are live."""
         ...
 
     async def forget(self, user_id: UUID) -> None:

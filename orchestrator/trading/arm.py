@@ -159,7 +159,10 @@ class Arm:
         await self._lifeline.forget(user_id)
 
     async def _is_live(self, user_id: UUID) -> bool:
-        return not self.dry_run and (await self._vault.readiness(user_id)).in_real
+        """Whether real money may move: also of who left REAL with something open there, as a panic with the store sees it."""
+        if self.dry_run:
+            return False
+        return (await self._vault.readiness(user_id)).in_real or bool(await self._vault.holds_real(user_id))
 
     async def _prove_again(self, user_id: UUID) -> None:
         before = await self.readiness(user_id)

@@ -175,6 +175,18 @@ async def test_what_panic_needs_goes_where_nothing_real_may_be_sent(dry_run: boo
     assert world.lifeline.kept == {}
 
 
+async def test_who_left_real_with_something_open_there_keeps_what_panic_needs_until_it_is_closed() -> None:
+    """With the store a panic flattens it: without the store too."""
+    world = World()
+    world.vault.in_real = lambda _: False
+    world.vault.held[ADA] = ["SOLUSDT"]
+    await world.arm.mode_changed(ADA)
+    assert world.lifeline.kept[ADA] == world.vault.keys[ADA]
+    world.vault.held.clear()
+    await world.arm.run()
+    assert world.lifeline.kept == {}
+
+
 async def test_who_leaves_real_while_a_round_keeps_what_panic_needs_is_forgotten() -> None:
     world = World()
     modes = iter([True, True, False])  # read for the round, before it is kept, and once more after
