@@ -16,6 +16,7 @@ import polars as pl
 from engine.core.features import Features
 from engine.core.market import Floats, Ticker
 from engine.core.screen_rules import OUTRANKED, OUTSIDE_TOP_MOVERS, V3_1, RuleSet, cut, sift, table, ticker_rules
+from engine.core.structure import Structure
 from engine.core.whales import expected_side
 from shared.analysis import Candidate, Rejection, RejectionReason, WhaleSignal, WhaleView
 from shared.enums import Side
@@ -82,17 +83,33 @@ def _known(values: Sequence[float] | Floats) -> Floats:
     return np.where(np.isfinite(column), column, np.nan)
 
 
-def screen(features: Features, top_n: int, rule_set: RuleSet = V3_1) -> Screened:
+def screen(features: Features, top_n: int, rule_set: RuleSet = V3_1, structure: Structure | None = None) -> Screened:
     """Scores every symbol whose candles were read and keeps the best.
 
     Args:
         features: One row a symbol; NaN where history is too short.
         top_n: Candidates kept.
         rule_set: How symbols are scored and what drops them.
+        structure: Of the same symbols, for a rule set that asks for it; without it their form is unknown.
     """
-    kept, dropped = sift(_scored(features, rule_set), rule_set.rules)
+    kept, dropped = sift(_scored(features, rule_set, structure), rule_set.rules)
     best, rest = cut(_by_rank(kept, pl.col("score")), top_n, OUTRANKED)
-    return Screened(candidates=tuple(_candidate(row) for row in best.iter_rows(named=True)), rejections=(*dropped, *rest))
+    shown = ("trend", *SHOWN, *(FORM if rule_set.structure else ()))
+    return Screened(candidates=tuple(_candidate(row, shown) for row in best.iter_rows(named=True)), rejections=(*dropped, *rest))
+
+
+def near_misses(features: Features, rule_set: RuleSet = V3_1, structure: Structure | None = None) -> frozenset[str]:
+    """The symbols that a single rule dropped: known well enough, and every other rule would have kept them.
+
+    Args:
+        features: As for `screen`.
+        rule_set: As for `screen`.
+        structure: As for `screen`.
+    """
+    rows = _scored(features, rule_set, structure)
+    unknown = [rule.drops for rule in rule_set.rules if rule.reason is RejectionReason.NOT_ENOUGH_HISTORY]
+    against = pl.sum_horizontal(rule.drops.fill_null(value=False).cast(pl.Int32) for rule in rule_set.rules)
+    return frozenset(rows.filter((against == 1) & ~pl.any_horizontal(unknown))["symbol"].to_list())
 
 
 SHOWN: Final = (
@@ -101,19 +118,33 @@ SHOWN: Final = (
 )  # fmt: skip
 """The figures that travel with a candidate to the analyst, the signal and the dashboard."""
 
+FORM: Final = ("swing", "resistance", "support", "rsi_slope")
+"""The fields of `Structure`, which travel too where the rule set asks for them."""
 
-def _scored(features: Features, rule_set: RuleSet) -> pl.DataFrame:
+
+def _scored(features: Features, rule_set: RuleSet, structure: Structure | None) -> pl.DataFrame:
     columns = {
         "symbol": pl.Series(features.symbols, dtype=pl.String),
         "candles_15m": features.candles_15m,
         "candles_4h": features.candles_4h,
         **{name: _known(getattr(features, name)) for name in SHOWN},
+        **(_form(structure, len(features.symbols)) if rule_set.structure else {}),
     }
     return table(columns).with_columns(trend=rule_set.trend, direction=rule_set.direction, score=rule_set.score)
 
 
-def _candidate(row: dict[str, Any]) -> Candidate:
-    figures = {name: row[name] for name in ("trend", *SHOWN)}
+def _form(structure: Structure | None, count: int) -> dict[str, Any]:
+    swing, *figures = FORM
+    if structure is None:
+        return {swing: pl.Series([None] * count, dtype=pl.String), **{name: np.full(count, np.nan) for name in figures}}
+    return {
+        swing: pl.Series(structure.swing, dtype=pl.String),
+        **{name: _known(getattr(structure, name)) for name in figures},
+    }
+
+
+def _candidate(row: dict[str, Any], shown: Sequence[str]) -> Candidate:
+    figures = {name: row[name] for name in shown}
     return Candidate(symbol=row["symbol"], score=row["score"], direction=Side(row["direction"]), features=figures)
 
 

@@ -49,14 +49,31 @@ class RankCut(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     told: tuple[str, ...] = ()
 
 
+class Points(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """One reason for a score: the points of the first tier that is true, 0 where none is or a figure is unknown."""
+
+    name: str
+    tiers: tuple[tuple[pl.Expr, float | pl.Expr], ...]
+
+    @property
+    def expression(self) -> pl.Expr:
+        """The points as a column."""
+        return pl.coalesce([*(pl.when(true).then(points) for true, points in self.tiers), pl.lit(0.0)])
+
+
 class RuleSet(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """A screener by its name: `trend`, `direction` and `score` as expressions over the features, then what drops."""
+    """A screener by its name: `trend`, `direction` and `score` as expressions over the features, then what drops.
+
+    `points` are what `score` is the sum of, where it is one. `structure`: whether it asks for `structure.Structure` too.
+    """
 
     name: str
     trend: pl.Expr
     direction: pl.Expr
     score: pl.Expr
     rules: tuple[DropRule, ...]
+    points: tuple[Points, ...] = ()
+    structure: bool = False
 
 
 def table(columns: Mapping[str, Any]) -> pl.DataFrame:
@@ -92,7 +109,8 @@ def _rejections(rows: pl.DataFrame, rules: Sequence[DropRule | RankCut], first: 
             yield Rejection(symbol=symbols[row], reason=rules[place].reason, detail=detail)
 
 
-def _any_unknown(*names: str) -> pl.Expr:
+def any_unknown(*names: str) -> pl.Expr:
+    """True where one of the figures is unknown."""
     return pl.any_horizontal(pl.col(name).is_null() for name in names)
 
 
@@ -101,7 +119,7 @@ def ticker_rules(min_quote_volume: float, min_change_percent: float) -> tuple[Dr
     return (
         DropRule(
             name="no ticker",
-            drops=_any_unknown("quote_volume", "change_percent"),
+            drops=any_unknown("quote_volume", "change_percent"),
             reason=RejectionReason.MARKET_DATA_MISSING,
             detail="no 24 h ticker",
         ),
@@ -133,34 +151,45 @@ OUTRANKED: Final = RankCut(
     name="outranked", reason=RejectionReason.OUTRANKED, detail="score {:.2f}, rank {}", told=("score", "rank")
 )
 
-_BULL: Final = pl.col("close") > pl.col("ema_200_4h")
+BULL: Final = pl.col("close") > pl.col("ema_200_4h")
 _RSI: Final = pl.col("rsi")
 _RATIO: Final = pl.col("volume_ratio")
 
+TREND: Final = pl.when(BULL).then(pl.lit("BULL")).when(~BULL).then(pl.lit("BEAR"))
+WITH_THE_TREND: Final = pl.when(BULL).then(pl.lit(str(Side.LONG))).when(~BULL).then(pl.lit(str(Side.SHORT)))
+
+
+def undefined(*names: str) -> DropRule:
+    """The rule that asks for the figures by which a screener decides."""
+    return DropRule(
+        name="undefined figure",
+        drops=any_unknown(*names),
+        reason=RejectionReason.NOT_ENOUGH_HISTORY,
+        detail="a figure is undefined",
+    )
+
+
+SHORT_HISTORY: Final = DropRule(
+    name="short history",
+    drops=(pl.col("candles_15m") < MIN_CANDLES_15M) | (pl.col("candles_4h") < MIN_CANDLES_4H),
+    reason=RejectionReason.NOT_ENOUGH_HISTORY,
+    detail="{} candles of 15m, {} of 4h",
+    told=("candles_15m", "candles_4h"),
+)
+
 V3_1: Final = RuleSet(
     name="v3.1",
-    trend=pl.when(_BULL).then(pl.lit("BULL")).when(~_BULL).then(pl.lit("BEAR")),
-    direction=pl.when(_BULL).then(pl.lit(str(Side.LONG))).when(~_BULL).then(pl.lit(str(Side.SHORT))),
-    score=pl.when(_BULL & (_RSI < LONG_BELOW))
+    trend=TREND,
+    direction=WITH_THE_TREND,
+    score=pl.when(BULL & (_RSI < LONG_BELOW))
     .then((50 - _RSI) + 5 * _RATIO)
-    .when(~_BULL & (_RSI > SHORT_ABOVE))
+    .when(~BULL & (_RSI > SHORT_ABOVE))
     .then((_RSI - 50) + 5 * _RATIO)
-    .when(~_any_unknown(*DECISIVE))
+    .when(~any_unknown(*DECISIVE))
     .then(0.0),
     rules=(
-        DropRule(
-            name="short history",
-            drops=(pl.col("candles_15m") < MIN_CANDLES_15M) | (pl.col("candles_4h") < MIN_CANDLES_4H),
-            reason=RejectionReason.NOT_ENOUGH_HISTORY,
-            detail="{} candles of 15m, {} of 4h",
-            told=("candles_15m", "candles_4h"),
-        ),
-        DropRule(
-            name="undefined figure",
-            drops=_any_unknown(*DECISIVE),
-            reason=RejectionReason.NOT_ENOUGH_HISTORY,
-            detail="a figure is undefined",
-        ),
+        SHORT_HISTORY,
+        undefined(*DECISIVE),
         DropRule(
             name="low volume ratio",
             drops=_RATIO < MIN_VOLUME_RATIO,
