@@ -94,16 +94,18 @@ class Panic:
     async def run(self, user_id: UUID, told: PanicReceipt | None = None) -> PanicReceipt:
         """Flattens a user; pressed while a panic runs, it waits for that one's receipt, and takes it over where it was abandoned.
 
+        Where auto-trading was switched on again meanwhile, it is switched off, and another panic follows the one that runs.
+
         Args:
             user_id: Whose.
             told: The receipt of a panic that ran without the store: this one goes on under its id, with what it came to.
         """
-        receipt, begun = await self._begin(user_id, told)
+        receipt, begun, anew = await self._begin(user_id, told)
         if not begun:
             receipt = await self._finished(receipt)
-            if receipt.finished_at is not None:
+            if receipt.finished_at is not None and not anew:
                 return _answer(receipt)
-            receipt, begun = await self._begin(user_id)
+            receipt, begun, _ = await self._begin(user_id)
         return await self._flatten(receipt) if begun else _answer(receipt)
 
     async def resume(self) -> int:
@@ -127,24 +129,28 @@ class Panic:
                 receipt = await unit.receipts.get(receipt.id) or receipt
         return receipt
 
-    async def _begin(self, user_id: UUID, told: PanicReceipt | None = None) -> tuple[ReceiptRecord, bool]:
+    async def _begin(self, user_id: UUID, told: PanicReceipt | None = None) -> tuple[ReceiptRecord, bool, bool]:
+        """The receipt of the panic that runs now, whether it is ours to carry, and whether somebody switched auto-trading on since."""
         wall, fresh = self._clock.wall(), self._ids.new()
-        receipt, begun = await self._asked(lambda: self._begun(user_id, wall, fresh, told))
+        receipt, begun, anew = await self._asked(lambda: self._begun(user_id, wall, fresh, told))
         if begun:
             logger().warning("panic", user_id=str(user_id), receipt_id=str(receipt.id))
             await self._bus.publish(user_id, "settings", {})
             await announce.panic(self._bus, receipt)
-        return receipt, begun
+        return receipt, begun, anew
 
-    async def _begun(self, user_id: UUID, wall: datetime, fresh: UUID, told: PanicReceipt | None) -> tuple[ReceiptRecord, bool]:
+    async def _begun(
+        self, user_id: UUID, wall: datetime, fresh: UUID, told: PanicReceipt | None
+    ) -> tuple[ReceiptRecord, bool, bool]:
         async with self._transactions() as unit:
             await unit.traders.lock(user_id)
             running = await unit.receipts.running(user_id)
             if running is not None and (running.id == fresh or running.started_at == wall):
-                return running, True  # Committed before, though nobody heard of it.
+                return running, True, False  # Committed before, though nobody heard of it.
+            was_on = await unit.traders.switch_auto_trade_off(user_id, wall)
             if running is not None and running.started_at > wall - TAKE_OVER:
-                return running, False
-            await unit.traders.switch_auto_trade_off(user_id, wall)
+                await unit.commit()
+                return running, False, was_on
             if running is not None:
                 receipt = structs.replace(running, started_at=wall)
                 await unit.receipts.save(receipt)
@@ -155,7 +161,7 @@ class Panic:
                     receipt = structs.replace(receipt, id=told.receipt_id, results=known)
                 await unit.receipts.add(receipt)
             await unit.commit()
-        return receipt, True
+        return receipt, True, False
 
     async def _asked[T](self, question: Callable[[], Awaitable[T]]) -> T:
         """What the store says, asked again where it failed: each question may be asked twice.

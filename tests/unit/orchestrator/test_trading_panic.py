@@ -6,8 +6,10 @@ import pytest
 from msgspec import structs
 
 from orchestrator.core.order import OrderStatus
+from shared.execution import CloseRequest, ExecutionReport
 from tests.builders import USER, d, signal, trader
 from tests.fakes import FakeUnit, World
+from tests.polling import eventually
 from tests.soundness import assert_at_rest, assert_sound
 
 SYMBOLS = ("AAAUSDT", "BBBUSDT", "CCCUSDT")
@@ -159,6 +161,35 @@ async def test_an_entry_that_never_arrived_is_not_sent_again_once_auto_trading_i
     await world.trading.settle.run()
     assert len(world.engine.sent("enter")) == 1
     assert world.rows.claims == {}
+
+
+async def test_pressed_again_after_auto_trading_was_switched_on_it_goes_off_again_and_another_panic_follows() -> None:
+    """The first one still runs: its receipt knows nothing of what was opened since."""
+    world = await three_positions()
+    release, begun = asyncio.Event(), asyncio.Event()
+    close = world.engine.close
+
+    async def slow(request: CloseRequest) -> ExecutionReport:
+        begun.set()
+        await release.wait()
+        return await close(request)
+
+    world.engine.close = slow  # type: ignore[method-assign]
+    first = asyncio.create_task(world.trading.desk.panic(USER))
+    await begun.wait()
+    world.rows.traders[USER] = structs.replace(world.rows.traders[USER], auto_trade_enabled=True)
+    world.clock.pass_wall(seconds=1)
+    second = asyncio.create_task(world.trading.desk.panic(USER))
+
+    async def off() -> bool:
+        return not world.rows.traders[USER].auto_trade_enabled
+
+    await eventually(off, seconds=2, what="auto-trading to be off again")
+    release.set()
+    receipts = await asyncio.gather(first, second)
+    assert receipts[0].receipt_id != receipts[1].receipt_id
+    assert all(receipt.flat for receipt in receipts)
+    assert_at_rest(world.rows)
 
 
 async def test_an_approval_that_appears_while_a_panic_runs_is_cancelled_too() -> None:
