@@ -26,6 +26,7 @@ from engine.clock import market_clock
 from engine.core.features import warm_up
 from engine.core.market import Candles
 from engine.core.screen import ScreenBounds
+from engine.core.screen_presets import PRESETS
 from engine.execution.asking import Patience
 from engine.execution.desk import Desk
 from engine.execution.exchange_venue import ExchangeVenue
@@ -139,6 +140,7 @@ def _plan(settings: EngineSettings) -> ScanPlan:
             min_change_percent=settings.min_volatility_24h,
             top_n=settings.top_coins_limit,
         ),
+        rule_set=PRESETS[settings.screen_preset],
         min_confidence=settings.min_confidence,
     )
 

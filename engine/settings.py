@@ -13,6 +13,9 @@ _SEAL_KEY = re.compile(r"[A-Za-z0-9+/]{43}=")
 
 MOST_USD = Decimal(1_000_000)
 
+SCREEN_PRESETS = ("v3.1", "v4", "v5", "squeeze", "efficiency", "z-score", "momentum", "structure")
+"""The names in `engine.core.screen_presets`."""
+
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -44,6 +47,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     top_coins_limit: int = 10
     min_volume_usdt: float = 3e7
     min_volatility_24h: float = 1.5
+    screen_preset: str = "v3.1"
     min_confidence: int = 75
     request_weight_limit: int = 2400
     market_clock_url: str = ""
@@ -83,6 +87,7 @@ def read_settings(env: Mapping[str, str]) -> EngineSettings:
         top_coins_limit=_number(env, "TOP_COINS_LIMIT", defaults.top_coins_limit, int, 1, 60),
         min_volume_usdt=_number(env, "MIN_VOLUME_USDT", defaults.min_volume_usdt, float, 0, 1e12),
         min_volatility_24h=_number(env, "MIN_VOLATILITY_24H", defaults.min_volatility_24h, float, 0, 1000),
+        screen_preset=_choice(env, "SCREEN_PRESET", defaults.screen_preset, SCREEN_PRESETS),
         min_confidence=_number(env, "MIN_CONFIDENCE", defaults.min_confidence, int, 0, 100),
         request_weight_limit=_number(env, "REQUEST_WEIGHT_LIMIT", defaults.request_weight_limit, int, 50, 1_000_000),
         market_clock_url=_url(env, "MARKET_CLOCK_URL", "", ("http://", "https://")),

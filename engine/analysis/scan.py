@@ -15,6 +15,8 @@ from engine.core.features import Features, features_of, panel_of
 from engine.core.instrument import InstrumentRules
 from engine.core.market import Candles, ForcedOrder, Timeframe, at
 from engine.core.screen import ScreenBounds, Screened, preselect, screen, weigh_whales
+from engine.core.screen_rules import V3_1, RuleSet
+from engine.core.structure import Structure, structure_of
 from engine.core.verdict import AnalystFailure, Case, Ground, LivePrice, judge
 from engine.core.whales import Traces, detect, flow_of
 from engine.errors import ExchangeError
@@ -34,6 +36,14 @@ class ScanPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     bounds: ScreenBounds
     min_confidence: int
+    rule_set: RuleSet = V3_1
+
+
+class Read(msgspec.Struct, frozen=True, kw_only=True):
+    """What candles say of the same symbols; `structure` only where the rule set asks for it."""
+
+    features: Features
+    structure: Structure | None
 
 
 class _Scan:
@@ -89,9 +99,9 @@ async def scan(request: AnalyzeRequest, plan: ScanPlan, sources: Sources, analys
         with run.stage("candles"):
             quarter, four_hour = await _candles(chosen, sources, run)
         with run.stage("features"):
-            features = await asyncio.to_thread(_features, quarter, four_hour) if quarter else None
+            read = await asyncio.to_thread(read_candles, quarter, four_hour, plan.rule_set) if quarter else None
         with run.stage("screen"):
-            shortlist = run.keep(screen(features, bounds.top_n)) if features is not None else ()
+            shortlist = run.keep(screen(read.features, bounds.top_n, plan.rule_set, read.structure)) if read is not None else ()
         with run.stage("whales"):
             views = await _whale_views(shortlist, sources, run)
             candidates = run.keep(weigh_whales(shortlist, views, bounds.top_n))
@@ -142,9 +152,8 @@ async def _candles(symbols: Sequence[str], sources: Sources, run: _Scan) -> tupl
     for symbol, pair in zip(symbols, pairs, strict=True):
         if isinstance(pair, ExchangeError):
             run.drop(symbol, RejectionReason.MARKET_DATA_MISSING, str(pair))
-        elif (stale := next((candles for candles in pair if _is_stale(candles, now_ms)), None)) is not None:
-            detail = f"newest closed {stale.timeframe} candle ended at {at(stale.closed_ms).isoformat()}"
-            run.drop(symbol, RejectionReason.MARKET_DATA_STALE, detail)
+        elif (stale := stale_in(pair, now_ms)) is not None:
+            run.rejections.append(stale)
         else:
             quarter.append(pair[0])
             four_hour.append(pair[1])
@@ -158,8 +167,19 @@ async def _pair(symbol: str, sources: Sources) -> tuple[Candles, Candles] | Exch
         return error
 
 
-def _features(quarter: Sequence[Candles], four_hour: Sequence[Candles]) -> Features:
-    return features_of(panel_of(quarter), panel_of(four_hour))
+def read_candles(quarter: Sequence[Candles], four_hour: Sequence[Candles], rule_set: RuleSet) -> Read:
+    """What a rule set needs to know of candles, 15m and 4h of the same symbols in the same order."""
+    panel = panel_of(quarter)
+    return Read(features=features_of(panel, panel_of(four_hour)), structure=structure_of(panel) if rule_set.structure else None)
+
+
+def stale_in(pair: tuple[Candles, Candles], now_ms: int) -> Rejection | None:
+    """Why a symbol's candles are too old to decide at a moment; None where they are not."""
+    stale = next((candles for candles in pair if _is_stale(candles, now_ms)), None)
+    if stale is None:
+        return None
+    detail = f"newest closed {stale.timeframe} candle ended at {at(stale.closed_ms).isoformat()}"
+    return Rejection(symbol=stale.symbol, reason=RejectionReason.MARKET_DATA_STALE, detail=detail)
 
 
 def _is_stale(candles: Candles, now_ms: int) -> bool:

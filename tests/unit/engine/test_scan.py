@@ -10,6 +10,7 @@ import pytest
 from engine.analysis import RulesAnalyst, ScanPlan, Sources, scan, show_window
 from engine.core.market import Candles, Timeframe, at
 from engine.core.screen import ScreenBounds
+from engine.core.screen_presets import PRESETS
 from engine.core.verdict import AnalystFailure, Case, Verdict
 from engine.errors import ExchangeUnreachable
 from shared.analysis import AnalyzeReply, AnalyzeRequest, LiquidationPressure, RejectionReason, WhaleSignal
@@ -69,6 +70,18 @@ async def test_a_good_setup_becomes_a_signal_that_names_its_candle_its_price_and
     assert signal.stop_loss < signal.signal_price < signal.take_profit
     assert set(found.timings_ms) == STAGES
     assert (found.universe, found.screened, found.fallbacks) == (2, 2, [])
+
+
+async def test_a_scan_screens_by_the_preset_that_the_deployment_chose() -> None:
+    market = Market()
+    plan = msgspec.structs.replace(PLAN, rule_set=PRESETS["structure"])
+    found = await scan(AnalyzeRequest(), plan, market.sources, Silent(), no_wider)
+    assert {(no.symbol, no.reason, no.detail) for no in found.rejections} == {
+        (symbol, RejectionReason.NO_SETUP, "swings are UNCLEAR") for symbol in ("AUSDT", "BUSDT")
+    }
+    plan = msgspec.structs.replace(PLAN, rule_set=PRESETS["v4"])
+    found = await scan(AnalyzeRequest(), plan, market.sources, Silent(), no_wider)
+    assert [kept.symbol for kept in found.candidates] == ["AUSDT", "BUSDT"]
 
 
 async def test_only_perpetuals_in_usdt_that_trade_are_the_universe() -> None:

@@ -4,8 +4,9 @@ from decimal import Decimal
 
 import pytest
 
+from engine.core.screen_presets import PRESETS
 from engine.errors import SettingsError
-from engine.settings import read_settings
+from engine.settings import SCREEN_PRESETS, read_settings
 
 LEAST = {"ENGINE_TOKEN": "secret-token", "REDIS_URL": "redis://127.0.0.1:6379/0"}
 
@@ -35,6 +36,14 @@ def test_a_missing_or_malformed_setting_is_named(name: str, value: str) -> None:
 def test_what_the_model_may_cost_a_day_is_dollars_and_at_first_without_bound() -> None:
     assert read_settings(LEAST).ai_daily_budget_usd == 0
     assert read_settings({**LEAST, "AI_DAILY_BUDGET_USD": "2.50"}).ai_daily_budget_usd == Decimal("2.50")
+
+
+def test_every_preset_may_be_chosen_by_its_name_and_no_other() -> None:
+    assert read_settings(LEAST).screen_preset == "v3.1"
+    assert tuple(PRESETS) == SCREEN_PRESETS
+    assert [read_settings({**LEAST, "SCREEN_PRESET": name}).screen_preset for name in PRESETS] == list(PRESETS)
+    with pytest.raises(SettingsError, match=r"SCREEN_PRESET: must be one of v3\.1, v4"):
+        read_settings({**LEAST, "SCREEN_PRESET": "v9"})
 
 
 def test_either_name_of_the_models_key_is_read() -> None:
