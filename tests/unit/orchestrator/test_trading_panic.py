@@ -166,12 +166,16 @@ async def test_an_entry_that_never_arrived_is_not_sent_again_once_auto_trading_i
 async def test_pressed_again_after_auto_trading_was_switched_on_it_goes_off_again_and_another_panic_follows() -> None:
     """The first one still runs: its receipt knows nothing of what was opened since."""
     world = await three_positions()
-    release, begun = asyncio.Event(), asyncio.Event()
+    begun, on_again = asyncio.Event(), asyncio.Event()
     close = world.engine.close
+
+    async def off() -> bool:
+        return not world.rows.traders[USER].auto_trade_enabled
 
     async def slow(request: CloseRequest) -> ExecutionReport:
         begun.set()
-        await release.wait()
+        await on_again.wait()
+        await eventually(off, seconds=2, what="auto-trading to be off again")
         return await close(request)
 
     world.engine.close = slow  # type: ignore[method-assign]
@@ -180,12 +184,7 @@ async def test_pressed_again_after_auto_trading_was_switched_on_it_goes_off_agai
     world.rows.traders[USER] = structs.replace(world.rows.traders[USER], auto_trade_enabled=True)
     world.clock.pass_wall(seconds=1)
     second = asyncio.create_task(world.trading.desk.panic(USER))
-
-    async def off() -> bool:
-        return not world.rows.traders[USER].auto_trade_enabled
-
-    await eventually(off, seconds=2, what="auto-trading to be off again")
-    release.set()
+    on_again.set()
     receipts = await asyncio.gather(first, second)
     assert receipts[0].receipt_id != receipts[1].receipt_id
     assert all(receipt.flat for receipt in receipts)
