@@ -91,6 +91,26 @@ def sandbox(
     os.execv(command[0], command)  # noqa: S606 - this process becomes the sandbox
 
 
+@app.command()
+def screen(
+    market: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Recorded 15m candles (Parquet); else now.")
+    ] = None,
+    history: History = None,
+    at: Annotated[str | None, typer.Option(help="Which moment of the recording, ISO 8601 UTC; its end by default.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Screener rules; SCREEN_PRESET's by default.")] = None,
+    top: Annotated[int | None, typer.Option(min=1, max=60, help="Candidates kept; TOP_COINS_LIMIT by default.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything as one JSON object.")] = False,
+) -> None:
+    """Print what the screener keeps, ranked, and why each near miss was dropped: at the exchange now, or in a recording."""
+    from deploy import screen as screening  # here, because the engine behind it takes a second to load
+
+    options = screening.ScreenOptions(
+        market=market, history=history, moment=at, preset=preset, top=top, json=as_json, dotenv=local.PROJECT / ".env"
+    )
+    raise typer.Exit(screening.screen_from_terminal(options, os.environ))
+
+
 @user.command("add")
 def user_add(
     name: Annotated[str, typer.Argument(help="The name to log in with.")],
