@@ -14,7 +14,7 @@ import msgspec
 
 from engine.binance import vendor
 from engine.binance.client import Client, Skew
-from engine.binance.exchange import BinanceExchange
+from engine.binance.exchange import BinanceExchange, Leverages
 from engine.binance.fees import Fees, Marks
 from engine.binance.history import PAGE
 from engine.binance.stream import UserStream
@@ -133,7 +133,11 @@ class BinanceExchanges:
             self._skew,
         )
         stream = UserStream(client, self._session, self._addresses.streams, self._clock)
-        faces = {urgency: BinanceExchange(client, urgency, self._fees, self._clock, stream, self._page) for urgency in Urgency}
+        leverages = Leverages()
+        faces = {
+            urgency: BinanceExchange(client, urgency, self._fees, self._clock, stream, leverages, self._page)
+            for urgency in Urgency
+        }
         return _Opened(client, faces, time.monotonic())
 
     def _drop_idle(self) -> None:

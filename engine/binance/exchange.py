@@ -6,7 +6,8 @@ order endpoint; `history` pages what is long, `stream` listens.
 Source: Binance USDⓈ-M "New Order", "New Algo Order" and the account pages (read 2026-11).
 """
 
-from collections.abc import AsyncGenerator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -37,6 +38,32 @@ KINDS: Final = {
 PERCENT: Final = Decimal(100)
 
 
+LEVERAGE_SECONDS: Final = 60.0
+"""For which a symbol's leverage is known: only its owner changes it, and each reading costs as much as all positions do."""
+
+
+class Leverages:
+    """What the account's symbols were told to have, or were set to, a moment ago."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, float]] = {}
+
+    def note(self, told: Mapping[str, int]) -> None:
+        """As the exchange has just said."""
+        now = asyncio.get_running_loop().time()
+        self._known.update({symbol: (leverage, now) for symbol, leverage in told.items()})
+
+    def of(self, symbols: set[str]) -> dict[str, int]:
+        """Those of them that are known still."""
+        oldest = asyncio.get_running_loop().time() - LEVERAGE_SECONDS
+        known = {symbol: self._known[symbol] for symbol in symbols & self._known.keys()}
+        return {symbol: leverage for symbol, (leverage, at) in known.items() if at >= oldest}
+
+    def forget(self, symbol: str) -> None:
+        """Somebody changes it."""
+        self._known.pop(symbol, None)
+
+
 class BinanceExchange:
     """See `engine.ports.Exchange`.
 
@@ -46,11 +73,22 @@ class BinanceExchange:
         fees: Turns a fee in another coin into USDT.
         clock: Market time ends a search in the past.
         stream: The account's user data stream.
+        leverages: Of the account, shared by all urgencies.
         page: Rows of a long list asked for at once.
     """
 
-    def __init__(self, client: Client, urgency: Urgency, fees: Fees, clock: Clock, stream: UserStream, page: int = PAGE) -> None:
+    def __init__(
+        self,
+        client: Client,
+        urgency: Urgency,
+        fees: Fees,
+        clock: Clock,
+        stream: UserStream,
+        leverages: Leverages,
+        page: int = PAGE,
+    ) -> None:
         self._client = client
+        self._known = leverages
         self._urgency = urgency
         self._stream = stream
         self._history = History(self._read, fees, clock, page)
@@ -64,7 +102,7 @@ class BinanceExchange:
         return readings.modes_of(await self._read(calls.CONFIG, rows.ConfigReply))
 
     async def positions(self) -> list[VenuePosition]:
-        """Everything open. Two calls where something is: positionRisk v3 leaves the leverage out."""
+        """Everything open. Two calls where something new is: positionRisk v3 leaves the leverage out."""
         held = [row for row in await self._read(calls.POSITIONS, list[rows.PositionRow]) if row.position_amt]
         if not held:
             return []
@@ -86,6 +124,7 @@ class BinanceExchange:
 
     async def set_leverage(self, symbol: str, leverage: int) -> Problem | None:
         """Leverage of a symbol; a reply that tells another one is a refusal."""
+        self._known.forget(symbol)
         said = await self._ask(calls.SET_LEVERAGE, rows.LeverageReply, {"symbol": symbol, "leverage": leverage})
         if isinstance(said, rows.LeverageReply):
             if said.leverage == leverage:
@@ -183,9 +222,15 @@ class BinanceExchange:
         return self._stream.events()
 
     async def _leverages(self, symbols: set[str]) -> dict[str, int]:
-        params = {"symbol": next(iter(symbols))} if len(symbols) == 1 else {}
+        known = self._known.of(symbols)
+        unknown = symbols - set(known)
+        if not unknown:
+            return known
+        params = {"symbol": next(iter(unknown))} if len(unknown) == 1 else {}
         listed = await self._listed(calls.SYMBOL_CONFIG, rows.SymbolConfigRow, params)
         told = {row.symbol: row.leverage for row in listed}
+        self._known.note({symbol: told[symbol] for symbol in unknown & set(told)})
+        told = {**known, **told}
         if missing := symbols - set(told):
             raise VenueAway(f"the exchange told no leverage of {', '.join(sorted(missing))}")
         return told

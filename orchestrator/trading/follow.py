@@ -42,6 +42,12 @@ GLANCE_SECONDS: Final = 0.5
 BLIND_SECONDS: Final = 1.0
 """Between two glances where nothing is wrong that is known of, but no truth is heard, or one takes so long."""
 
+EAGER_SECONDS: Final = 6.0
+"""For so long it is glanced as often as that: what could not be put right in that time, or heard, is looked at less and less often, since the
+budget's reserve is for acting."""
+
+LONGEST_GLANCE_SECONDS: Final = 4.0
+
 APART_SECONDS: Final = 2.0
 """Between two truths of one account, however often it nudges: each costs some 150 of the 2400 weight a minute that all share."""
 
@@ -79,6 +85,7 @@ class Follow:
         self._clock = clock
         self._rhythm = rhythm or Rhythm()
         self._sights: dict[UUID, _Sight] = {}
+        self._passed: set[UUID] = set()
         self._followers: dict[UUID, asyncio.Task[None]] = {}
 
     async def run(self) -> int:
@@ -102,10 +109,15 @@ class Follow:
         async with self._transactions() as unit:
             guarded = await unit.positions.guarded_everywhere()
         marks = await fresh_marks(self._engine, {position.symbol for position in guarded}, self._clock.now())
-        passed = {one.user_id for one in guarded if one.symbol in marks and beyond(one, marks[one.symbol])}
-        for user_id in passed & self._sights.keys():
-            self._sights[user_id].wrong = True
-        return len(passed)
+        passed = {one.id: one.user_id for one in guarded if one.symbol in marks and beyond(one, marks[one.symbol])}
+        for position_id, user_id in passed.items():
+            sight = self._sights.get(user_id)
+            if sight is not None and position_id not in self._passed:
+                sight.alarm()
+            elif sight is not None:
+                sight.wrong = True
+        self._passed = set(passed)
+        return len(set(passed.values()))
 
     async def end(self) -> None:
         """Lets go of everybody; whatever was committed is gone on with at the next start."""
@@ -133,9 +145,10 @@ class Follow:
 
     async def _glance(self, user_id: UUID, sight: "_Sight") -> None:
         """Beside the truths, however long one takes: often while something is wrong, now and then while none is heard."""
+        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._rhythm.glance)
-            if not sight.wrong and not sight.blind_for(asyncio.get_running_loop().time(), self._rhythm.blind):
+            if not sight.calls(loop.time(), self._rhythm):
                 continue
             try:
                 sight.wrong = await self._reconcile.glance(user_id)
@@ -173,7 +186,7 @@ class Follow:
                     failures = 0
                     if event.kind != PING:
                         nudged.set()
-                        sight.wrong = True  # or may be: a glance tells, where the next truth has to wait
+                        sight.alarm()  # a glance tells, where the next truth has to wait
             except EngineRefused as refused:
                 logger().info("an account has no stream", user_id=str(user_id), error=str(refused))
                 await asyncio.sleep(self._rhythm.refused)
@@ -193,11 +206,17 @@ class Follow:
 
 
 class _Sight:
-    """What is known of how an account stands: whether something is wrong, and since when no truth was heard."""
+    """What is known of how an account stands: whether something is wrong, and since when; and since when no truth was heard."""
 
     def __init__(self) -> None:
         self.wrong = False
         self._unheard_since: float | None = None
+        self._troubled_since: float | None = None
+        self._glanced_at = 0.0
+
+    def alarm(self) -> None:
+        """Something new may be wrong: whatever else lasts, this is looked at eagerly."""
+        self.wrong, self._troubled_since = True, None
 
     def asks(self, now: float) -> None:
         """A truth is asked for."""
@@ -208,11 +227,19 @@ class _Sight:
         if done.heard:
             self.wrong, self._unheard_since = done.wrong, None
 
-    def blind_for(self, now: float, seconds: float) -> bool:
-        """Whether no truth came for so long; asked again only after as long."""
-        if self._unheard_since is None or now - self._unheard_since < seconds:
+    def calls(self, now: float, rhythm: Rhythm) -> bool:
+        """Whether it is time for a glance: the longer the trouble lasts, the longer the pauses."""
+        blind = self._unheard_since is not None and now - self._unheard_since >= rhythm.blind
+        if not self.wrong and not blind:
+            self._troubled_since = None
             return False
-        self._unheard_since = now
+        self._troubled_since = now if self._troubled_since is None else self._troubled_since
+        lasts = now - self._troubled_since
+        pause = rhythm.glance if self.wrong else rhythm.blind
+        pause *= 1.0 if lasts < EAGER_SECONDS else 2.0 ** min(lasts // EAGER_SECONDS, 6)
+        if now - self._glanced_at < min(pause, LONGEST_GLANCE_SECONDS) - rhythm.glance / 2:
+            return False
+        self._glanced_at = now
         return True
 
 

@@ -128,3 +128,17 @@ async def test_a_read_under_a_fault_may_be_asked_again(desk: Desk, kind: str) ->
     with pytest.raises(VenueAway):
         await desk.exchange.positions()
     assert await desk.exchange.positions() == []
+
+
+async def test_a_leverage_that_was_just_told_is_not_asked_for_again_until_it_is_changed(desk: Desk) -> None:
+    """A glance each half second would spend half its weight on it."""
+    assert await desk.exchange.set_leverage("BTCUSDT", 10) is None
+    await desk.act("order")
+    [first] = await desk.exchange.positions()
+    await desk.fault("html_403", "/fapi/v1/symbolConfig", "GET")
+    [second] = await desk.exchange.positions()
+    assert await desk.exchange.set_leverage("BTCUSDT", 12) is None
+    with pytest.raises(VenueError):
+        await desk.exchange.positions()
+    [third] = await desk.exchange.positions()
+    assert [int(position.leverage) for position in (first, second, third)] == [10, 10, 12]

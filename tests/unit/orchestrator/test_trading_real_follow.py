@@ -1,11 +1,12 @@
 """Real accounts are followed by nudges and by the clock, and their balance is heard before anything is decided on it."""
 
 import asyncio
+from itertools import pairwise
 
 from msgspec import structs
 
 from orchestrator.core.position import CloseReason
-from orchestrator.trading.follow import Follow, Rhythm
+from orchestrator.trading.follow import Follow, Rhythm, _Sight
 from shared.enums import Mode
 from tests.builders import USER, d, signal, trader
 from tests.fakes_real import RealWorld, real_trader
@@ -126,6 +127,18 @@ async def test_a_market_that_has_passed_a_stop_is_seen_without_a_nudge() -> None
 
     await eventually(flat, seconds=2, what="the position to be closed at the market")
     await follow.end()
+
+
+async def test_what_cannot_be_put_right_is_glanced_at_less_and_less_often() -> None:
+    """The budget's reserve is for acting: eager for six seconds, then each two, at most each four."""
+    sight, rhythm = _Sight(), Rhythm()
+    sight.alarm()
+    glances = [number / 2 for number in range(1, 121) if sight.calls(number / 2, rhythm)]
+    assert sum(at <= 6 for at in glances) == 12
+    assert 14 <= sum(at > 6 for at in glances) <= 20
+    assert max(after - at for at, after in pairwise(glances)) <= 4.5
+    sight.alarm()
+    assert [sight.calls(60 + number / 2, rhythm) for number in range(1, 5)] == [True] * 4
 
 
 async def test_only_accounts_with_something_real_are_followed() -> None:
