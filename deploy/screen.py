@@ -85,7 +85,7 @@ def screen_from_terminal(options: ScreenOptions, env: Mapping[str, str]) -> int:
         try:
             found = asyncio.run(_live(settings))
         except EngineError as error:
-            raise DeployError(f"{settings.binance_rest_url} does not answer: {error}") from error
+            raise DeployError(f"{settings.binance_rest_url} was asked in vain: {error}") from error
     else:
         found = _recorded(recorded_moment(options.market, options.history, _moment(options.moment)), options.market, settings)
     print(msgspec.json.encode(found).decode() if options.json else table_of(found))

@@ -12,10 +12,12 @@ import polars as pl
 import pytest
 
 from deploy import cli
+from deploy.servers import free_port
 from engine.core.features import features_of, panel_of
 from engine.core.market import Candles, Timeframe, ms_of
 from engine.core.screen import screen
 from engine.core.screen_presets import PRESETS
+from engine.core.screen_rules import RuleSet
 from engine.core.structure import structure_of
 from tests.unit.engine.market_world import dip, series
 from tests.unit.engine.test_screen_recorded import candles_until
@@ -190,31 +192,43 @@ def test_a_moment_needs_a_recording(neurotrade: Run) -> None:
     assert (code, err) == (1, "neurotrade: --at and --history need --market: the exchange is asked for now\n")
 
 
-@pytest.mark.parametrize("preset", ["v3.1", "v5"])
+def test_an_exchange_that_does_not_answer_is_one_readable_line(neurotrade: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("BINANCE_REST_URL", nobody := f"http://127.0.0.1:{free_port()}"),
+        ("MARKET_CLOCK_URL", ""),
+        ("REDIS_URL", ""),
+    ):
+        monkeypatch.setenv(name, value)
+    code, out, err = neurotrade("screen")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"neurotrade: {nobody} was asked in vain: ")
+    assert len(err.splitlines()) == 1
+
+
 def test_on_the_recorded_market_it_keeps_what_the_engine_keeps_of_the_same_candles(
-    neurotrade: Run, data_folder: Path, preset: str, monkeypatch: pytest.MonkeyPatch
+    neurotrade: Run, data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MIN_VOLUME_USDT", "30000000")
     market, history = (data_folder / f"universe_{timeframe}_2025-09.parquet" for timeframe in ("15m", "4h"))
-    arguments = ("--market", market, "--history", history, "--at", "2025-09-22T06:00", "--preset", preset, "--json")
+    arguments = ("--market", market, "--history", history, "--at", "2025-09-22T06:00", "--preset", "v5", "--json")
     found = json.loads(neurotrade("screen", *arguments)[1])
     early = {"low_quote_volume", "low_change", "outside_top_movers", "market_data_missing"}
     fallen = {no["symbol"] for no in found["rejections"] if no["reason"] not in early}
     read = sorted(fallen | {kept["symbol"] for kept in found["candidates"]})
     assert len(read) == found["screened"] == 60
     assert found["candidates"]
-    assert plain(found["candidates"]) == engine_of(data_folder, read, preset)
+    assert plain(found["candidates"]) == engine_of(data_folder, read, PRESETS["v5"])
 
 
 def plain(candidates: list[dict[str, Any]]) -> list[tuple[str, str, float]]:
     return [(kept["symbol"], kept["direction"], kept["score"]) for kept in candidates]
 
 
-def engine_of(folder: Path, symbols: list[str], preset: str) -> list[tuple[str, str, float]]:
+def engine_of(folder: Path, symbols: list[str], preset: RuleSet) -> list[tuple[str, str, float]]:
     now_ms = ms_of(datetime(2025, 9, 22, 6, tzinfo=UTC))
     quarter = candles_until(folder, "universe_15m_2025-09.parquet", Timeframe.M15, now_ms)
     four_hour = candles_until(folder, "universe_4h_2025-09.parquet", Timeframe.H4, now_ms - now_ms % Timeframe.H4.ms)
     panel = panel_of([quarter[symbol] for symbol in symbols])
     features = features_of(panel, panel_of([four_hour[symbol] for symbol in symbols]))
-    found = screen(features, 10, PRESETS[preset], structure_of(panel))
+    found = screen(features, 10, preset, structure_of(panel))
     return [(kept.symbol, str(kept.direction), kept.score) for kept in found.candidates]

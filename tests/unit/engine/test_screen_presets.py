@@ -11,7 +11,7 @@ import pytest
 import talib
 
 from engine.core.features import Features, Panel, features_of, panel_of
-from engine.core.market import Timeframe
+from engine.core.market import Candles, Timeframe
 from engine.core.screen import Screened, near_misses, screen
 from engine.core.screen_presets import PRESETS
 from engine.core.screen_rules import V3_1, DropRule, Points, RuleSet
@@ -294,19 +294,25 @@ def test_what_the_presets_read_of_the_bands_is_talibs() -> None:
     assert features.volume_z[0] == pytest.approx((history.volume[-1] - talib.SMA(history.volume, 20)[-1]) / deviation, rel=1e-9)
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_on_the_recorded_market_each_preset_keeps_some_ranked_alike_however_they_come(data_folder: Path, name: str) -> None:
+type Recorded = dict[str, tuple[Candles, Candles]]
+
+
+@pytest.fixture(scope="module")
+def recorded(data_folder: Path) -> Recorded:
     quarter = candles_until(data_folder, "universe_15m_2025-09.parquet", Timeframe.M15, 1758520800000)
     four_hour = candles_until(data_folder, "universe_4h_2025-09.parquet", Timeframe.H4, 1758520800000)
-    symbols = sorted(quarter.keys() & four_hour.keys())
+    return {symbol: (quarter[symbol], four_hour[symbol]) for symbol in sorted(quarter.keys() & four_hour.keys())}
 
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_on_the_recorded_market_each_preset_keeps_some_ranked_alike_however_they_come(recorded: Recorded, name: str) -> None:
     def found(order: list[str]) -> Screened:
-        panel = panel_of([quarter[symbol] for symbol in order])
-        features = features_of(panel, panel_of([four_hour[symbol] for symbol in order]))
+        panel = panel_of([recorded[symbol][0] for symbol in order])
+        features = features_of(panel, panel_of([recorded[symbol][1] for symbol in order]))
         return screen(features, 5, PRESETS[name], structure_of(panel))
 
-    ahead = found(symbols)
+    ahead = found(list(recorded))
     assert ahead.candidates
-    assert len(ahead.candidates) + len(ahead.rejections) == len(symbols)
-    assert found(symbols[::-1]).candidates == ahead.candidates
+    assert len(ahead.candidates) + len(ahead.rejections) == len(recorded)
+    assert found(list(recorded)[::-1]).candidates == ahead.candidates
     assert [kept.score for kept in ahead.candidates] == sorted((kept.score for kept in ahead.candidates), reverse=True)
