@@ -25,6 +25,7 @@ from engine.core.screen import ScreenBounds, near_misses, preselect, screen
 from engine.core.screen_presets import PRESETS
 from engine.core.screen_rules import RuleSet
 from engine.errors import EngineError, ExchangeError, SettingsError
+from engine.log import beside_output
 from engine.settings import EngineSettings, read_settings
 from engine.snapshots import connect
 from shared.analysis import Candidate, Rejection, RejectionReason
@@ -83,7 +84,8 @@ def screen_from_terminal(options: ScreenOptions, env: Mapping[str, str]) -> int:
         if options.moment is not None or options.history is not None:
             raise DeployError("--at and --history need --market: the exchange is asked for now")
         try:
-            found = asyncio.run(_live(settings))
+            with beside_output():
+                found = asyncio.run(_live(settings))
         except EngineError as error:
             raise DeployError(f"{settings.binance_rest_url} was asked in vain: {error}") from error
     else:

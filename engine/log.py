@@ -6,7 +6,8 @@ Stands beside `errors` at the bottom of the engine. The trace id is bound by the
 import logging
 import secrets
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -43,6 +44,17 @@ def configure(log_format: str, process: str) -> None:
     shared = _shared(process)
     _configure(shared, renderer)
     _route_standard_logging(shared, renderer)
+
+
+@contextmanager
+def beside_output() -> Iterator[None]:
+    """While it lasts, records go to the error stream: what a command prints is for a person or a pipe."""
+    before = structlog.get_config()
+    structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=sys.stderr))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def logger() -> Any:

@@ -40,12 +40,12 @@ def exchange() -> Iterator[str]:
 def test_now_is_what_the_exchange_says_and_every_symbol_is_accounted_for(
     exchange: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delenv("REDIS_URL", raising=False)
     settings = {
         "BINANCE_REST_URL": exchange,
         "MARKET_CLOCK_URL": exchange,
         "MIN_VOLATILITY_24H": "0.1",
         "MIN_VOLUME_USDT": "1000",
+        "REDIS_URL": f"redis://127.0.0.1:{free_port()}/0",  # nobody is there: a warning, and never in the output
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
@@ -53,7 +53,9 @@ def test_now_is_what_the_exchange_says_and_every_symbol_is_accounted_for(
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert not ended.value.code
-    found = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    assert "Redis is away: this replica counts the exchange's budget alone" in said.err
+    found = json.loads(said.out)
     assert (found["source"], found["preset"]) == (exchange, "v4")
     told = [one["symbol"] for one in (*found["candidates"], *found["rejections"])]
     assert len(told) == len(set(told)) == found["universe"] > 0
