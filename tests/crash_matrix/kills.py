@@ -1,7 +1,8 @@
 """Kills the real processes of a demo that trades with the real executor, each at a named step, and waits until everything is whole again.
 
 Whole means, on one look at the books and the exchange: the process is back, no order that was under way is still open, no executed order is
-doubled, nothing of ours rests for no position, every position has its stop, the ledger is the exchange's wallet, and a panic ended flat.
+doubled, nothing of ours rests for no position, every position has its stop, the ledger is the exchange's wallet, and a panic ended flat and
+with its receipt.
 """
 
 import contextlib
@@ -241,6 +242,8 @@ class Killer:
         truth = self._truth()
         if truth["positions"] or truth["resting"] or truth["waiting"]:
             yield f"after a panic {len(truth['positions'])} positions and {len(truth['waiting'])} conditional orders are left"
+        if self.demo.ask("SELECT count(*) FROM panic_receipts WHERE finished_at IS NULL")[0][0]:
+            yield "a panic has no receipt yet"
         if self.demo.ask("SELECT auto_trade_enabled FROM users WHERE username = 'demo'")[0][0]:
             yield "after a panic auto-trading is on"
 
