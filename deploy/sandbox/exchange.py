@@ -51,6 +51,7 @@ class Exchange:
         self.countdowns = Countdowns(self.trading)
         self.order_limits = OrderLimits()
         self._counters: dict[str, OrderCounter] = {}
+        self._traded_from: dict[str, set[str]] = {}
         self.average_in_replies = False
         """Whether replies to POST and DELETE of an order carry avgPrice, as before July 2026."""
         self.faults = Faults()
@@ -97,6 +98,16 @@ class Exchange:
     def count_orders(self, account: Account, cost: OrderCount, now: int) -> OrderCount:
         """Count orders that an account sends; Rejected where they are too many."""
         return self._counters.setdefault(account.key, OrderCounter()).count(cost, self.order_limits, now)
+
+    def asks(self, address: str, key: str | None) -> None:
+        """Keep in mind from which address an account is traded."""
+        if key in self.trading.accounts:
+            self._traded_from.setdefault(address, set()).add(str(key))
+
+    def refuse_address(self, address: str, until_wall_ms: int) -> None:
+        """Keep in mind that nothing is taken from an address, whoever trades from it, up to a moment on the wall."""
+        for key in self._traded_from.get(address, ()):
+            self.trading.herald.vigil.refuse(key, self.wall_ms(), until_wall_ms)
 
     def refuse_orders(self, key: str | None, wait_ms: int) -> None:
         """Keep in mind that an account's orders are not taken for a span of market time from now."""

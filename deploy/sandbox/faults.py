@@ -49,6 +49,7 @@ class FaultyRest:
     async def answer(self, asked: Asked) -> Outcome:
         """What a request meets."""
         faults, wall = self._exchange.faults, self._exchange.wall_ms()
+        self._exchange.asks(asked.remote, asked.key)
         if not faults.rules:
             self._throttle.forget()
             return self._rest.respond(asked)
@@ -117,8 +118,7 @@ class FaultyRest:
 
     def _told_to_wait(self, asked: Asked, status: int, until_ms: int) -> Told:
         wall = self._exchange.wall_ms()
-        if asked.key:
-            self._exchange.trading.herald.vigil.refuse(asked.key, wall, until_ms)
+        self._exchange.refuse_address(asked.remote, until_ms)
         message = banned(until_ms) if status == 418 else "Too many requests; please use the websocket for live updates."
         return refused(Rejected(-1003, message, status), {"Retry-After": str(max(1, math.ceil((until_ms - wall) / 1000)))})
 

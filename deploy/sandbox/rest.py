@@ -166,7 +166,8 @@ class Rest:
         if call.pool is WEIGHT:
             headers["X-MBX-USED-WEIGHT-1M"] = str(standing.used)
         if standing.status != 200:
-            self._exchange.refuse_orders(asked.key, standing.wait_ms)
+            until = self._exchange.wall_ms() + int(self._exchange.clock.wall_seconds(standing.wait_ms) * 1000)
+            self._exchange.refuse_address(asked.remote, until)
             return self._refused(standing, headers)
         try:
             return Told(200, encoded(call.answer(now)), headers)

@@ -47,6 +47,7 @@ EAGER_SECONDS: Final = 6.0
 budget's reserve is for acting."""
 
 LONGEST_GLANCE_SECONDS: Final = 4.0
+GLANCES_AT_ONCE: Final = 2
 
 APART_SECONDS: Final = 2.0
 """Between two truths of one account, however often it nudges: each costs some 150 of the 2400 weight a minute that all share."""
@@ -144,12 +145,19 @@ class Follow:
             await asyncio.sleep(self._rhythm.debounce)
 
     async def _glance(self, user_id: UUID, sight: "_Sight") -> None:
-        """Beside the truths, however long one takes: often while something is wrong, now and then while none is heard."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(self._rhythm.glance)
-            if not sight.calls(loop.time(), self._rhythm):
-                continue
+        """Beside the truths, however long one takes: often while something is wrong, now and then while none is heard.
+
+        One that hangs must not keep the next from looking: two may be under way.
+        """
+        loop, places = asyncio.get_running_loop(), asyncio.Semaphore(GLANCES_AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await asyncio.sleep(self._rhythm.glance)
+                if not places.locked() and sight.calls(loop.time(), self._rhythm):
+                    group.create_task(self._glance_once(user_id, sight, places))
+
+    async def _glance_once(self, user_id: UUID, sight: "_Sight", places: asyncio.Semaphore) -> None:
+        async with places:
             try:
                 sight.wrong = await self._reconcile.glance(user_id)
             except OrchestratorError as error:

@@ -129,6 +129,7 @@ class Actor:
         self._untargeted: dict[UUID, datetime] = {}
         self._bare: dict[UUID, datetime] = {}
         self._dropped: set[UUID] = set()
+        self._at_work: set[UUID] = set()
         self.lapses = Lapses(clock)
 
     def judge(self, booked: Booked, truth: TruthReply) -> Acts:
@@ -188,16 +189,27 @@ class Actor:
 
     async def act(self, user_id: UUID, account: Account, acts: Acts) -> None:
         """Does it: what leaves a position without a stop first, all at once, since one that takes long must not keep the others bare."""
-        urgent: list[Callable[[], Awaitable[object]]] = [
-            *(partial(self._give_up, one, CloseReason.STOP, "its stop was triggered and did not fill") for one in acts.stuck),
-            *(partial(self._protect_or_close, account, one) for one in acts.naked),
-            *(partial(self._settle.take_over, one) for one in acts.overdue),
+        why = "its stop was triggered and did not fill"
+        urgent: list[tuple[UUID, Callable[[], Awaitable[object]]]] = [
+            *((one.id, partial(self._give_up, one, CloseReason.STOP, why)) for one in acts.stuck),
+            *((one.id, partial(self._protect_or_close, account, one)) for one in acts.naked),
+            *((one.id, partial(self._settle.take_over, one)) for one in acts.overdue),
         ]
-        await each(urgent, lambda work: work(), what="protecting a position")
+        await each(urgent, lambda work: self._alone(*work), what="protecting a position")
         for position in [*acts.resize, *acts.untargeted]:
             await self._protect(account, position, with_stop=False)
         for symbol, names in acts.cancel.items():
             await self._cancel(user_id, account, symbol, names, orphaned=symbol in acts.orphaned)
+
+    async def _alone(self, what: UUID, work: Callable[[], Awaitable[object]]) -> None:
+        """Once at a time for a position or an order: looks overlap, and the second one would find it done by half."""
+        if what in self._at_work:
+            return
+        self._at_work.add(what)
+        try:
+            await work()
+        finally:
+            self._at_work.discard(what)
 
     async def note(self, acts: Acts) -> None:
         """Writes down what rests where it is not what the rows say: the exchange is the authority."""
