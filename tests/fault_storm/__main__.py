@@ -10,7 +10,6 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +17,7 @@ import msgspec
 
 from tests.fault_storm.judge import UNPROTECTED_MOST_MS
 from tests.fault_storm.one import Outcome, loud, quiet, run_many, run_one
+from tests.fault_storm.pools import in_order
 
 AT_ONCE: Final = 25
 """Schedules that a process is handed at a time."""
@@ -78,9 +78,8 @@ def _same_hashes() -> None:
 
 def _all(seeds: range, processes: int) -> Iterator[Outcome]:
     portions = [list(seeds[start : start + AT_ONCE]) for start in range(0, len(seeds), AT_ONCE)]
-    with ProcessPoolExecutor(processes, initializer=quiet, max_tasks_per_child=PER_PROCESS) as pool:
-        for outcomes in pool.map(run_many, portions):
-            yield from outcomes
+    for outcomes in in_order(run_many, portions, processes, quiet, PER_PROCESS):
+        yield from outcomes
 
 
 def _all_real(seeds: range, processes: int, *, brief: bool) -> Iterator[Outcome]:

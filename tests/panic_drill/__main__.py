@@ -7,7 +7,6 @@ import argparse
 import os
 import sys
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -15,6 +14,7 @@ from typing import Final
 import msgspec
 
 from tests.fault_storm.one import loud, quiet
+from tests.fault_storm.pools import in_order
 from tests.panic_drill.drill import Drilled, run_one, run_refused
 
 PER_PROCESS: Final = 20
@@ -38,14 +38,15 @@ def main() -> int:
         return _replay(options.seed, options.positions, storm=options.storm)
     seeds = range(options.seed, options.seed + options.runs)
     done: list[Drilled] = []
-    with ProcessPoolExecutor(options.processes, initializer=quiet, max_tasks_per_child=PER_PROCESS) as pool:
-        refused = pool.submit(run_refused, options.seed, min(options.positions, MOST_REFUSED)).result()
-        print(*(f"one symbol refused: {line}" for line in refused or ["named, the others closed"]), sep="\n", flush=True)
-        for storm in (False, True):
-            for drilled in pool.map(partial(run_one, positions=options.positions, storm=storm), seeds):
-                done.append(drilled)
-                for line in drilled.violations:
-                    print(f"seed {drilled.seed} {'storm' if storm else 'calm'}: {line}", flush=True)
+    refusing = partial(run_refused, positions=min(options.positions, MOST_REFUSED))
+    [refused] = in_order(refusing, [options.seed], 1, quiet, PER_PROCESS)
+    print(*(f"one symbol refused: {line}" for line in refused or ["named, the others closed"]), sep="\n", flush=True)
+    for storm in (False, True):
+        drill = partial(run_one, positions=options.positions, storm=storm)
+        for drilled in in_order(drill, seeds, options.processes, quiet, PER_PROCESS):
+            done.append(drilled)
+            for line in drilled.violations:
+                print(f"seed {drilled.seed} {'storm' if storm else 'calm'}: {line}", flush=True)
     print(table(done))
     if options.json is not None:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(summary(done))) + b"\n")
