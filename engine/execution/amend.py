@@ -68,7 +68,11 @@ class Amendment:
 
     async def run(self, guard: Guard) -> Protection | Problem | Unknown:
         """Everything as wanted and read back, or everything as it was and why, or Unknown."""
-        async with self._turn(guard.symbol):
+        async with self._turn(guard.symbol) as mine:
+            if not mine:
+                logger().warning(
+                    "protection is changed without a turn", symbol=guard.symbol, client_order_id=guard.client_order_id
+                )
             for _ in range(STANDS_TRIES):
                 done = await self._change(guard)
                 if not isinstance(done, Protection) or await self._works(guard.symbol, done.stop_order_id):

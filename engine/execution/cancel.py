@@ -37,8 +37,11 @@ async def cancel(desk: Desk, request: CancelRequest) -> CancelReply | Problem:
 
 
 async def _in_turn(desk: Desk, exchange: Exchange, turn: Turn, request: CancelRequest) -> CancelReply:
-    async with turn(request.symbol):
-        return await _cancelled(desk, exchange, request)
+    async with turn(request.symbol) as mine:
+        if mine:
+            return await _cancelled(desk, exchange, request)
+        # Whoever has the turn may be about to need just what is to go here.
+        return CancelReply(gone=[], unknown=list(dict.fromkeys(request.client_order_ids)), as_of=desk.clock.now())
 
 
 async def _cancelled(desk: Desk, exchange: Exchange, request: CancelRequest) -> CancelReply:

@@ -1,8 +1,8 @@
 """One change at a time of what guards a position: of two at once each would take the other's stop for the old one and cancel it.
 
 The turn is a claim in Redis, which every replica sees, and a lock in this process, for when Redis is away. It is a courtesy, not the
-safety: whoever has waited long enough goes on without it, since its holder may be dead, and every change reads back at its end that its
-stop still rests.
+safety: who protects and has waited long enough goes on without it, since its holder may be dead, and reads back at its end that its stop
+still rests. Who only sweeps comes again.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ LIVES_SECONDS: Final = 20.0
 
 POLL_SECONDS: Final = 0.1
 
-type Turn = Callable[[str], AbstractAsyncContextManager[None]]
-"""The turn in a symbol of one account."""
+type Turn = Callable[[str], AbstractAsyncContextManager[bool]]
+"""The turn in a symbol of one account; False where one goes on without it."""
 
 
 class Turns:
@@ -45,15 +45,13 @@ class Turns:
         return lambda symbol: self._turn(f"turn:{user_id}:{symbol}")
 
     @asynccontextmanager
-    async def _turn(self, name: str) -> AsyncIterator[None]:
+    async def _turn(self, name: str) -> AsyncIterator[bool]:
         bound = Bound(self._wait_seconds)
         lock = self._here.setdefault(name, asyncio.Lock())
         mine = await _acquired(lock, bound)
         claim = await self._claim(name, bound)
-        if not mine or (claim is None and self._reports is not None):
-            logger().warning("a change of protection goes on without its turn", turn=name)
         try:
-            yield
+            yield mine and (claim is not None or self._reports is None)
         finally:
             if claim is not None:
                 await self._give_back(name, claim)

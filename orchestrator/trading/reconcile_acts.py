@@ -3,6 +3,7 @@
 Done after the booking was committed, outside any transaction; each act is safe to repeat, and the next truth judges what it did.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -55,6 +56,9 @@ TARGET_AGAIN: Final = timedelta(seconds=60)
 
 NO_POSITION: Final = "no_position"
 """The engine's word for a position that the exchange holds no more."""
+
+FAILURES_TOLD: Final = 3
+"""Closes of one position that fail before it is an error in the log, as for any triggered close that the venue refuses."""
 
 TRIES: Final = 2
 """Tries to put back a stop before the position is closed."""
@@ -130,6 +134,7 @@ class Actor:
         self._bare: dict[UUID, datetime] = {}
         self._dropped: set[UUID] = set()
         self._at_work: set[UUID] = set()
+        self._failed: Counter[UUID] = Counter()
         self.lapses = Lapses(clock)
 
     def judge(self, booked: Booked, truth: TruthReply) -> Acts:
@@ -336,8 +341,11 @@ class Actor:
         answer = await self._close.close(position.user_id, position.id, None, reason)
         self._dropped.discard(position.id)
         if isinstance(answer, Refusal):
-            logger().error("it could not be closed yet; it is tried again", symbol=position.symbol, detail=answer.detail)
+            self._failed[position.id] += 1
+            tell = logger().error if self._failed[position.id] >= FAILURES_TOLD else logger().warning
+            tell("it could not be closed yet; it is tried again", symbol=position.symbol, detail=answer.detail)
         else:
+            self._failed.pop(position.id, None)
             self.lapses.put_right(position.id)
 
     async def _cancel(self, user_id: UUID, account: Account, symbol: str, names: list[str], *, orphaned: bool) -> None:

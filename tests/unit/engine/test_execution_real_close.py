@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine.core.order import OrderRefusal, no
@@ -17,6 +18,7 @@ from engine.execution.lasting_once import all_ended
 from engine.execution.lookup import look_up
 from engine.execution.protect import protect
 from engine.execution.truth import truth
+from engine.execution.turns import Turns
 from engine.ports import Condition
 from shared.enums import ExecutionStatus, OrderKind, OrderLookup, Side
 from shared.execution import (
@@ -572,6 +574,23 @@ async def test_the_last_stop_of_an_open_position_is_never_cancelled() -> None:
     assert (alone.gone, alone.unknown) == (["nt-t-OLD"], ["nt-s-OLD"])
     assert (doubled.gone, doubled.unknown) == (ids, [])
     assert [order.client_order_id for order in exchange.guards()] == ["nt-s-NEW"]
+
+
+async def test_nothing_is_cancelled_while_somebody_changes_what_guards_the_position() -> None:
+    """That change may fail, and then what is to go here is its only stop."""
+    world, exchange = holding()
+    exchange.lay(condition(OrderKind.STOP, "59500", "NEW"))
+    world.desk = msgspec.structs.replace(world.desk, turns=Turns(world.reports, wait_seconds=0.02))
+    request = CancelRequest(account=armed(), symbol="BTCUSDT", client_order_ids=["nt-s-OLD"])
+
+    async with world.desk.turns.of(armed().user_id)("BTCUSDT"):
+        during = await cancel(world.desk, request)
+    after = await cancel(world.desk, request)
+
+    assert isinstance(during, CancelReply)
+    assert isinstance(after, CancelReply)
+    assert (during.gone, during.unknown) == ([], ["nt-s-OLD"])
+    assert (after.gone, after.unknown) == (["nt-s-OLD"], [])
 
 
 async def test_where_positions_cannot_be_read_nothing_is_cancelled() -> None:
