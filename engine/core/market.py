@@ -123,6 +123,17 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
         return (self.bids[0][0] + self.asks[0][0]) / 2 if self.bids and self.asks else None
 
 
+class BookTop(msgspec.Struct, frozen=True, kw_only=True):
+    """The best bid and ask of a symbol at `at_ms`: prices in USDT, quantities in base asset."""
+
+    symbol: str
+    bid: float
+    bid_quantity: float
+    ask: float
+    ask_quantity: float
+    at_ms: int
+
+
 class Trade(msgspec.Struct, frozen=True, kw_only=True):
     """One public trade; `sell` means that the aggressor sold."""
 

@@ -1,0 +1,152 @@
+"""The recording of what the feed saw: whole daily files, nothing twice, nothing beyond its budget, and no disk that stops the feed."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from engine.core.market import BookTop, Candles, ForcedOrder, Mark, Timeframe
+from engine.core.recording import DAY_MS, Kept, Kind, kept_of, over_budget
+from engine.recorder import MOST_ROWS, Recorder
+from shared.enums import Side
+
+DAY = 20_000 * DAY_MS
+"""2024-10-04."""
+
+
+class _Now:
+    def __init__(self, ms: int) -> None:
+        self.ms = ms
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+def _mark(at_ms: int, price: str = "104387.91234567", symbol: str = "BTCUSDT") -> Mark:
+    return Mark(
+        symbol=symbol,
+        price=Decimal(price),
+        at_ms=at_ms,
+        funding_rate=Decimal("0.0001"),
+        next_funding_ms=DAY + DAY_MS,
+        received_ms=0,
+    )
+
+
+def _read(folder: Path, kind: Kind) -> pl.DataFrame:
+    return pl.read_parquet(folder / kind / "*.parquet")
+
+
+def test_what_the_streams_said_is_read_back_to_the_last_digit(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, 10, "a", _Now(DAY + 1))
+    recorder.marks([_mark(DAY), _mark(DAY, "0.00001234", "PEPEUSDT")])
+    recorder.liquidation(
+        ForcedOrder(symbol="ETHUSDT", side=Side.LONG, price=Decimal("2500.01"), quantity=Decimal("0.123"), at_ms=DAY + 5)
+    )
+    recorder.book_tops([BookTop(symbol="ETHUSDT", bid=2500.0, bid_quantity=3.5, ask=2500.01, ask_quantity=0.7, at_ms=DAY + 6)])
+    ones = np.array([1.5])
+    recorder.candles(
+        Candles(
+            symbol="ETHUSDT",
+            timeframe=Timeframe.M15,
+            open_ms=np.array([DAY]),
+            open=ones,
+            high=ones,
+            low=ones,
+            close=ones,
+            volume=ones,
+        )
+    )
+    recorder.write()
+    marks = _read(tmp_path, Kind.MARKS)
+    assert marks.rows() == [
+        (DAY, "BTCUSDT", 104387.91234567, 0.0001, DAY + DAY_MS),
+        (DAY, "PEPEUSDT", 0.00001234, 0.0001, DAY + DAY_MS),
+    ]
+    assert Decimal(repr(marks["mark"][0])) == Decimal("104387.91234567")
+    assert _read(tmp_path, Kind.FORCED_ORDERS).rows() == [(DAY + 5, "ETHUSDT", "LONG", 2500.01, 0.123)]
+    assert _read(tmp_path, Kind.BOOK_TOPS).rows() == [(DAY + 6, "ETHUSDT", 2500.0, 3.5, 2500.01, 0.7)]
+    assert _read(tmp_path, Kind.CANDLES_15M).rows() == [("ETHUSDT", DAY, 1.5, 1.5, 1.5, 1.5, 1.5)]
+
+
+def test_a_day_that_is_over_becomes_one_file_and_a_row_on_its_border_belongs_to_its_own_day(tmp_path: Path) -> None:
+    now = _Now(DAY + 10)
+    recorder = Recorder(tmp_path, 10, "a", now)
+    recorder.marks([_mark(DAY + 10)])
+    recorder.write()
+    recorder.marks([_mark(DAY + DAY_MS - 1), _mark(DAY + DAY_MS)])
+    now.ms = DAY + DAY_MS + 5
+    recorder.write()
+    names = sorted(path.name for path in (tmp_path / Kind.MARKS).iterdir())
+    assert names[0] == "2024-10-04.parquet"
+    assert [name[:11] for name in names[1:]] == ["2024-10-05."]
+    assert pl.read_parquet(tmp_path / Kind.MARKS / names[0])["time"].to_list() == [DAY + 10, DAY + DAY_MS - 1]
+    assert _read(tmp_path, Kind.MARKS).height == 3
+
+
+def test_a_process_that_died_between_putting_together_and_clearing_up_leaves_no_row_twice(tmp_path: Path) -> None:
+    now = _Now(DAY)
+    first = Recorder(tmp_path, 10, "a", now)
+    first.marks([_mark(DAY)])
+    first.write()
+    [part] = (tmp_path / Kind.MARKS).iterdir()
+    left = part.read_bytes()
+    now.ms = DAY + DAY_MS
+    first.write()
+    part.write_bytes(left)
+    (tmp_path / Kind.MARKS / "2024-10-04.torn.writing").write_bytes(b"half")
+    second = Recorder(tmp_path, 10, "b", now)
+    second.marks([_mark(DAY + 7)])
+    second.write()
+    whole = pl.read_parquet(tmp_path / Kind.MARKS / "2024-10-04.parquet")
+    assert whole["time"].to_list() == [DAY, DAY + 7]
+    assert not part.exists()
+
+
+def test_the_oldest_goes_when_the_budget_is_spent(tmp_path: Path) -> None:
+    now = _Now(DAY)
+    recorder = Recorder(tmp_path, 0.02, "a", now)
+    for day in range(8):
+        now.ms = DAY + day * DAY_MS
+        recorder.marks([_mark(now.ms + second, f"{100 + second * 7 % 977}.{second:08d}") for second in range(400)])
+        recorder.write()
+    kept = sorted(path.name[:10] for path in (tmp_path / Kind.MARKS).iterdir())
+    assert sum(path.stat().st_size for path in (tmp_path / Kind.MARKS).iterdir()) <= 0.02 * 2**20
+    assert kept[-1] == "2024-10-11"
+    assert 0 < len(kept) < 8
+    assert kept == [f"2024-10-{4 + day:02d}" for day in range(8)][-len(kept) :]
+
+
+def test_of_a_day_parts_go_before_newer_ones() -> None:
+    files = [Kept(kind=Kind.MARKS, day="2024-10-04", part=f"{n}", size=10) for n in range(3)]
+    assert over_budget(files, 20) == files[:1]
+    assert over_budget(files, 30) == []
+
+
+@pytest.mark.parametrize("name", ["2024-10-04.parquet.writing", "notes.txt", "2024-13-04.parquet", "parquet", ".parquet"])
+def test_a_file_that_is_not_of_the_recording_is_left_alone(name: str) -> None:
+    assert kept_of(Kind.MARKS, name, 1) is None
+
+
+def test_a_disk_that_cannot_be_written_costs_the_rows_and_not_the_feed(tmp_path: Path) -> None:
+    blocked = tmp_path / "recording"
+    blocked.write_text("a file where the folder should be")
+    recorder = Recorder(blocked, 10, "a", _Now(DAY))
+    recorder.marks([_mark(DAY)])
+    recorder.write()
+    blocked.unlink()
+    recorder.marks([_mark(DAY + 1)])
+    recorder.write()
+    assert _read(blocked, Kind.MARKS)["time"].to_list() == [DAY + 1]
+
+
+def test_memory_is_bounded_while_nothing_is_written(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, 100, "a", _Now(DAY))
+    second = [_mark(DAY, symbol=f"S{n}") for n in range(500)]
+    for _ in range(MOST_ROWS // 500 + 3):
+        recorder.marks(second)
+    recorder.marks([_mark(DAY, symbol="LAST")])
+    recorder.write()
+    assert _read(tmp_path, Kind.MARKS)["symbol"].n_unique() == 500
