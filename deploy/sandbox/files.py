@@ -1,13 +1,17 @@
-"""The door to recordings: Parquet candles and JSON lines of forced orders."""
+"""The door to recordings: Parquet candles and JSON lines of forced orders, or the folder that the engine's recorder writes."""
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
+import numpy as np
 import polars as pl
 
+from deploy.sandbox.core.intervals import QUARTER_MS
 from deploy.sandbox.core.market import Liquidation, Market, first_ripe_ms, of_wire
+from deploy.sandbox.core.path import TICK_MS
 from deploy.sandbox.core.recorded import RecordedMarket
 from deploy.sandbox.core.source import CandleSource
 from deploy.sandbox.core.synthetic import DEFAULT_START_MS, SyntheticMarket
@@ -15,10 +19,23 @@ from deploy.sandbox.options import SandboxOptions
 
 GZIP_MAGIC = b"\x1f\x8b"
 
+type Kind = Literal["candles_15m", "candles_4h", "marks", "force_orders"]
+_CANDLE = {"symbol": pl.String, "open_time": pl.Int64, **dict.fromkeys(("open", "high", "low", "close", "volume"), pl.Float64)}
+_COLUMNS: dict[Kind, Mapping[str, pl.DataType | type[pl.DataType]]] = {
+    "candles_15m": _CANDLE,
+    "candles_4h": _CANDLE,
+    "marks": {"time": pl.Int64, "symbol": pl.String, "mark": pl.Float64},
+    "force_orders": {"time": pl.Int64, "symbol": pl.String, "side": pl.String, "price": pl.Float64, "quantity": pl.Float64},
+}
+"""What is read of each kind of a recording, here where none was written."""
+
+_CLOSED_BY = {"LONG": "SELL", "SHORT": "BUY"}
+"""The side of the order that closes a position."""
+
 
 def open_market(options: SandboxOptions) -> tuple[Market, int]:
     """The market of some options, and where its market time begins, Unix milliseconds."""
-    recorded = None if options.liquidations is None else read_liquidations(options.liquidations)
+    recorded = _liquidations(options)
     source: CandleSource
     if options.market is None:
         start = DEFAULT_START_MS if options.start_ms is None else options.start_ms
@@ -35,9 +52,12 @@ def default_start(market: Path | None, history: Path | None) -> int:
 
 
 def read_market(market: Path, history: Path | None) -> RecordedMarket:
-    """Recorded candles, with older ones where a file of them is given."""
-    older = None if history is None else pl.read_parquet(history)
-    return RecordedMarket(pl.read_parquet(market), older)
+    """Recorded candles, with older ones where a file of them is given; of a recorder's folder its marks are the path inside them."""
+    if not market.is_dir():
+        return RecordedMarket(pl.read_parquet(market), None if history is None else pl.read_parquet(history))
+    quarters = _unbroken(_of_kind(market, "candles_15m"), QUARTER_MS)
+    older = pl.read_parquet(history) if history else _of_kind(market, "candles_4h")
+    return RecordedMarket(quarters, _unbroken(older, 16 * QUARTER_MS), _marks(market))
 
 
 def read_liquidations(path: Path) -> Sequence[Liquidation]:
@@ -45,3 +65,44 @@ def read_liquidations(path: Path) -> Sequence[Liquidation]:
     raw = path.read_bytes()
     text = gzip.decompress(raw) if raw.startswith(GZIP_MAGIC) else raw
     return of_wire([msgspec.json.decode(line) for line in text.splitlines() if line.strip()])
+
+
+def _liquidations(options: SandboxOptions) -> Sequence[Liquidation] | None:
+    if options.liquidations is not None:
+        return read_liquidations(options.liquidations)
+    if options.market is None or not options.market.is_dir():
+        return None
+    rows = _of_kind(options.market, "force_orders").sort("time")
+    return of_wire([{"o": _worded(row)} for row in rows.iter_rows(named=True)])
+
+
+def _worded(row: dict[str, Any]) -> dict[str, object]:
+    """A recorded forced order in the exchange's words; what it was filled at was not recorded: its own price."""
+    price, quantity = (np.format_float_positional(row[name], trim="-") for name in ("price", "quantity"))
+    words = {"s": row["symbol"], "S": _CLOSED_BY[row["side"]], "o": "LIMIT", "f": "IOC", "X": "FILLED"}
+    return {**words, "q": quantity, "p": price, "ap": price, "l": quantity, "z": quantity, "T": row["time"]}
+
+
+def _of_kind(folder: Path, kind: Kind) -> pl.DataFrame:
+    """All rows of a kind, each once: a recorder that died may have left a part beside the day that it went into."""
+    return _scan(folder, kind).unique(maintain_order=True).collect()
+
+
+def _scan(folder: Path, kind: Kind) -> pl.LazyFrame:
+    files = sorted((folder / kind).glob("*.parquet"))
+    return pl.scan_parquet(files) if files else pl.LazyFrame(schema=_COLUMNS[kind])
+
+
+def _marks(folder: Path) -> pl.DataFrame:
+    """The last mark of every tick: a day of the whole market is fifty million marks."""
+    rows = _scan(folder, "marks").with_columns(tick=pl.col("time") // TICK_MS)
+    return rows.group_by("symbol", "tick").agg(pl.col("mark").sort_by("time").last()).sort("symbol", "tick").collect()
+
+
+def _unbroken(candles: pl.DataFrame, length_ms: int) -> pl.DataFrame:
+    """Of each symbol what follows its last gap."""
+    opened = pl.col("open_time")
+    gap = (opened.diff() != length_ms).fill_null(value=False).over("symbol")
+    rows = candles.unique(["symbol", "open_time"], keep="last").sort("symbol", "open_time").with_columns(gap=gap)
+    after = rows.with_columns(run=pl.col("gap").cum_sum().over("symbol"))
+    return after.filter(pl.col("run") == pl.col("run").max().over("symbol")).drop("gap", "run")

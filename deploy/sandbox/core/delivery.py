@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 
 from deploy.sandbox.core.intervals import DAY_MS
-from deploy.sandbox.core.path import HIGH, LOW, Ints
+from deploy.sandbox.core.path import HIGH, LOW, UNRECORDED, Ints
 from deploy.sandbox.core.rules import SymbolRules
 from deploy.sandbox.core.source import CandleSource, Coarse
 
@@ -43,6 +43,10 @@ class WithQuarterly:
         original = self._original(number)
         candles = self._source.candles(original, start, end)
         return candles if original == number else _carried(candles)
+
+    def paths(self, number: int, start: int, end: int) -> Ints:
+        """The source's; none of the future, whose prices are not the perpetual's."""
+        return self._source.paths(number, start, end) if self._original(number) == number else UNRECORDED
 
     def coarse(self, number: int) -> Coarse | None:
         """Older candles; the future has none."""

@@ -2,7 +2,8 @@
 
 A candle is walked in 180 ticks, one in every five seconds, from its open over its high and low to its close; its volume is spread
 over them. Each walk is a pure function of (key of the symbol, number of the candle, its open, high, low, close and volume), so any
-moment can be looked at without walking there. Prices are whole ticks and quantities whole steps: sums are exact.
+moment can be looked at without walking there. Where a recording knows the prices inside a candle, they are its path. Prices are whole ticks and
+quantities whole steps: sums are exact.
 """
 
 from typing import Any
@@ -89,8 +90,8 @@ def _bridge(state, a, b, start, end, low, high, price):  # type: ignore[no-untyp
 
 
 @njit(**_COMPILED)
-def _walk(key, candle, o, h, low, c, volume, price, quantity, buyer):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    state = _mixed(key + np.uint64(candle) * _GOLDEN)
+def _wander(state, o, h, low, c, price):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """A path of nobody's memory; the ticks at which it first reaches an extreme and the other."""
     high_at, low_at = _extremes(state, o, h, low, c)
     first, second = min(high_at, low_at), max(high_at, low_at)
     first_price, second_price = (h, low) if high_at <= low_at else (low, h)
@@ -101,6 +102,20 @@ def _walk(key, candle, o, h, low, c, volume, price, quantity, buyer):  # type: i
             at, value = target, reached
     price[0] = o
     price[_LAST] = c
+    return first, second
+
+
+@njit(**_COMPILED)
+def _walk(key, number, candles, paths, j, price, quantity, buyer):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Candle j of those given; its path is the recorded one where there is one."""
+    volume = candles[4, j]
+    state = _mixed(key + np.uint64(number) * _GOLDEN)
+    if paths.shape[0] and paths[j, 0]:
+        price[:] = paths[j]
+        high_at, low_at = np.argmax(price), np.argmin(price)
+        first, second = min(high_at, low_at), max(high_at, low_at)
+    else:
+        first, second = _wander(state, candles[0, j], candles[1, j], candles[2, j], candles[3, j], price)
     weight = 0.0
     weights = np.empty(TICKS, dtype=np.float64)
     for k in range(TICKS):
@@ -142,7 +157,7 @@ def _averages(price, tail, tail_n, index):  # type: ignore[no-untyped-def]  # no
 
 
 @njit(**_COMPILED)
-def _summary(key, first, candles, has_before, per, table, index_table):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _summary(key, first, candles, paths, has_before, per, table, index_table):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     price = np.zeros(TICKS, dtype=np.int64)
     quantity = np.zeros(TICKS, dtype=np.int64)
     buyer = np.zeros(TICKS, dtype=np.bool_)
@@ -151,7 +166,7 @@ def _summary(key, first, candles, has_before, per, table, index_table):  # type:
     tail_n = 0
     row = 0
     for j in range(candles.shape[1]):
-        _walk(key, first + j, candles[0, j], candles[1, j], candles[2, j], candles[3, j], candles[4, j], price, quantity, buyer)
+        _walk(key, first + j, candles, paths, j, price, quantity, buyer)
         _averages(price, tail, tail_n, index)
         tail[:] = price[TICKS - INDEX_WINDOW + 1 :]
         tail_n = INDEX_WINDOW - 1
@@ -184,12 +199,12 @@ def _fold(price, quantity, buyer, index, start, end, out, index_out):  # type: i
 
 
 @njit(**_COMPILED)
-def _detail(key, first, candles, price, quantity, buyer, index, offsets):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _detail(key, first, candles, paths, price, quantity, buyer, index, offsets):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     tail = np.zeros(INDEX_WINDOW - 1, dtype=np.int64)
     tail_n = 0
     last = candles.shape[1] - 1
     for j in range(last + 1):
-        _walk(key, first + j, candles[0, j], candles[1, j], candles[2, j], candles[3, j], candles[4, j], price, quantity, buyer)
+        _walk(key, first + j, candles, paths, j, price, quantity, buyer)
         if j < last:
             tail[:] = price[TICKS - INDEX_WINDOW + 1 :]
             tail_n = INDEX_WINDOW - 1
@@ -200,13 +215,20 @@ def _detail(key, first, candles, price, quantity, buyer, index, offsets):  # typ
         offsets[k] = k * TICK_MS + jitter
 
 
-def summarise(key: int, first: int, candles: Ints, *, has_before: bool, ticks_a_row: int) -> tuple[Ints, Floats]:
+UNRECORDED: Ints = np.zeros((0, TICKS), dtype=np.int64)
+"""No path of any candle is known."""
+
+
+def summarise(
+    key: int, first: int, candles: Ints, paths: Ints = UNRECORDED, *, has_before: bool, ticks_a_row: int
+) -> tuple[Ints, Floats]:
     """Walk consecutive candles and fold their ticks.
 
     Args:
         key: Of the symbol, 64 bits.
         first: Number of the first candle given, counted in quarters of an hour since the epoch.
         candles: Shape (5, n): open, high, low, close in ticks, volume in steps.
+        paths: Recorded prices in ticks, shape (n, 180), a row of zeros where none are known, or none at all.
         has_before: The first candle only warms up the index average and gives no row.
         ticks_a_row: 180 for 15m rows, 12 for minutes.
 
@@ -216,21 +238,22 @@ def summarise(key: int, first: int, candles: Ints, *, has_before: bool, ticks_a_
     rows = (candles.shape[1] - has_before) * (TICKS // ticks_a_row)
     table = np.zeros((9, rows), dtype=np.int64)
     index_table = np.zeros((4, rows), dtype=np.float64)
-    _summary(np.uint64(key), first, candles, has_before, ticks_a_row, table, index_table)
+    _summary(np.uint64(key), first, candles, paths, has_before, ticks_a_row, table, index_table)
     return table, index_table
 
 
-def detail(key: int, first: int, candles: Ints) -> tuple[Ints, Ints, Bools, Floats, Ints]:
+def detail(key: int, first: int, candles: Ints, paths: Ints = UNRECORDED) -> tuple[Ints, Ints, Bools, Floats, Ints]:
     """Price, quantity, whether the taker bought, index price and offset in ms of each tick of the last candle given.
 
     Args:
         key: Of the symbol, 64 bits.
         first: Number of the first candle given: the one before, where there is one.
         candles: Shape (5, 1 or 2).
+        paths: Their recorded prices, as for `summarise`.
     """
     price, quantity, offsets = (np.zeros(TICKS, dtype=np.int64) for _ in range(3))
     buyer, index = np.zeros(TICKS, dtype=np.bool_), np.zeros(TICKS, dtype=np.float64)
-    _detail(np.uint64(key), first, candles, price, quantity, buyer, index, offsets)
+    _detail(np.uint64(key), first, candles, paths, price, quantity, buyer, index, offsets)
     return price, quantity, buyer, index, offsets
 
 

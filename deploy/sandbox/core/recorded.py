@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from deploy.sandbox.core.intervals import QUARTER_MS
-from deploy.sandbox.core.path import Ints
+from deploy.sandbox.core.path import TICKS, UNRECORDED, Floats, Ints
 from deploy.sandbox.core.rules import SymbolRules, rules_for
 from deploy.sandbox.core.source import Coarse
 
@@ -13,22 +13,29 @@ MOST_DECIMALS = 8
 """The finest tick of the exchange: 0.00000001."""
 
 
+FORGIVEN = 3
+"""Ticks without a mark that do not end a path: fifteen seconds, a feed's change of connection."""
+
+
 class RecordedMarket:
-    """Candles of a recording.
+    """Candles of a recording, and the marks inside them where they were recorded.
 
     Args:
         quarters: 15m candles: symbol, open_time (ms), open, high, low, close, volume; sorted by symbol and time, no gaps.
         older: 4h candles with the same columns, perhaps quote_volume; only those from before a symbol's 15m candles are used.
+        marks: symbol, tick (of five seconds since the epoch) and mark, USDT; sorted by symbol and tick, each once.
 
     Raises:
         ValueError: A symbol's candles have a gap or do not lie on the quarter of an hour.
     """
 
-    def __init__(self, quarters: pl.DataFrame, older: pl.DataFrame | None = None) -> None:
+    def __init__(self, quarters: pl.DataFrame, older: pl.DataFrame | None = None, marks: pl.DataFrame | None = None) -> None:
         self.rules: list[SymbolRules] = []
         self._firsts: list[int] = []
         self._tables: list[Ints] = []
         self._coarse: list[Coarse | None] = []
+        parted = {} if marks is None else marks.partition_by("symbol", as_dict=True, maintain_order=True)
+        self._marks = {str(symbol): (frame["tick"].to_numpy(), frame["mark"].to_numpy()) for (symbol,), frame in parted.items()}
         history = {} if older is None else older.partition_by("symbol", as_dict=True, maintain_order=True)
         for (symbol,), frame in quarters.partition_by("symbol", as_dict=True, maintain_order=True).items():
             self._add(str(symbol), frame, history.get((symbol,)))
@@ -45,6 +52,18 @@ class RecordedMarket:
         """Candles start..end of a symbol."""
         first = self._firsts[number]
         return np.ascontiguousarray(self._tables[number][:, start - first : end - first])
+
+    def paths(self, number: int, start: int, end: int) -> Ints:
+        """The marks inside each candle, bent to what traded: from its open to its close, touching high and low."""
+        if (known := self._marks.get(self.rules[number].symbol)) is None:
+            return UNRECORDED
+        ticks, marks = known
+        heard = np.full((end - start) * TICKS, np.nan)
+        first, last = np.searchsorted(ticks, (start * TICKS, end * TICKS))
+        heard[ticks[first:last] - start * TICKS] = marks[first:last] / float(self.rules[number].tick)
+        candles = self.candles(number, start, end)
+        rows = [bent(row, candles[:, n]) for n, row in enumerate(heard.reshape(-1, TICKS))]
+        return np.stack(rows) if rows else UNRECORDED
 
     def coarse(self, number: int) -> Coarse | None:
         """What the older recording has from before."""
@@ -66,6 +85,26 @@ class RecordedMarket:
 
 
 _FOUR_HOURS = 16 * QUARTER_MS
+
+
+def bent(heard: Floats, candle: Ints) -> Ints:
+    """A candle's path through the marks that were heard in it; zeros where too few were, or where it has no room for both its extremes.
+
+    Args:
+        heard: Prices in ticks, shape (180,), NaN where none was heard.
+        candle: Open, high, low, close in ticks, volume in steps.
+    """
+    known = np.flatnonzero(np.isfinite(heard))
+    if not len(known) or max(known[0], TICKS - 1 - known[-1], np.diff(known, prepend=known[0]).max()) > FORGIVEN:
+        return np.zeros(TICKS, np.int64)
+    opened, high, low, close = (int(price) for price in candle[:4])
+    nearest = known[np.searchsorted(known, np.arange(TICKS), side="right").clip(1) - 1]
+    path: Ints = np.rint(heard[nearest]).clip(low, high).astype(np.int64)
+    top, bottom = 1 + int(path[1:-1].argmax()), 1 + int(path[1:-1].argmin())
+    if top == bottom:
+        top, bottom = 1, 2
+    path[[0, top, bottom, -1]] = opened, high, low, close
+    return path
 
 
 def decimals_needed(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> int:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deploy.sandbox.core.path import Ints
+from deploy.sandbox.core.path import UNRECORDED, Ints
 from deploy.sandbox.core.rules import SymbolRules
 from deploy.sandbox.core.source import CandleSource, Coarse
 
@@ -44,6 +44,10 @@ class Shockable:
             if candle < end:
                 candles = _bent(candles, candle - start, factor)
         return candles
+
+    def paths(self, number: int, start: int, end: int) -> Ints:
+        """The source's; none of a symbol that was shocked: its prices are others."""
+        return UNRECORDED if number in self._shocks else self._source.paths(number, start, end)
 
     def coarse(self, number: int) -> Coarse | None:
         """The source's: older than any shock."""

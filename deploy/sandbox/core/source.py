@@ -38,6 +38,10 @@ class CandleSource(Protocol):
         """Candles start..end of a symbol, inside its span; shape (5, end - start), contiguous."""
         ...
 
+    def paths(self, number: int, start: int, end: int) -> Ints:
+        """What was recorded of the prices inside candles start..end: shape (end - start, 180), zeros where nothing was; or no row at all."""
+        ...
+
     def coarse(self, number: int) -> Coarse | None:
         """Older 4h candles, where there are any."""
         ...

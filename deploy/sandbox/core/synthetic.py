@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deploy.sandbox.core.intervals import DAY_MS, QUARTER_MS
-from deploy.sandbox.core.path import Ints, key_of, noise
+from deploy.sandbox.core.path import UNRECORDED, Ints, key_of, noise
 from deploy.sandbox.core.rules import RECORDED, SymbolRules
 from deploy.sandbox.core.source import Coarse
 
@@ -77,6 +77,10 @@ class SyntheticMarket:
             self._make_day()
         offset = self._first
         return np.ascontiguousarray(self._store[number, :, start - offset : end - offset])
+
+    def paths(self, number: int, start: int, end: int) -> Ints:  # noqa: ARG002
+        """None: nobody recorded it."""
+        return UNRECORDED
 
     def coarse(self, number: int) -> Coarse | None:  # noqa: ARG002
         """None: 15m candles reach back far enough."""

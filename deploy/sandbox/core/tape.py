@@ -183,7 +183,9 @@ class Tape:
 
     def _walk(self, number: int) -> Ticks:
         start = max(self.first, number - 1)
-        price, quantity, buyer, index, offsets = detail(self.key, start, self._source.candles(self.number, start, number + 1))
+        span = (self.number, start, number + 1)
+        walked = detail(self.key, start, self._source.candles(*span), self._source.paths(*span))
+        price, quantity, buyer, index, offsets = walked
         return Ticks(number, number * QUARTER_MS + offsets, price, quantity, buyer, index)
 
     def _chunks(self, start: int, end: int, cache: Cache[tuple[int, int], Rows], per: int) -> Rows:
@@ -199,8 +201,9 @@ class Tape:
     def _sum_day(self, day: int, per: int) -> Rows:
         start, end = self.clipped(day * QUARTERS_A_DAY, (day + 1) * QUARTERS_A_DAY)
         has_before = start > self.first
-        candles = self._source.candles(self.number, start - has_before, end)
-        table, index = summarise(self.key, start - has_before, candles, has_before=has_before, ticks_a_row=per)
+        span = (self.number, start - has_before, end)
+        candles, paths = self._source.candles(*span), self._source.paths(*span)
+        table, index = summarise(self.key, start - has_before, candles, paths, has_before=has_before, ticks_a_row=per)
         rows = (end - start) * (TICKS // per)
         length = QUARTER_MS * per // TICKS
         return Rows(start * QUARTER_MS + np.arange(rows, dtype=np.int64) * length, table, index)
