@@ -71,8 +71,22 @@ class LiquidationPressure(StrEnum):
     BALANCED = "BALANCED"
 
 
+class CascadeState(StrEnum):
+    """Where a symbol's liquidation cascade stands, judged from its last 300 s of market time."""
+
+    NONE = "NONE"
+    BUILDING = "BUILDING"
+    RUNNING = "RUNNING"
+    EXHAUSTED = "EXHAUSTED"
+
+
 class WhaleView(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The detector's view of one symbol. USD sums are those of the 300 s window, an undercount by the stream's nature."""
+    """The detector's view of one symbol. USD sums are those of the 300 s window, an undercount by the stream's nature.
+
+    `liquidations` counts the forced orders that were told, at most one a second. `cascade_side` is the position that is being liquidated:
+    LONG means down. `cascade_heat` is 0..100, `cascade_answer_ratio` how far the price moved with the forced orders. Large trades are those of
+    $50k and more in 300 s (of the last 100 trades where the stream does not follow the symbol). None: not asked here, or no answer.
+    """
 
     symbol: Symbol
     signal: WhaleSignal
@@ -83,6 +97,19 @@ class WhaleView(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     pump_points: int
     dump_points: int
     reasons: list[str] = []
+    liquidations: int = 0
+    cascade: CascadeState = CascadeState.NONE
+    cascade_side: Side | None = None
+    cascade_heat: float = 0.0
+    cascade_answer_ratio: float | None = None
+    book_imbalance_ratio: float | None = None
+    buy_wall: bool | None = None
+    sell_wall: bool | None = None
+    large_bought_usd: float | None = None
+    large_sold_usd: float | None = None
+    funding_ratio: float | None = None
+    open_interest_change_ratio: float | None = None
+    long_short_ratio: float | None = None
 
 
 class Liquidation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

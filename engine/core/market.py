@@ -159,10 +159,14 @@ class ForcedOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Positioning(msgspec.Struct, frozen=True, kw_only=True):
-    """How others are positioned in a symbol; None where the exchange did not say."""
+    """How others are positioned in a symbol; None where the exchange did not say.
+
+    `open_interest_change` is the share by which the open interest grew, or with a minus shrank, in the newest 5 minutes published.
+    """
 
     funding_ratio: float | None = None
     long_short_ratio: float | None = None
+    open_interest_change: float | None = None
 
 
 class MarkBar(msgspec.Struct, frozen=True, kw_only=True):

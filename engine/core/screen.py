@@ -17,7 +17,7 @@ from engine.core.features import Features
 from engine.core.market import Floats, Ticker
 from engine.core.screen_rules import OUTRANKED, OUTSIDE_TOP_MOVERS, V3_1, RuleSet, cut, sift, table, ticker_rules
 from engine.core.structure import Structure
-from engine.core.whales import expected_side
+from engine.core.whales import favours, forbids
 from shared.analysis import Candidate, Rejection, RejectionReason, WhaleSignal, WhaleView
 from shared.enums import Side
 
@@ -164,20 +164,18 @@ def ranked(candidates: Sequence[Candidate], top_n: int, rejections: Sequence[Rej
 def weigh_whales(candidates: Sequence[Candidate], views: Mapping[str, WhaleView], top_n: int) -> Screened:
     """Lets the whale views reach the decision and ranks again.
 
-    A squeeze or an imminent move against a candidate vetoes it; one in its direction raises its score. Nothing raises a score against its
-    direction. A candidate without a view is left as it is.
+    A squeeze, an imminent move or a running cascade against a candidate vetoes it; a squeeze or an imminent move in its direction raises its
+    score. Nothing raises a score against its direction. A candidate without a view is left as it is.
     """
     kept: list[Candidate] = []
     rejections: list[Rejection] = []
     for candidate in candidates:
         view = views.get(candidate.symbol)
-        side = expected_side(view) if view is not None else None
-        if view is not None and side is candidate.direction.opposite:
-            words = ", ".join(view.reasons)
-            detail = f"{view.signal} against {candidate.direction}: {words}"
-            rejections.append(Rejection(symbol=candidate.symbol, reason=RejectionReason.WHALE_VETO, detail=detail))
+        against = forbids(view, candidate.direction) if view is not None else None
+        if against is not None:
+            rejections.append(Rejection(symbol=candidate.symbol, reason=RejectionReason.WHALE_VETO, detail=against))
             continue
-        boost = whale_boost(view) if view is not None and side is candidate.direction else 0.0
+        boost = whale_boost(view) if view is not None and favours(view, candidate.direction) else 0.0
         kept.append(msgspec.structs.replace(candidate, score=candidate.score + boost, whale=view))
     return ranked(kept, top_n, rejections)
 

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from engine.core.instrument import InstrumentRules
-from engine.core.whales import expected_side
+from engine.core.whales import forbids
 from shared.analysis import Candidate, Instrument, Rejection, RejectionReason, Signal, WhaleView
 from shared.enums import AnalystKind, BracketsSource, Side
 from shared.margin import Bracket, round_to_tick
@@ -109,9 +109,8 @@ def _not_a_trade(verdict: Verdict, min_confidence: int) -> _No | None:
 
 def _against_whales(side: Side | None, view: WhaleView | None) -> _No | None:
     """The screener vetoed by the candidate's direction; an analyst may have turned it round."""
-    if side is None or view is None or expected_side(view) is not side.opposite:
-        return None
-    return RejectionReason.WHALE_VETO, f"{view.signal} against {side}: {', '.join(view.reasons)}"
+    against = None if side is None or view is None else forbids(view, side)
+    return None if against is None else (RejectionReason.WHALE_VETO, against)
 
 
 def _wrong_geometry(side: Side, price: Decimal, stop: Decimal, target: Decimal, age_ms: int) -> _No | None:

@@ -1,6 +1,7 @@
 """The whale detector: liquidation pressure, book imbalance, large trades and positioning, added up to a view of what comes next.
 
-Decides which way large hands push a symbol; `screen` lets that veto, raise or lower a candidate, always by direction.
+Decides which way large hands push a symbol; `screen` lets that veto or raise a candidate, always by direction. Beside the points stands the state of
+a cascade (`cascade`): one that runs forbids trading against it whatever the points say. Open interest is shown and gives no points.
 
 Source: the first system's detector (thresholds and points), full scoring with the liquidation window included.
 """
@@ -11,28 +12,25 @@ from typing import Final
 
 import msgspec
 
+from engine.core.cascade import QUIET_USD, Cascade
+from engine.core.cascade import WINDOW_MS as WINDOW_MS
+from engine.core.large_trades import TradeFlow, flow_of_trades
 from engine.core.market import Book, ForcedOrder, Positioning, Trade
-from shared.analysis import LiquidationPressure, WhaleSignal, WhaleView
+from shared.analysis import CascadeState, LiquidationPressure, WhaleSignal, WhaleView
 from shared.enums import Side
-
-WINDOW_MS: Final = 300_000
-"""Market time over which liquidations are added up."""
-
-QUIET_USD: Final = 10_000.0
-"""Below this total the window says nothing."""
 
 WALL_USD: Final = 100_000.0
 WALL_REACH: Final = Decimal("0.01")
-LARGE_TRADE_USD: Final = 50_000.0
 IMMINENT_POINTS: Final = 60
 MAX_CONFIDENCE: Final = 95
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):
-    """What was liquidated in the window, USD by the side of the position."""
+    """What was liquidated in the window, USD by the side of the position, and in how many forced orders."""
 
     long_usd: float = 0.0
     short_usd: float = 0.0
+    orders: int = 0
 
     @property
     def pressure(self) -> LiquidationPressure:
@@ -46,12 +44,23 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Traces(msgspec.Struct, frozen=True, kw_only=True):
-    """What large hands left behind in one symbol; absent sources are None and give no points."""
+    """What large hands left behind in one symbol; absent sources are None and give no points.
+
+    `trades` are the newest by request, `large` the window of the stream, which is listened to first.
+    """
 
     flow: Flow
     book: Book | None = None
     trades: Sequence[Trade] | None = None
+    large: TradeFlow | None = None
     positioning: Positioning = Positioning()
+    cascade: Cascade = Cascade()
+
+    def large_trades(self, symbol: str) -> TradeFlow | None:
+        """Large trades from where they are known; None where nobody said."""
+        if self.large is not None:
+            return self.large
+        return None if self.trades is None else flow_of_trades(symbol, self.trades)
 
 
 def flow_of(orders: Sequence[ForcedOrder], symbol: str, now_ms: int) -> Flow:
@@ -60,6 +69,7 @@ def flow_of(orders: Sequence[ForcedOrder], symbol: str, now_ms: int) -> Flow:
     return Flow(
         long_usd=sum(order.usd for order in recent if order.side is Side.LONG),
         short_usd=sum(order.usd for order in recent if order.side is Side.SHORT),
+        orders=len(recent),
     )
 
 
@@ -82,19 +92,6 @@ def walls_of(book: Book) -> tuple[bool, bool]:
         )
 
     return stands(book.bids), stands(book.asks)
-
-
-def trades_bias(trades: Sequence[Trade]) -> str:
-    """BUYING, SELLING, MIXED or NONE by the aggressors of trades of $50k and more."""
-    large = [trade for trade in trades if trade.price * trade.quantity >= LARGE_TRADE_USD]
-    if not large:
-        return "NONE"
-    sold = sum(trade.price * trade.quantity for trade in large if trade.sell)
-    bought = sum(trade.price * trade.quantity for trade in large if not trade.sell)
-    ratio = bought / (sold + 1)
-    if ratio > 1.5:
-        return "BUYING"
-    return "SELLING" if ratio < 0.67 else "MIXED"
 
 
 type Point = tuple[int, str]
@@ -125,8 +122,8 @@ def _book_points(book: Book | None) -> tuple[list[Point], list[Point]]:
     return pump, dump
 
 
-def _trade_points(trades: Sequence[Trade] | None) -> tuple[list[Point], list[Point]]:
-    bias = trades_bias(trades) if trades is not None else "NONE"
+def _trade_points(flow: TradeFlow | None) -> tuple[list[Point], list[Point]]:
+    bias = "NONE" if flow is None else flow.bias
     return (
         [(25, "large trades are buying")] if bias == "BUYING" else [],
         [(25, "large trades are selling")] if bias == "SELLING" else [],
@@ -163,10 +160,11 @@ def _positioning_points(positioning: Positioning) -> tuple[list[Point], list[Poi
 
 def detect(symbol: str, traces: Traces) -> WhaleView:
     """What large hands are about to do to a symbol, with the points and the words behind them."""
+    large = traces.large_trades(symbol)
     sides = [
         _liquidation_points(traces.flow),
         _book_points(traces.book),
-        _trade_points(traces.trades),
+        _trade_points(large),
         _positioning_points(traces.positioning),
     ]
     pump = [point for up, _ in sides for point in up]
@@ -174,7 +172,7 @@ def detect(symbol: str, traces: Traces) -> WhaleView:
     pump_points, dump_points = sum(points for points, _ in pump), sum(points for points, _ in dump)
     signal, confidence = _judge(traces.flow, pump_points, dump_points)
     reasons = pump + dump if signal is WhaleSignal.NEUTRAL else (pump if _direction(signal) is Side.LONG else dump)
-    return WhaleView(
+    bare = WhaleView(
         symbol=symbol,
         signal=signal,
         confidence=confidence,
@@ -185,6 +183,32 @@ def detect(symbol: str, traces: Traces) -> WhaleView:
         dump_points=dump_points,
         reasons=[words for _, words in reasons],
     )
+    return msgspec.structs.replace(bare, **_figures(traces, large), **_told(traces.cascade))
+
+
+def _figures(traces: Traces, large: TradeFlow | None) -> dict[str, float | int | bool | None]:
+    """What the points were given for, where it was asked."""
+    buy_wall, sell_wall = (None, None) if traces.book is None else walls_of(traces.book)
+    return {
+        "liquidations": traces.flow.orders,
+        "book_imbalance_ratio": None if traces.book is None else round(imbalance_of(traces.book) / 100, 4),
+        "buy_wall": buy_wall,
+        "sell_wall": sell_wall,
+        "large_bought_usd": None if large is None else large.bought_usd,
+        "large_sold_usd": None if large is None else large.sold_usd,
+        "funding_ratio": traces.positioning.funding_ratio,
+        "open_interest_change_ratio": traces.positioning.open_interest_change,
+        "long_short_ratio": traces.positioning.long_short_ratio,
+    }
+
+
+def _told(cascade: Cascade) -> dict[str, CascadeState | Side | float | None]:
+    return {
+        "cascade": cascade.state,
+        "cascade_side": cascade.side,
+        "cascade_heat": round(cascade.heat, 1),
+        "cascade_answer_ratio": None if cascade.answer is None else round(cascade.answer, 5),
+    }
 
 
 def _judge(flow: Flow, pump: int, dump: int) -> tuple[WhaleSignal, int]:
@@ -215,3 +239,24 @@ def _direction(signal: WhaleSignal) -> Side | None:
 def expected_side(view: WhaleView) -> Side | None:
     """The side that the view favours; None when it is neutral."""
     return _direction(view.signal)
+
+
+def pushed_side(view: WhaleView) -> Side | None:
+    """The side that a running cascade favours: longs that are forced out push the price down. None where none runs."""
+    if view.cascade is not CascadeState.RUNNING or view.cascade_side is None:
+        return None
+    return view.cascade_side.opposite
+
+
+def forbids(view: WhaleView, side: Side) -> str | None:
+    """Why no position of this side is to be opened now, in words; None where nothing speaks against it."""
+    if expected_side(view) is side.opposite:
+        return f"{view.signal} against {side}: {', '.join(view.reasons)}"
+    if pushed_side(view) is side.opposite:
+        return f"a running cascade of liquidated {view.cascade_side} positions against {side}"
+    return None
+
+
+def favours(view: WhaleView, side: Side) -> bool:
+    """Whether the view speaks for this side and nothing in it against."""
+    return expected_side(view) is side and forbids(view, side) is None

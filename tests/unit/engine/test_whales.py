@@ -4,8 +4,9 @@ from decimal import Decimal
 
 import pytest
 
+from engine.core.large_trades import flow_of_trades
 from engine.core.market import Book, Positioning, Trade
-from engine.core.whales import Flow, Traces, detect, expected_side, flow_of, imbalance_of, trades_bias, walls_of
+from engine.core.whales import Flow, Traces, detect, expected_side, flow_of, imbalance_of, walls_of
 from shared.analysis import LiquidationPressure, WhaleSignal
 from shared.enums import Side
 from tests.unit.engine.market_world import NOW_MS, book, forced
@@ -38,7 +39,7 @@ def test_the_window_is_three_hundred_seconds_of_market_time_of_that_symbol() -> 
         forced("B", 8_000, Side.LONG, NOW_MS),
         forced("A", 16_000, Side.LONG, NOW_MS + 1),
     ]
-    assert flow_of(orders, "A", NOW_MS) == Flow(long_usd=1_000, short_usd=4_000)
+    assert flow_of(orders, "A", NOW_MS) == Flow(long_usd=1_000, short_usd=4_000, orders=2)
 
 
 def test_imbalance_is_the_bids_weight_over_both() -> None:
@@ -60,11 +61,15 @@ def test_a_wall_is_one_level_above_a_hundred_thousand_within_one_percent() -> No
     assert walls_of(far) == (False, False)
 
 
+def bias(trades: list[Trade]) -> str:
+    return flow_of_trades("A", trades).bias
+
+
 def test_only_large_trades_have_a_bias() -> None:
-    assert trades_bias([trade(49_999, sell=False)]) == "NONE"
-    assert trades_bias([trade(160_000, sell=False), trade(100_000, sell=True)]) == "BUYING"
-    assert trades_bias([trade(60_000, sell=False), trade(100_000, sell=True)]) == "SELLING"
-    assert trades_bias([trade(100_000, sell=False), trade(100_000, sell=True)]) == "MIXED"
+    assert bias([trade(49_999, sell=False)]) == "NONE"
+    assert bias([trade(160_000, sell=False), trade(100_000, sell=True)]) == "BUYING"
+    assert bias([trade(60_000, sell=False), trade(100_000, sell=True)]) == "SELLING"
+    assert bias([trade(100_000, sell=False), trade(100_000, sell=True)]) == "MIXED"
 
 
 def test_a_pump_is_imminent_from_sixty_points_and_its_confidence_is_its_points() -> None:
