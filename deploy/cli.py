@@ -25,7 +25,10 @@ app.add_typer(keys, name="keys")
 
 Seed = Annotated[int | None, typer.Option(help="Seed of the synthetic market and of paths inside recorded candles.")]
 Speed = Annotated[float | None, typer.Option(min=0.01, max=100_000, help="Market seconds a second; 450 is 15 minutes in 2 s.")]
-Market = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Recorded 15m candles (Parquet) to replay.")]
+Market = Annotated[
+    Path | None,
+    typer.Option(exists=True, help="Recorded 15m candles (Parquet) to replay, or the folder of an engine's recording."),
+]
 History = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Older 4h candles (Parquet).")]
 Liquidations = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Recorded forced orders (JSON lines).")]
 Start = Annotated[str | None, typer.Option(help="Where the tape begins, ISO 8601 UTC.")]

@@ -17,7 +17,7 @@ def parsed(arguments: list[str] | None = None) -> SandboxOptions:
     parser.add_argument("--port", type=int, default=9000)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--speed", type=float, default=DEMO_SPEED)
-    parser.add_argument("--market", type=Path, help="recorded 15m candles, Parquet")
+    parser.add_argument("--market", type=Path, help="recorded 15m candles, Parquet, or a recorder's folder")
     parser.add_argument("--history", type=Path, help="older 4h candles, Parquet")
     parser.add_argument("--liquidations", type=Path, help="recorded forceOrder events, JSON lines, plain or gzip")
     parser.add_argument("--start", dest="start_ms", type=milliseconds, help="where market time begins, ISO 8601")

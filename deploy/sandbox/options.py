@@ -18,9 +18,9 @@ class SandboxOptions(msgspec.Struct, frozen=True, kw_only=True):
         port: 0 takes a free one.
         seed: Of the synthetic market and of the walk inside every candle.
         speed: Market seconds per wall second.
-        market: Recorded 15m candles, Parquet; None for the synthetic market.
+        market: Recorded 15m candles, Parquet, or the folder of an engine's recording; None for the synthetic market.
         history: Older 4h candles, Parquet.
-        liquidations: Recorded forceOrder events, one JSON object a line, plain or gzip.
+        liquidations: Recorded forceOrder events, one JSON object a line, plain or gzip; None for those of a recording's folder.
         start_ms: Where market time begins; None for the first moment with history enough.
         base_market_ms: With base_wall_ms: go on from there.
         base_wall_ms: See base_market_ms.
