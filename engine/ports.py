@@ -8,6 +8,7 @@ from typing import Protocol
 
 import msgspec
 
+from engine.core.features_live import LiveFeatures, Told
 from engine.core.instrument import InstrumentRules
 from engine.core.market import Book, Candles, ForcedOrder, Funding, Mark, MarkBar, Positioning, Ticker, Timeframe, Trade
 from engine.core.order import EntryPlan, Wallet
@@ -125,6 +126,22 @@ class FeedState(msgspec.Struct, frozen=True, kw_only=True):
     reconnects: int = 0
 
 
+class FiguresState(msgspec.Struct, frozen=True, kw_only=True):
+    """The leading feed's account of the figures that it keeps.
+
+    `leader` names the process, `written_ms` is wall time at the write and `market_ms` market time then. `skew_ms` is what the exchange's clock
+    is ahead of the market clock, None before it was measured. `seeded` of `wanted` symbols have figures; `stale` waits for candles.
+    """
+
+    leader: str
+    written_ms: int
+    market_ms: int
+    skew_ms: int | None = None
+    wanted: int = 0
+    seeded: int = 0
+    stale: tuple[str, ...] = ()
+
+
 class Snapshots(Protocol):
     """What the feed process keeps in Redis. Every method raises SnapshotsUnavailable where Redis does not answer."""
 
@@ -146,6 +163,18 @@ class Snapshots(Protocol):
 
     async def state(self) -> FeedState | None:
         """The feed's own account of itself; None when it never wrote."""
+        ...
+
+    async def figures(self) -> Told | None:
+        """What candles say of every symbol; None when nobody wrote it, or in another form."""
+        ...
+
+    async def memory(self) -> LiveFeatures | None:
+        """What a feed needs to carry the figures on; None when nobody wrote it, or in another form."""
+        ...
+
+    async def figures_state(self) -> FiguresState | None:
+        """The leader's account of the figures; None when nobody wrote it."""
         ...
 
 
@@ -373,9 +402,14 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Urgency(StrEnum):
-    """What a call is for: PROTECT (stops, closes, cancels, look-ups of those) may use the reserve of the shared budget, ENTER never."""
+    """What a call is for, by what it must leave of the shared budget.
+
+    PROTECT: stops, closes, cancels and the look-ups of those may use all. WATCH: a glance at what guards positions leaves the reserve to
+    them. ENTER: entries, scans and the books leave the watch its share too.
+    """
 
     ENTER = "ENTER"
+    WATCH = "WATCH"
     PROTECT = "PROTECT"
 
 

@@ -1,8 +1,9 @@
-"""The door to Redis for what the feed keeps there: tickers, marks and their ticks, the liquidation window, the feed's account of itself.
+"""The door to Redis for what the feed keeps there: tickers, marks and their ticks, liquidations, figures, and its account of itself.
 
 Everything here is rebuildable: the streams say it again within seconds. Values are msgpack under keys that carry a version, so that a
 new release never misreads an old one's bytes. Ticks are a sorted set by market time, one member for each event of all symbols: an event is
-written once, whoever asks reads only the time that it wants, and the set is bounded by count.
+written once, whoever asks reads only the time that it wants, and the set is bounded by count. Figures and memory are the compact values of
+`engine.core.features_bytes`.
 """
 
 import time
@@ -14,10 +15,12 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
+from engine.core.features_bytes import memory_of, told_of
+from engine.core.features_live import LiveFeatures, Told
 from engine.core.market import ForcedOrder, Mark, Ticker
 from engine.core.ticks import GAP_MS, MOST_FRAMES, Tick, TickFrame, ticks_in
 from engine.errors import SnapshotsUnavailable
-from engine.ports import FeedState
+from engine.ports import FeedState, FiguresState
 
 VERSION: Final = 1
 PREFIX: Final = f"engine:v{VERSION}:"
@@ -26,6 +29,9 @@ MARKS: Final = PREFIX + "marks"
 TICKS: Final = PREFIX + "ticks"
 LIQUIDATIONS: Final = PREFIX + "liquidations"
 STATE: Final = PREFIX + "feed"
+FIGURES: Final = PREFIX + "figures"
+MEMORY: Final = PREFIX + "memory"
+FIGURES_STATE: Final = PREFIX + "figures:state"
 
 KEPT_SECONDS: Final = 3600
 """A feed that died long ago leaves nothing behind."""
@@ -76,6 +82,37 @@ class RedisSnapshots:
         """The feed's own account of itself; None when it never wrote."""
         return await self._read(STATE, FeedState)
 
+    async def figures(self) -> Told | None:
+        """What candles say of every symbol; None when nobody wrote it, or in another form."""
+        body = await self._get(FIGURES)
+        return None if body is None else told_of(body)
+
+    async def memory(self) -> LiveFeatures | None:
+        """What a feed needs to carry the figures on; None when nobody wrote it, or in another form."""
+        body = await self._get(MEMORY)
+        return None if body is None else memory_of(body)
+
+    async def figures_state(self) -> FiguresState | None:
+        """The leader's account of the figures; None when nobody wrote it."""
+        return await self._read(FIGURES_STATE, FiguresState)
+
+    async def write_figures(self, told: bytes, memory: bytes | None = None, state: FiguresState | None = None) -> None:
+        """Writes what `features_bytes` packed, and the account of it, in one transaction; None leaves a part as it stands.
+
+        Raises:
+            SnapshotsUnavailable: Redis does not answer; nothing was written.
+        """
+        parts = {FIGURES: told, MEMORY: memory, FIGURES_STATE: None if state is None else _encoder.encode(state)}
+        try:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                for key, value in parts.items():
+                    if value is not None:
+                        pipe.set(key, value, ex=KEPT_SECONDS)
+                await pipe.execute()
+        except (RedisError, OSError) as error:
+            raise SnapshotsUnavailable(type(error).__name__) from error
+        self._answered()
+
     async def write(
         self,
         state: FeedState,
@@ -107,17 +144,21 @@ class RedisSnapshots:
         await self._read(STATE, msgspec.Raw)
 
     async def _read[T](self, key: str, kind: type[T]) -> T | None:
-        try:
-            body = await self._redis.get(key)
-        except (RedisError, OSError) as error:
-            raise SnapshotsUnavailable(type(error).__name__) from error
-        self._answered()
+        body = await self._get(key)
         if body is None:
             return None
         try:
             return msgspec.msgpack.decode(body, type=kind)
         except msgspec.MsgspecError:
             return None
+
+    async def _get(self, key: str) -> bytes | None:
+        try:
+            body: bytes | None = await self._redis.get(key)
+        except (RedisError, OSError) as error:
+            raise SnapshotsUnavailable(type(error).__name__) from error
+        self._answered()
+        return body
 
     def _answered(self) -> None:
         self.answered_ms = time.time_ns() // 1_000_000

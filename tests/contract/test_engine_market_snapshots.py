@@ -11,15 +11,18 @@ import pytest
 from redis.asyncio import Redis
 
 from deploy.servers import EmbeddedRedis, free_port
-from engine.core.market import ForcedOrder, Mark, Ticker
+from engine.core.features_bytes import memory_bytes, told_bytes
+from engine.core.features_live import LiveFeatures
+from engine.core.market import ForcedOrder, Mark, Ticker, Timeframe
 from engine.core.ticks import MOST_FRAMES, Tick, TickFrame
 from engine.errors import SnapshotsUnavailable
 from engine.feed import Feed, keep_writing
-from engine.ports import FeedState
-from engine.snapshots import LIQUIDATIONS, TICKERS, TICKS, RedisSnapshots, connect
+from engine.ports import FeedState, FiguresState
+from engine.snapshots import FIGURES, LIQUIDATIONS, MEMORY, TICKERS, TICKS, RedisSnapshots, connect
 from shared.enums import Side
 from tests.polling import eventually
 from tests.unit.engine.execution_desk import StandingClock
+from tests.unit.engine.market_world import dip
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("redis")]
 
@@ -45,6 +48,28 @@ async def test_what_the_feed_writes_is_what_the_app_reads(redis: Redis) -> None:
     assert await snapshots.marks() == {"XUSDT": MARK}
     assert await snapshots.liquidations() == [ORDER]
     assert await snapshots.state() == STATE
+
+
+async def test_figures_memory_and_their_account_are_read_as_written_and_odd_bytes_are_as_if_absent(redis: Redis) -> None:
+    snapshots = RedisSnapshots(redis)
+    assert (await snapshots.figures(), await snapshots.memory(), await snapshots.figures_state()) == (None, None, None)
+    live, account = LiveFeatures.of(["DIPUSDT"]), FiguresState(leader="one", written_ms=1, market_ms=2, skew_ms=-3, stale=("X",))
+    quarter, four_hour = dip("DIPUSDT")
+    live.quarter.seed([quarter])
+    live.four_hour.seed([four_hour])
+    await snapshots.write_figures(told_bytes(live.told), memory_bytes(live), account)
+    live.quarter.forget("DIPUSDT")
+    await snapshots.write_figures(told_bytes(live.told))
+    told, memory = await snapshots.figures(), await snapshots.memory()
+    assert told is not None
+    assert memory is not None
+    assert await snapshots.figures_state() == account
+    assert (told.quarter.seen[0], told.four_hour.seen[0]) == (0, len(four_hour))
+    assert memory.quarter.told.newest_ms[0] + Timeframe.M15.ms == quarter.closed_ms
+    for key in (FIGURES, MEMORY):
+        assert 0 < await redis.ttl(key) <= 3600
+        await redis.set(key, b"odd")
+    assert (await snapshots.figures(), await snapshots.memory()) == (None, None)
 
 
 async def test_a_part_that_is_not_written_stays_as_it_was(redis: Redis) -> None:

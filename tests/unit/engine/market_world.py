@@ -7,6 +7,7 @@ from decimal import Decimal
 import msgspec
 import numpy as np
 
+from engine.core.features_live import LiveFeatures, Told
 from engine.core.instrument import InstrumentRules
 from engine.core.market import (
     Book,
@@ -24,7 +25,7 @@ from engine.core.market import (
 )
 from engine.core.ticks import GAP_MS, Tick
 from engine.errors import ExchangeUnreachable, SnapshotsUnavailable, UnknownSymbol
-from engine.ports import FeedState
+from engine.ports import FeedState, FiguresState
 from shared.analysis import Candidate
 from shared.enums import Side
 from tests.unit.engine.execution_desk import BTC, NOW, WALL_MS, StandingClock
@@ -199,6 +200,8 @@ class Kept:
         self.ticks_of: dict[str, list[Tick]] = {}
         self.orders: list[ForcedOrder] = []
         self.feed: FeedState | None = None
+        self.told: Told | None = None
+        self.figures_by: FiguresState | None = None
         self.down = False
         self.answered_ms: int | None = None
 
@@ -228,6 +231,18 @@ class Kept:
     async def state(self) -> FeedState | None:
         self._ask()
         return self.feed
+
+    async def figures(self) -> Told | None:
+        self._ask()
+        return self.told
+
+    async def memory(self) -> LiveFeatures | None:
+        self._ask()
+        return None
+
+    async def figures_state(self) -> FiguresState | None:
+        self._ask()
+        return self.figures_by
 
     async def beat(self) -> None:
         self._ask()
