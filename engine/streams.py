@@ -5,8 +5,9 @@ Source: Binance USDⓈ-M "Websocket Market Streams" (2026-05): routed /market pa
 """
 
 import asyncio
+import itertools
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
 from typing import Final, Protocol
 
@@ -14,7 +15,7 @@ import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from engine.core.market import ForcedOrder, Mark, Ticker, rate_of
+from engine.core.market import ForcedOrder, Mark, Ticker, Trade, rate_of
 from engine.log import logger
 from engine.ports import Clock
 from shared.enums import Side
@@ -198,3 +199,132 @@ def _mark(row: _MarkRow, received_ms: int) -> Mark:
 def _forced(order: _ForcedOrder) -> ForcedOrder:
     side = Side.LONG if order.order_side == "SELL" else Side.SHORT
     return ForcedOrder(symbol=order.symbol, side=side, price=order.price, quantity=order.quantity, at_ms=order.at_ms)
+
+
+# --- large trades: a connection of their own, since its streams come and go with the shortlist --------------------------------
+
+MOST_TRADED: Final = 60
+"""Streams of one connection, far below the 1,024 that one may carry: each may speak ten times a second."""
+
+
+class TradeListener(Protocol):
+    """Who says which symbols' trades are wanted, and takes them."""
+
+    def wanted(self) -> Sequence[str]:
+        """Symbols to listen to now, the most important first; none means that nothing is connected."""
+        ...
+
+    def take_trade(self, symbol: str, trade: Trade) -> None:
+        """One aggregate trade: what one taker order filled at one price."""
+        ...
+
+    def trades_connection(self, up: bool) -> None:
+        """The connection came up or went down: what was said in between is lost."""
+        ...
+
+
+class _TradeRow(msgspec.Struct):
+    symbol: str = msgspec.field(name="s")
+    price: Decimal = msgspec.field(name="p")
+    quantity: Decimal = msgspec.field(name="q")
+    at_ms: int = msgspec.field(name="T")
+    buyer_is_maker: bool = msgspec.field(name="m")
+    st: int = USD_MARGINED
+
+    def __post_init__(self) -> None:
+        require_positive(self.price, self.quantity)
+
+
+def deliver_trade(frame: bytes | str, listener: TradeListener) -> None:
+    """Decodes one frame and hands its trade on; frames of other streams, and answers to SUBSCRIBE, are passed over.
+
+    Raises:
+        msgspec.MsgspecError: The frame does not fit the documented form.
+    """
+    decoded = msgspec.json.decode(frame, type=_Frame)
+    if not decoded.stream.endswith("@aggTrade"):
+        return
+    row = msgspec.json.decode(decoded.data, type=_TradeRow)
+    if row.st == USD_MARGINED:
+        trade = Trade(price=float(row.price), quantity=float(row.quantity), sell=row.buyer_is_maker, at_ms=row.at_ms)
+        listener.take_trade(row.symbol, trade)
+
+
+async def listen_trades(
+    base_url: str, listener: TradeListener, patience: Patience = PATIENCE, review_seconds: float = 10.0
+) -> None:
+    """Listens to the aggregate trades of the wanted symbols until it is cancelled; reconnects as `listen` does.
+
+    What is wanted is asked every `review_seconds` and told by SUBSCRIBE and UNSUBSCRIBE: two messages at most, of ten a second that are allowed.
+
+    Source: Binance USDⓈ-M "Live Subscribing/Unsubscribing to streams" and "Aggregate Trade Streams" (2026-05).
+    """
+    attempt = 0
+    while True:
+        symbols = _most_wanted(listener)
+        if not symbols:
+            await asyncio.sleep(review_seconds)
+            continue
+        heard = 0
+        reason = "old age"
+        try:
+            url = f"{base_url}/market/stream?streams={'/'.join(_trade_stream(symbol) for symbol in symbols)}"
+            async with connect(url, max_size=2**20, open_timeout=5, close_timeout=2) as socket:
+                listener.trades_connection(up=True)
+                logger().info("trades connected", attempt=attempt, streams=len(symbols))
+                subscriptions = _Subscriptions(socket, symbols, review_seconds)
+                async for frame in _frames(socket, patience):
+                    heard += 1
+                    _deliver_trade_or_say(frame, listener)
+                    await subscriptions.review(listener)
+        except TimeoutError:
+            reason = "silence"
+        except (OSError, WebSocketException) as error:
+            reason = type(error).__name__
+        listener.trades_connection(up=False)
+        attempt = 1 if heard else attempt + 1
+        pause = pause_before(attempt, patience)
+        logger().warning("trades dropped", reason=reason, attempt=attempt, seconds=round(pause, 2))
+        await asyncio.sleep(pause)
+
+
+class _Subscriptions:
+    """What one connection listens to; changed only between frames, so that nobody else writes to the socket."""
+
+    def __init__(self, socket: ClientConnection, symbols: Sequence[str], review_seconds: float) -> None:
+        self._socket = socket
+        self._symbols = frozenset(symbols)
+        self._every = review_seconds
+        self._loop = asyncio.get_running_loop()
+        self._next = self._loop.time() + review_seconds
+        self._ids = itertools.count(1)
+
+    async def review(self, listener: TradeListener) -> None:
+        """Asks what is wanted where it is time, and tells the exchange what changed."""
+        if self._loop.time() < self._next:
+            return
+        self._next = self._loop.time() + self._every
+        wanted = frozenset(_most_wanted(listener))
+        if not wanted:
+            return
+        for method, symbols in (("SUBSCRIBE", wanted - self._symbols), ("UNSUBSCRIBE", self._symbols - wanted)):
+            if symbols:
+                params = [_trade_stream(symbol) for symbol in sorted(symbols)]
+                message = msgspec.json.encode({"method": method, "params": params, "id": next(self._ids)})
+                await self._socket.send(message.decode())
+        self._symbols = wanted
+
+
+def _most_wanted(listener: TradeListener) -> Sequence[str]:
+    return list(dict.fromkeys(listener.wanted()))[:MOST_TRADED]
+
+
+def _trade_stream(symbol: str) -> str:
+    return f"{symbol.lower()}@aggTrade"
+
+
+def _deliver_trade_or_say(frame: bytes | str, listener: TradeListener) -> None:
+    try:
+        deliver_trade(frame, listener)
+    except msgspec.MsgspecError as error:
+        logger().warning("a trade does not fit", error=str(error))

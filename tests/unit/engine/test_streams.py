@@ -243,7 +243,7 @@ async def test_the_feed_writes_what_changed_and_forgets_liquidations_after_five_
     await feed.write(written)
     await feed.write(written)
     assert written.parts == [{"tickers", "liquidations"}, set()]
-    assert flow_of(list(feed.orders), "X", NOW_MS) == Flow(long_usd=9.0)
+    assert flow_of(list(feed.orders), "X", NOW_MS) == Flow(long_usd=9.0, orders=1)
 
 
 async def test_reconnects_count_after_the_first_connection() -> None:
