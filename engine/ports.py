@@ -10,6 +10,7 @@ import msgspec
 
 from engine.core.features_live import LiveFeatures, Told
 from engine.core.instrument import InstrumentRules
+from engine.core.large_trades import TradeFlow
 from engine.core.market import Book, Candles, ForcedOrder, Funding, Mark, MarkBar, Positioning, Ticker, Timeframe, Trade
 from engine.core.order import EntryPlan, Wallet
 from engine.core.ticks import Tick
@@ -103,7 +104,7 @@ class MarketData(Protocol):
         ...
 
     async def positioning(self, symbol: str) -> Positioning:
-        """Funding and the top traders' long/short ratio; each may be missing."""
+        """Funding, the top traders' long/short ratio and the change of the open interest; each may be missing."""
         ...
 
     async def mark_bars(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[MarkBar]:
@@ -142,6 +143,14 @@ class FiguresState(msgspec.Struct, frozen=True, kw_only=True):
     stale: tuple[str, ...] = ()
 
 
+class TradeWindows(msgspec.Struct, frozen=True, kw_only=True):
+    """The large trades of the symbols that the feed listens to, at a wall moment; not connected means that nothing is known since."""
+
+    beat_ms: int
+    connected: bool = False
+    flows: tuple[TradeFlow, ...] = ()
+
+
 class Snapshots(Protocol):
     """What the feed process keeps in Redis. Every method raises SnapshotsUnavailable where Redis does not answer."""
 
@@ -163,6 +172,14 @@ class Snapshots(Protocol):
 
     async def state(self) -> FeedState | None:
         """The feed's own account of itself; None when it never wrote."""
+        ...
+
+    async def large_trades(self) -> TradeWindows | None:
+        """Large trades of the symbols that are listened to; None when the feed never wrote."""
+        ...
+
+    async def want_trades(self, symbols: Sequence[str]) -> None:
+        """Asks the feed to listen to the trades of these symbols for the next minutes."""
         ...
 
     async def figures(self) -> Told | None:

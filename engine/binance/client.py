@@ -36,7 +36,7 @@ WEIGHT_HEADER: Final = "X-MBX-USED-WEIGHT-1M"
 ORDER_HEADERS: Final = ("X-MBX-ORDER-COUNT-10S", "X-MBX-ORDER-COUNT-1M")
 """Not on every refusal."""
 
-BUDGET_SECONDS: Final = {Urgency.ENTER: 1.0, Urgency.PROTECT: 2.0}
+BUDGET_SECONDS: Final = {Urgency.ENTER: 1.0, Urgency.WATCH: 1.0, Urgency.PROTECT: 2.0}
 """How long a call waits for its weight. Less than its caller waits for it: "nothing was sent" is better to hear than nothing."""
 
 BANNED_UNTIL: Final = re.compile(r"banned until (\d{1,15})")

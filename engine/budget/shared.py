@@ -32,7 +32,7 @@ ANSWER_SECONDS: Final = 0.25
 AHEAD: Final = 40
 AHEAD_SECONDS: Final = 0.5
 """Weight that a replica takes ahead for what may wait, and for how long it may use it: a scan's hundreds of reads ask Redis a few times,
-and a ban told to another replica is heard soon. What protects, and every order, asks for itself."""
+and a ban told to another replica is heard soon. What protects or watches, and every order, asks for itself."""
 
 TAKE_SCRIPT: Final = """
 local blocked = math.max(redis.call('PTTL', KEYS[1]), redis.call('PTTL', KEYS[2]))
@@ -184,7 +184,7 @@ class SharedBudget:
 
     async def _shared(self, minute: int, weight: int, urgency: Urgency, account: str, orders: int) -> _Taken:
         """From all replicas' budget: at once for what protects and for orders, in larger pieces for the rest."""
-        if urgency is Urgency.PROTECT or orders or weight >= AHEAD:
+        if urgency is not Urgency.ENTER or orders or weight >= AHEAD:
             return await self._ask(minute, weight, urgency, account, orders)
         async with self._taking:
             if wall_seconds() < self._alone_until:
@@ -200,7 +200,7 @@ class SharedBudget:
     async def _ask(self, minute: int, weight: int, urgency: Urgency, account: str, orders: int) -> _Taken:
         now, learned = self._now_ms(), self._learned[1] if self._learned[0] == minute else 0
         windows = [_key("orders", account, str(span), str(now // span)) for span, _ in ORDER_LIMITS] if orders else []
-        limits = [str(self._alone.allowed(limit, urgency)) for _, limit in ORDER_LIMITS]
+        limits = [str(self._alone.orders_allowed(limit, urgency)) for _, limit in ORDER_LIMITS]
         counted = [str(count) for count in self._alone.counted(account)]
         told = [text for pair in zip(limits, counted, strict=True) for text in pair] if orders else []
         keys = [_key("ban"), _key("ban", account or "-"), _key("weight", str(minute)), *windows]

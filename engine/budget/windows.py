@@ -24,6 +24,9 @@ ORDER_LIMITS: Final = ((TEN_SECONDS_MS, 300), (MINUTE_MS, 1200))
 RESERVE_SHARE: Final = 0.2
 """Of weight and orders, kept for calls that protect: thirty stops and closes a second are more than anybody's panic."""
 
+LEFT_BY: Final = {Urgency.ENTER: 1.5, Urgency.WATCH: 1.0, Urgency.PROTECT: 0.0}
+"""How many times the weight's reserve a call leaves alone: half of one more lets somebody watch what is protected while scans and books spend all that is theirs."""
+
 
 def wall_seconds() -> float:
     """The running loop's clock, by which waits are measured: where a test makes its time jump, they jump with it."""
@@ -78,7 +81,7 @@ class WeightBudget:
         limit: Weight a market minute.
         now_ms: Market time.
         patience_seconds: Wall seconds that a waiter waits at most.
-        reserve_share: Of weight and orders, for Urgency.PROTECT alone.
+        reserve_share: Of weight and orders, for Urgency.PROTECT alone; half as much weight again for WATCH.
     """
 
     def __init__(self, limit: int, now_ms: Callable[[], int], patience_seconds: float = 10.0, reserve_share: float = 0.0) -> None:
@@ -118,7 +121,7 @@ class WeightBudget:
         window, counters = self._weight(), self._counters(account) if orders else []
         if self._blocks.left(account) > 0 or window.used + weight > self.allowed(self._limit, urgency):
             return False
-        if any(counter.used + orders > self.allowed(limit, urgency) for counter, limit in counters):
+        if any(counter.used + orders > self.orders_allowed(limit, urgency) for counter, limit in counters):
             return False
         window.used += weight
         for counter, _ in counters:
@@ -126,7 +129,11 @@ class WeightBudget:
         return True
 
     def allowed(self, limit: int, urgency: Urgency) -> int:
-        """How much of a limit may be used up for this."""
+        """How much of the weight may be used up for this."""
+        return limit - int(limit * self._share * LEFT_BY[urgency])
+
+    def orders_allowed(self, limit: int, urgency: Urgency) -> int:
+        """How many of an account's orders; whoever watches sends none."""
         return limit if urgency is Urgency.PROTECT else limit - int(limit * self._share)
 
     async def draw(self, pool: Pool) -> None:

@@ -57,22 +57,25 @@ def replica(redis: "Redis", market: Minute) -> Replica:
 async def test_two_replicas_spend_one_weight(replica: Replica, market: Minute) -> None:
     one, other = replica(), replica()
     await one.spend(50)
-    await other.spend(30)
+    await other.spend(20)
     for budget in (one, other):
         with pytest.raises(ExchangeThrottled):
             await budget.spend(1)
+    await one.spend(10, Urgency.WATCH)
+    with pytest.raises(ExchangeThrottled):
+        await other.spend(1, Urgency.WATCH)
     await one.spend(20, Urgency.PROTECT)
     with pytest.raises(ExchangeThrottled):
         await other.spend(1, Urgency.PROTECT)
     assert other.used == 100
     market.ms += 60_000
-    await other.spend(80)
+    await other.spend(70)
 
 
 async def test_many_at_once_never_take_more_than_there_is(replica: Replica) -> None:
     replicas = [replica() for _ in range(3)]
     taken = await asyncio.gather(*(replicas[n % 3].spend(3) for n in range(60)), return_exceptions=True)
-    assert sum(not isinstance(end, BaseException) for end in taken) == 80 // 3
+    assert sum(not isinstance(end, BaseException) for end in taken) == 70 // 3
 
 
 async def test_a_scans_hundreds_of_reads_ask_redis_a_few_times(redis: "Redis", market: Minute) -> None:
@@ -114,7 +117,7 @@ async def test_orders_of_an_account_are_counted_over_replicas(replica: Replica, 
 async def test_what_the_exchange_counted_reaches_the_others_with_the_next_request(replica: Replica) -> None:
     one, other = replica(), replica()
     minute = await one.spend(1)
-    one.learn(78, minute)
+    one.learn(68, minute)
     await one.spend(1)
     with pytest.raises(ExchangeThrottled):
         await other.spend(2)
@@ -154,7 +157,7 @@ async def test_without_redis_a_replica_draws_from_pools_alone(market: Minute) ->
 async def test_without_redis_a_replica_counts_alone_and_says_so_once(market: Minute, capsys: pytest.CaptureFixture[str]) -> None:
     away = Redis.from_url(f"redis://127.0.0.1:{free_port()}/0", socket_connect_timeout=0.2)
     budget = SharedBudget(away, 100, market.now_ms, patience_seconds=0.0)
-    await budget.spend(50)
+    await budget.spend(40)
     await budget.spend(30)
     with pytest.raises(ExchangeThrottled):
         await budget.spend(1)

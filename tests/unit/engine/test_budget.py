@@ -27,10 +27,13 @@ def budget(market: Minute) -> WeightBudget:
     return WeightBudget(100, market.now_ms, patience_seconds=0.0, reserve_share=0.2)
 
 
-async def test_entries_leave_the_reserve_to_what_protects(budget: WeightBudget) -> None:
-    await budget.spend(80)
+async def test_entries_leave_a_share_to_who_watches_and_both_the_reserve_to_what_protects(budget: WeightBudget) -> None:
+    await budget.spend(70)
     with pytest.raises(ExchangeThrottled):
         await budget.spend(1)
+    await budget.spend(10, Urgency.WATCH)
+    with pytest.raises(ExchangeThrottled):
+        await budget.spend(1, Urgency.WATCH)
     await budget.spend(20, Urgency.PROTECT)
     with pytest.raises(ExchangeThrottled):
         await budget.spend(1, Urgency.PROTECT)
@@ -38,9 +41,9 @@ async def test_entries_leave_the_reserve_to_what_protects(budget: WeightBudget) 
 
 
 async def test_a_new_market_minute_brings_new_weight(budget: WeightBudget, market: Minute) -> None:
-    first = await budget.spend(80)
+    first = await budget.spend(70)
     market.ms += 60_000
-    assert await budget.spend(80) == first + 1
+    assert await budget.spend(70) == first + 1
 
 
 async def test_orders_are_counted_for_each_account_in_ten_seconds_and_in_a_minute(budget: WeightBudget, market: Minute) -> None:
