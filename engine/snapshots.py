@@ -1,4 +1,4 @@
-"""The door to Redis for what the feed keeps there: tickers, marks and their ticks, liquidations, figures, and its account of itself.
+"""The door to Redis for what the feed keeps there: tickers, marks, ticks, liquidations, large trades, figures, its account of itself.
 
 Everything here is rebuildable: the streams say it again within seconds. Values are msgpack under keys that carry a version, so that a
 new release never misreads an old one's bytes. Ticks are a sorted set by market time, one member for each event of all symbols: an event is
@@ -20,7 +20,7 @@ from engine.core.features_live import LiveFeatures, Told
 from engine.core.market import ForcedOrder, Mark, Ticker
 from engine.core.ticks import GAP_MS, MOST_FRAMES, Tick, TickFrame, ticks_in
 from engine.errors import SnapshotsUnavailable
-from engine.ports import FeedState, FiguresState
+from engine.ports import FeedState, FiguresState, TradeWindows
 
 VERSION: Final = 1
 PREFIX: Final = f"engine:v{VERSION}:"
@@ -29,12 +29,17 @@ MARKS: Final = PREFIX + "marks"
 TICKS: Final = PREFIX + "ticks"
 LIQUIDATIONS: Final = PREFIX + "liquidations"
 STATE: Final = PREFIX + "feed"
+LARGE_TRADES: Final = PREFIX + "large-trades"
+WANTED_TRADES: Final = PREFIX + "wanted-trades"
 FIGURES: Final = PREFIX + "figures"
 MEMORY: Final = PREFIX + "memory"
 FIGURES_STATE: Final = PREFIX + "figures:state"
 
 KEPT_SECONDS: Final = 3600
 """A feed that died long ago leaves nothing behind."""
+
+WANTED_SECONDS: Final = 900
+"""Wall time for which a shortlisted symbol's trades stay wanted: a few scans."""
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -81,6 +86,38 @@ class RedisSnapshots:
     async def state(self) -> FeedState | None:
         """The feed's own account of itself; None when it never wrote."""
         return await self._read(STATE, FeedState)
+
+    async def large_trades(self) -> TradeWindows | None:
+        """Large trades of the symbols that are listened to; None when the feed never wrote."""
+        return await self._read(LARGE_TRADES, TradeWindows)
+
+    async def write_large_trades(self, windows: TradeWindows) -> None:
+        """Writes the windows of large trades; raises SnapshotsUnavailable."""
+        await self._set(LARGE_TRADES, _encoder.encode(windows))
+
+    async def want_trades(self, symbols: Sequence[str]) -> None:
+        """Asks the feed to listen to the trades of these symbols for the next WANTED_SECONDS; raises SnapshotsUnavailable."""
+        if not symbols:
+            return
+        now = time.time()
+        try:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.zadd(WANTED_TRADES, dict.fromkeys(symbols, now))
+                pipe.zremrangebyscore(WANTED_TRADES, "-inf", now - WANTED_SECONDS)
+                pipe.expire(WANTED_TRADES, KEPT_SECONDS)
+                await pipe.execute()
+        except (RedisError, OSError) as error:
+            raise SnapshotsUnavailable(type(error).__name__) from error
+        self._answered()
+
+    async def wanted_trades(self) -> Sequence[str]:
+        """Symbols whose trades are wanted, those asked for last first; raises SnapshotsUnavailable."""
+        try:
+            found: list[bytes] = await self._redis.zrevrangebyscore(WANTED_TRADES, "+inf", time.time() - WANTED_SECONDS)
+        except (RedisError, OSError) as error:
+            raise SnapshotsUnavailable(type(error).__name__) from error
+        self._answered()
+        return [member.decode() for member in found]
 
     async def figures(self) -> Told | None:
         """What candles say of every symbol; None when nobody wrote it, or in another form."""
@@ -151,6 +188,13 @@ class RedisSnapshots:
             return msgspec.msgpack.decode(body, type=kind)
         except msgspec.MsgspecError:
             return None
+
+    async def _set(self, key: str, body: bytes) -> None:
+        try:
+            await self._redis.set(key, body, ex=KEPT_SECONDS)
+        except (RedisError, OSError) as error:
+            raise SnapshotsUnavailable(type(error).__name__) from error
+        self._answered()
 
     async def _get(self, key: str) -> bytes | None:
         try:

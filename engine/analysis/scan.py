@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -10,18 +10,18 @@ from typing import Final
 
 import msgspec
 
-from engine.analysis.sources import Sources, Widen, liquidations_of, tickers_of
+from engine.analysis.sources import Sources, Widen, tickers_of
+from engine.analysis.whale_views import whale_views
 from engine.core.features import Features, features_of, panel_of
 from engine.core.instrument import InstrumentRules
-from engine.core.market import Candles, ForcedOrder, Timeframe, at
+from engine.core.market import Candles, Timeframe, at
 from engine.core.screen import ScreenBounds, Screened, preselect, screen, weigh_whales
 from engine.core.screen_rules import V3_1, RuleSet
 from engine.core.structure import Structure, structure_of
 from engine.core.verdict import AnalystFailure, Case, Ground, LivePrice, judge
-from engine.core.whales import Traces, detect, flow_of
 from engine.errors import ExchangeError
 from engine.ports import Analyst
-from shared.analysis import AnalyzeReply, AnalyzeRequest, Candidate, Rejection, RejectionReason, Signal, WhaleView
+from shared.analysis import AnalyzeReply, AnalyzeRequest, Candidate, Rejection, RejectionReason, Signal
 from shared.brackets import brackets_of
 
 ANALYST_CONCURRENCY: Final = 4
@@ -103,7 +103,7 @@ async def scan(request: AnalyzeRequest, plan: ScanPlan, sources: Sources, analys
         with run.stage("screen"):
             shortlist = run.keep(screen(read.features, bounds.top_n, plan.rule_set, read.structure)) if read is not None else ()
         with run.stage("whales"):
-            views = await _whale_views(shortlist, sources, run)
+            views = await whale_views([candidate.symbol for candidate in shortlist], sources, run.fallbacks)
             candidates = run.keep(weigh_whales(shortlist, views, bounds.top_n))
         newest = {candles.symbol: candles for candles in quarter}
         with run.stage("analyst"):
@@ -184,27 +184,6 @@ def stale_in(pair: tuple[Candles, Candles], now_ms: int) -> Rejection | None:
 
 def _is_stale(candles: Candles, now_ms: int) -> bool:
     return len(candles) > 0 and now_ms - candles.closed_ms >= 2 * candles.timeframe.ms
-
-
-async def _whale_views(shortlist: Sequence[Candidate], sources: Sources, run: _Scan) -> dict[str, WhaleView]:
-    orders = await liquidations_of(sources, run.fallbacks) if shortlist else []
-    views = await asyncio.gather(*(_whale_view(candidate.symbol, orders, sources) for candidate in shortlist))
-    return {view.symbol: view for view in views}
-
-
-async def _whale_view(symbol: str, orders: Sequence[ForcedOrder], sources: Sources) -> WhaleView:
-    book, trades, positioning = await asyncio.gather(
-        _or_none(sources.market.book(symbol)), _or_none(sources.market.trades(symbol)), sources.market.positioning(symbol)
-    )
-    flow = flow_of(orders, symbol, sources.clock.now_ms())
-    return detect(symbol, Traces(flow=flow, book=book, trades=trades, positioning=positioning))
-
-
-async def _or_none[T](asked: Awaitable[T]) -> T | None:
-    try:
-        return await asked
-    except ExchangeError:
-        return None
 
 
 class _Seen(msgspec.Struct, frozen=True):

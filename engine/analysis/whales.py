@@ -1,10 +1,11 @@
-"""The use case behind GET /whales: the liquidation window as it stands, heaviest symbols first."""
+"""The use case behind GET /whales: the liquidation window as it stands, heaviest symbols first, without a request to the exchange."""
 
 from collections.abc import Sequence
 from typing import Final
 
-from engine.analysis.sources import Sources
-from engine.core.market import ForcedOrder, at
+from engine.analysis.sources import Sources, marks_of
+from engine.analysis.whale_views import cascades_of, flows_of
+from engine.core.market import ForcedOrder, Positioning, at
 from engine.core.whales import WINDOW_MS, Traces, detect, flow_of
 from shared.analysis import Liquidation, WhalesReply
 
@@ -13,7 +14,7 @@ MOST_VIEWS: Final = 20
 
 
 async def show_window(sources: Sources) -> WhalesReply:
-    """What was liquidated in the last 300 s of market time, and how old the feed's word is.
+    """What was liquidated in the last 300 s of market time, where each cascade stands, and how old the feed's word is.
 
     Raises:
         SnapshotsUnavailable: Redis does not answer.
@@ -21,10 +22,25 @@ async def show_window(sources: Sources) -> WhalesReply:
     state = await sources.snapshots.state()
     now_ms = sources.clock.now_ms()
     window = [order for order in await sources.snapshots.liquidations() if 0 <= now_ms - order.at_ms <= WINDOW_MS]
+    symbols = _heaviest(window)
+    cascades = await cascades_of(symbols, window, sources)
+    flows, marks = await flows_of(sources), await marks_of(sources, symbols)
+    views = [
+        detect(
+            symbol,
+            Traces(
+                flow=flow_of(window, symbol, now_ms),
+                large=flows.get(symbol),
+                positioning=Positioning(funding_ratio=float(marks[symbol].funding_rate) if symbol in marks else None),
+                cascade=cascades[symbol],
+            ),
+        )
+        for symbol in symbols
+    ]
     return WhalesReply(
         as_of=sources.clock.now(),
         feed_age_ms=None if state is None else max(0, sources.clock.wall_ms() - state.beat_ms),
-        views=[detect(symbol, Traces(flow=flow_of(window, symbol, now_ms))) for symbol in _heaviest(window)],
+        views=views,
         recent=[_told(order) for order in sorted(window, key=lambda order: -order.at_ms)[:MOST_RECENT]],
     )
 

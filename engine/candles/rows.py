@@ -93,6 +93,12 @@ class RatioRow(msgspec.Struct, rename="camel"):
     long_short_ratio: float
 
 
+class OpenInterestRow(msgspec.Struct, rename="camel"):
+    """A row of openInterestHist, base asset."""
+
+    sum_open_interest: float
+
+
 class FundingRow(msgspec.Struct, rename="camel"):
     """A row of fundingRate; markPrice may be absent or empty for old rows."""
 

@@ -35,7 +35,7 @@ CANDLES_AT_ONCE: Final = 16
 
 RULES_AGE_MS: Final = 3_600_000
 POSITIONING_AGE_MS: Final = 300_000
-"""The exchange publishes ratios every 5 minutes."""
+"""The exchange publishes ratios and open interest every 5 minutes."""
 
 BARS_AGE_MS: Final = 3_000
 """Wall age; asked each second for fifty symbols, bars would eat the whole weight of a minute."""
@@ -81,7 +81,7 @@ class BinanceData:
         self._candle_slots = asyncio.Semaphore(CANDLES_AT_ONCE)
         self._bars: dict[str, _KeptBars] = {}
         self._fundings: dict[str, _KeptFundings] = {}
-        self._ratios: dict[str, tuple[int, float | None]] = {}
+        self._figures: dict[tuple[str, str], tuple[int, float | None]] = {}
         self.answered_ms: int | None = None
 
     async def instruments(self) -> Mapping[str, InstrumentRules]:
@@ -133,9 +133,13 @@ class BinanceData:
         return [rows.trade_of(row) for row in found]
 
     async def positioning(self, symbol: str) -> Positioning:
-        """Funding and the top traders' long/short ratio; one that does not come is None."""
-        funding, ratio = await asyncio.gather(self._funding(symbol), self._ratio(symbol))
-        return Positioning(funding_ratio=funding, long_short_ratio=ratio)
+        """Funding, the top traders' long/short ratio and the change of the open interest; what does not come is None."""
+        funding, ratio, change = await asyncio.gather(
+            self._funding(symbol),
+            self._published(symbol, "topLongShortAccountRatio", 1, list[rows.RatioRow], _newest_ratio),
+            self._published(symbol, "openInterestHist", 2, list[rows.OpenInterestRow], _change),
+        )
+        return Positioning(funding_ratio=funding, long_short_ratio=ratio, open_interest_change=change)
 
     async def mark_bars(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[MarkBar]:
         """1m mark-price candles that open in [since, until], oldest first, the open one included.
@@ -253,18 +257,31 @@ class BinanceData:
         except ExchangeError:
             return None
 
-    async def _ratio(self, symbol: str) -> float | None:
-        kept = self._ratios.get(symbol)
+    async def _published[Row](
+        self, symbol: str, what: str, limit: int, kind: type[list[Row]], read: Callable[[Sequence[Row]], float | None]
+    ) -> float | None:
+        """A figure that is published every five minutes, kept for as long."""
+        kept = self._figures.get((symbol, what))
         if kept is not None and self._clock.now_ms() - kept[0] < POSITIONING_AGE_MS:
             return kept[1]
-        params: dict[str, str | int] = {"symbol": symbol, "period": "5m", "limit": 1}
+        params: dict[str, str | int] = {"symbol": symbol, "period": "5m", "limit": limit}
         try:
-            found = await self._get("/futures/data/topLongShortAccountRatio", list[rows.RatioRow], params, DATA)
+            figure = read(await self._get(f"/futures/data/{what}", kind, params, DATA))
         except ExchangeError:
             return None
-        ratio = found[-1].long_short_ratio if found else None
-        self._ratios[symbol] = (self._clock.now_ms(), ratio)
-        return ratio
+        self._figures[(symbol, what)] = (self._clock.now_ms(), figure)
+        return figure
+
+
+def _newest_ratio(found: Sequence[rows.RatioRow]) -> float | None:
+    return found[-1].long_short_ratio if found else None
+
+
+def _change(found: Sequence[rows.OpenInterestRow]) -> float | None:
+    """The share by which the last of two grew; None of fewer, or from nothing."""
+    if len(found) < 2 or found[0].sum_open_interest <= 0:
+        return None
+    return found[-1].sum_open_interest / found[0].sum_open_interest - 1
 
 
 def _klines_weight(limit: int) -> int:

@@ -13,12 +13,13 @@ from redis.asyncio import Redis
 from deploy.servers import EmbeddedRedis, free_port
 from engine.core.features_bytes import memory_bytes, told_bytes
 from engine.core.features_live import LiveFeatures
+from engine.core.large_trades import TradeFlow
 from engine.core.market import ForcedOrder, Mark, Ticker, Timeframe
 from engine.core.ticks import MOST_FRAMES, Tick, TickFrame
 from engine.errors import SnapshotsUnavailable
 from engine.feed import Feed, keep_writing
-from engine.ports import FeedState, FiguresState
-from engine.snapshots import FIGURES, LIQUIDATIONS, MEMORY, TICKERS, TICKS, RedisSnapshots, connect
+from engine.ports import FeedState, FiguresState, TradeWindows
+from engine.snapshots import FIGURES, LIQUIDATIONS, MEMORY, TICKERS, TICKS, WANTED_TRADES, RedisSnapshots, connect
 from shared.enums import Side
 from tests.polling import eventually
 from tests.unit.engine.execution_desk import StandingClock
@@ -48,6 +49,23 @@ async def test_what_the_feed_writes_is_what_the_app_reads(redis: Redis) -> None:
     assert await snapshots.marks() == {"XUSDT": MARK}
     assert await snapshots.liquidations() == [ORDER]
     assert await snapshots.state() == STATE
+
+
+async def test_windows_of_large_trades_and_the_wish_for_them_are_read_as_written(redis: Redis) -> None:
+    snapshots = RedisSnapshots(redis)
+    assert (await snapshots.large_trades(), await snapshots.wanted_trades()) == (None, [])
+    flow = TradeFlow(symbol="币安人生USDT", bought_usd=60_000.5, sold_usd=0.0, trades=1, since_ms=3)
+    windows = TradeWindows(beat_ms=7, connected=True, flows=(flow,))
+    await snapshots.write_large_trades(windows)
+    assert await snapshots.large_trades() == windows
+    await snapshots.want_trades(["XUSDT"])
+    await snapshots.want_trades(["币安人生USDT"])
+    await snapshots.want_trades([])
+    assert await snapshots.wanted_trades() == ["币安人生USDT", "XUSDT"]
+    await redis.zadd(WANTED_TRADES, {"OLDUSDT": 1.0})
+    assert "OLDUSDT" not in await snapshots.wanted_trades()
+    await snapshots.want_trades(["XUSDT"])
+    assert await redis.zcard(WANTED_TRADES) == 2
 
 
 async def test_figures_memory_and_their_account_are_read_as_written_and_odd_bytes_are_as_if_absent(redis: Redis) -> None:

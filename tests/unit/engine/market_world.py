@@ -25,7 +25,7 @@ from engine.core.market import (
 )
 from engine.core.ticks import GAP_MS, Tick
 from engine.errors import ExchangeUnreachable, SnapshotsUnavailable, UnknownSymbol
-from engine.ports import FeedState, FiguresState
+from engine.ports import FeedState, FiguresState, TradeWindows
 from shared.analysis import Candidate
 from shared.enums import Side
 from tests.unit.engine.execution_desk import BTC, NOW, WALL_MS, StandingClock
@@ -200,6 +200,8 @@ class Kept:
         self.ticks_of: dict[str, list[Tick]] = {}
         self.orders: list[ForcedOrder] = []
         self.feed: FeedState | None = None
+        self.windows: TradeWindows | None = None
+        self.wanted: list[str] = []
         self.told: Told | None = None
         self.figures_by: FiguresState | None = None
         self.down = False
@@ -231,6 +233,14 @@ class Kept:
     async def state(self) -> FeedState | None:
         self._ask()
         return self.feed
+
+    async def large_trades(self) -> TradeWindows | None:
+        self._ask()
+        return self.windows
+
+    async def want_trades(self, symbols: Sequence[str]) -> None:
+        self._ask()
+        self.wanted += symbols
 
     async def figures(self) -> Told | None:
         self._ask()

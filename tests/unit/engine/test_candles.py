@@ -20,6 +20,7 @@ from engine.candles.rows import (
     DepthRow,
     ExchangeInfo,
     FundingRow,
+    OpenInterestRow,
     PremiumRow,
     RatioRow,
     TickerRow,
@@ -406,7 +407,25 @@ async def test_positioning_that_does_not_come_is_none() -> None:
     exchange.status = 500
     async with data_of(exchange) as data:
         found = await data.positioning("XUSDT")
-    assert (found.funding_ratio, found.long_short_ratio) == (None, None)
+    assert (found.funding_ratio, found.long_short_ratio, found.open_interest_change) == (None, None, None)
+
+
+async def test_open_interest_is_told_as_its_change_in_five_minutes_and_asked_for_once_in_as_long() -> None:
+    exchange = Exchange()
+    exchange.answers["/futures/data/openInterestHist"] = [{"sumOpenInterest": "200.0"}, {"sumOpenInterest": "190.0"}]
+    async with data_of(exchange) as data:
+        found = [(await data.positioning("XUSDT")).open_interest_change for _ in range(2)]
+        asked = [params for path, params in exchange.asked if path.endswith("openInterestHist")]
+    assert found == [pytest.approx(-0.05)] * 2
+    assert [params["limit"] for params in asked] == ["2"]
+
+
+@pytest.mark.parametrize("rows", [[], [{"sumOpenInterest": "3"}], [{"sumOpenInterest": "0"}, {"sumOpenInterest": "3"}]])
+async def test_too_little_open_interest_is_no_change(rows: list[dict[str, str]]) -> None:
+    exchange = Exchange()
+    exchange.answers["/futures/data/openInterestHist"] = rows
+    async with data_of(exchange) as data:
+        assert (await data.positioning("XUSDT")).open_interest_change is None
 
 
 def symbol_row(symbol: str) -> dict[str, Any]:
@@ -459,6 +478,7 @@ def test_mainnet_rows_become_exact_decimals(fixtures_folder: Path) -> None:
         ("/fapi/v1/ticker/24hr", TickerRow),
         ("/fapi/v1/fundingRate", list[FundingRow]),
         ("/futures/data/topLongShortAccountRatio", list[RatioRow]),
+        ("/futures/data/openInterestHist", list[OpenInterestRow]),
     ],
 )
 def test_the_documented_replies_are_read(fixtures_folder: Path, path: str, kind: Any) -> None:

@@ -1,0 +1,96 @@
+"""What large hands do to the shortlisted symbols: every trace from where it is known best, to a view of each.
+
+The second half of `scan`'s way: features choose, whales veto or raise. What does not answer gives no points and never stops a scan.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from engine.analysis.sources import FRESH_MS, Sources, liquidations_of, ticks_of
+from engine.core.cascade import WINDOW_MS, Cascade, cascade_of
+from engine.core.large_trades import TradeFlow
+from engine.core.market import ForcedOrder, at
+from engine.core.ticks import Tick
+from engine.core.whales import Traces, detect, flow_of
+from engine.errors import ExchangeError, SnapshotsUnavailable
+from shared.analysis import WhaleView
+
+WHOLE_MS: Final = WINDOW_MS - 5_000
+"""Market time for which a symbol's trades were listened to before the stream's word counts; until then the last 100 are asked for."""
+
+
+async def whale_views(symbols: Sequence[str], sources: Sources, fallbacks: list[str]) -> dict[str, WhaleView]:
+    """A view of each symbol.
+
+    Args:
+        symbols: The shortlist; the feed is asked to listen to their trades from now on.
+        sources: Exchange, feed and clock.
+        fallbacks: Takes what could not be known from the feed.
+    """
+    if not symbols:
+        return {}
+    orders = await liquidations_of(sources, fallbacks)
+    cascades = await cascades_of(symbols, orders, sources)
+    flows = await flows_of(sources)
+    await _want(symbols, sources)
+    now_ms = sources.clock.now_ms()
+    heard = [
+        Traces(flow=flow_of(orders, symbol, now_ms), large=flows.get(symbol), cascade=cascades[symbol]) for symbol in symbols
+    ]
+    views = await asyncio.gather(*(_view(symbol, traces, sources) for symbol, traces in zip(symbols, heard, strict=True)))
+    return {view.symbol: view for view in views}
+
+
+async def cascades_of(symbols: Sequence[str], orders: Sequence[ForcedOrder], sources: Sources) -> dict[str, Cascade]:
+    """Where each symbol's cascade stands; the price's answer is that of the marks that the feed heard."""
+    now_ms = sources.clock.now_ms()
+    own = {symbol: [order for order in orders if order.symbol == symbol] for symbol in symbols}
+    forced = {symbol: at(now_ms - WINDOW_MS) for symbol, found in own.items() if found}
+    ticks = await ticks_of(sources, forced)
+    return {symbol: cascade_of(found, _path(ticks.get(symbol, ())), now_ms) for symbol, found in own.items()}
+
+
+async def flows_of(sources: Sources) -> Mapping[str, TradeFlow]:
+    """Large trades of the symbols that the feed has listened to for the whole window; empty where it does not now."""
+    try:
+        windows = await sources.snapshots.large_trades()
+    except SnapshotsUnavailable:
+        return {}
+    if windows is None or not windows.connected or sources.clock.wall_ms() - windows.beat_ms > FRESH_MS:
+        return {}
+    now_ms = sources.clock.now_ms()
+    return {flow.symbol: flow for flow in windows.flows if now_ms - flow.since_ms >= WHOLE_MS}
+
+
+async def _want(symbols: Sequence[str], sources: Sources) -> None:
+    try:
+        await sources.snapshots.want_trades(symbols)
+    except SnapshotsUnavailable:
+        return
+
+
+async def _view(symbol: str, heard: Traces, sources: Sources) -> WhaleView:
+    book, trades, positioning = await asyncio.gather(
+        _or_none(sources.market.book(symbol)),
+        _or_none(sources.market.trades(symbol)) if heard.large is None else _nothing(),
+        sources.market.positioning(symbol),
+    )
+    return detect(symbol, msgspec.structs.replace(heard, book=book, trades=trades, positioning=positioning))
+
+
+def _path(ticks: Sequence[Tick]) -> list[tuple[int, float]]:
+    return [(tick.at_ms, float(tick.price)) for tick in ticks]
+
+
+async def _nothing() -> None:
+    return None
+
+
+async def _or_none[T](asked: Awaitable[T]) -> T | None:
+    try:
+        return await asked
+    except ExchangeError:
+        return None

@@ -1,0 +1,98 @@
+"""What a view of a shortlisted symbol is made of: each trace from where it is known best, and nothing made up."""
+
+from decimal import Decimal
+
+import pytest
+
+from engine.analysis.sources import Sources
+from engine.analysis.whale_views import whale_views
+from engine.analysis.whales import show_window
+from engine.core.large_trades import TradeFlow
+from engine.core.market import Trade
+from engine.core.ticks import Tick
+from engine.ports import TradeWindows
+from shared.analysis import CascadeState, WhaleSignal
+from shared.enums import Side
+from tests.unit.engine.execution_desk import WALL_MS
+from tests.unit.engine.market_world import NOW_MS, Kept, World, book, forced, living_feed, mark
+
+
+def falling_world() -> tuple[World, Kept, Sources]:
+    """XUSDT: longs are forced out every two seconds, and its mark falls 1.5 % in ninety."""
+    world, kept = World(), Kept()
+    world.book_of["XUSDT"] = book("XUSDT")
+    world.mark_of["XUSDT"] = mark("XUSDT", "98.5")
+    kept.feed = living_feed()
+    kept.orders = [forced("XUSDT", 20_000, Side.LONG, NOW_MS - second * 1_000) for second in range(40, 0, -2)]
+    kept.mark_of["XUSDT"] = mark("XUSDT", "98.5")
+    kept.ticks_of["XUSDT"] = [
+        Tick(at_ms=NOW_MS - second * 1_000, price=Decimal("98.5") + Decimal(second) / 60) for second in range(90, -1, -1)
+    ]
+    return world, kept, Sources(market=world, snapshots=kept, clock=world.clock)
+
+
+async def test_a_view_says_where_the_cascade_stands_by_the_feeds_orders_and_marks() -> None:
+    _, _, sources = falling_world()
+    view = (await whale_views(["XUSDT"], sources, []))["XUSDT"]
+    assert (view.cascade, view.cascade_side, view.liquidations) == (CascadeState.RUNNING, Side.LONG, 20)
+    assert view.cascade_answer_ratio is not None
+    assert 0.013 < view.cascade_answer_ratio < 0.016
+    assert view.signal is WhaleSignal.SQUEEZE_LONGS
+    assert (view.book_imbalance_ratio, view.buy_wall, view.sell_wall) == (pytest.approx(0.0, abs=1e-3), False, False)
+
+
+async def test_the_window_of_whales_tells_the_same_cascade_and_funding_without_asking_the_exchange() -> None:
+    world, _, sources = falling_world()
+    (view,) = (await show_window(sources)).views
+    assert (view.cascade, view.cascade_side, view.funding_ratio) == (CascadeState.RUNNING, Side.LONG, 0.0001)
+    assert view.book_imbalance_ratio is None
+    assert world.asked == []
+
+
+async def test_where_the_feed_is_silent_there_is_no_cascade_and_the_reply_says_why() -> None:
+    _, kept, sources = falling_world()
+    kept.feed = None
+    fallbacks: list[str] = []
+    view = (await whale_views(["XUSDT"], sources, fallbacks))["XUSDT"]
+    assert (view.cascade, view.liquidations) == (CascadeState.NONE, 0)
+    assert fallbacks == ["no liquidations: the feed is silent"]
+
+
+async def test_without_redis_a_view_is_made_of_what_the_exchange_answers() -> None:
+    world, kept, sources = falling_world()
+    kept.down = True
+    world.trades_of["XUSDT"] = [Trade(price=100.0, quantity=800.0, sell=True, at_ms=NOW_MS)]
+    view = (await whale_views(["XUSDT"], sources, []))["XUSDT"]
+    assert (view.large_bought_usd, view.large_sold_usd, view.cascade) == (0.0, 80_000.0, CascadeState.NONE)
+
+
+async def test_large_trades_come_from_the_stream_where_it_was_listened_to_for_the_whole_window() -> None:
+    world, kept, sources = falling_world()
+    flow = TradeFlow(symbol="XUSDT", bought_usd=10.0, sold_usd=900_000.0, trades=4, since_ms=NOW_MS - 300_000)
+    kept.windows = TradeWindows(beat_ms=WALL_MS, connected=True, flows=(flow,))
+    view = (await whale_views(["XUSDT"], sources, []))["XUSDT"]
+    assert view.large_sold_usd == 900_000.0
+    assert "large trades are selling" in view.reasons
+    assert "trades" not in world.asked
+
+
+async def test_the_last_trades_are_asked_for_where_the_stream_was_cut_is_old_or_began_lately() -> None:
+    since = NOW_MS - 300_000
+    for beat_ms, connected, since_ms in (
+        (WALL_MS, False, since),
+        (WALL_MS - 6_000, True, since),
+        (WALL_MS, True, NOW_MS - 60_000),
+    ):
+        world, kept, sources = falling_world()
+        flow = TradeFlow(symbol="XUSDT", sold_usd=900_000.0, trades=4, since_ms=since_ms)
+        kept.windows = TradeWindows(beat_ms=beat_ms, connected=connected, flows=(flow,))
+        view = (await whale_views(["XUSDT"], sources, []))["XUSDT"]
+        assert view.large_sold_usd == 0.0
+        assert "trades" in world.asked
+
+
+async def test_the_feed_is_asked_to_listen_to_the_shortlist() -> None:
+    _, kept, sources = falling_world()
+    await whale_views(["XUSDT"], sources, [])
+    assert kept.wanted == ["XUSDT"]
+    assert await whale_views([], sources, []) == {}
