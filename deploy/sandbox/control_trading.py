@@ -21,8 +21,6 @@ DEFAULT_WALLET = Decimal(10_000)
 LARGEST_WALLET = Decimal(1_000_000_000)
 LONGEST_LATENCY_MS = 3_600_000
 MOST_ORDERS = 1_000_000
-FOREVER_MS = 253402300799000
-"""The year 9999."""
 
 
 class NewAccount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -180,7 +178,7 @@ class TradingControl:
         account.revoked = given["revoked"]
         if account.revoked:
             self._exchange.listen_keys.forget(account)
-            vigil.refuse(account.key, vigil.wall(now), FOREVER_MS)
+            vigil.revoke(account.key, vigil.wall(now))
         else:
             vigil.accept(account.key, vigil.wall(now))
 

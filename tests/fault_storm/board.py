@@ -6,12 +6,13 @@ Ticks are made as time reaches them, so that a shock put in now bends what comes
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import cache
 from random import Random
 from typing import Any, Final
 
 from deploy.sandbox.core.board import Depth, Funding, Level, Span, Tick
 from deploy.sandbox.core.errors import unknown_symbol
-from deploy.sandbox.core.rules import RECORDED, SymbolRules
+from deploy.sandbox.core.rules import RECORDED, SymbolRules, changed_rules
 from engine.core import market as seen
 from engine.core.instrument import InstrumentRules
 from engine.errors import ExchangeUnreachable, UnknownSymbol
@@ -94,6 +95,11 @@ class StormBoard:
         for line in self.lines.values():
             line.still_from = now
 
+    def rule(self, symbol: str, filters: Mapping[str, Decimal]) -> None:
+        """Orders meet other filters from now on; the tape keeps its own grid."""
+        line = self.lines[symbol]
+        line.rules = changed_rules(line.rules, filters)
+
     def fund(self, symbol: str, rate: Decimal, at: int) -> None:
         """Funding is paid at a moment that is still to come."""
         line = self.lines[symbol]
@@ -146,15 +152,14 @@ class StormMarket:
 
     def __init__(self, board: StormBoard, clock: SimulatedClock, weather: "Weather") -> None:
         self._board, self._clock, self._weather = board, clock, weather
-        self._rules = {symbol: instrument_of(line.rules) for symbol, line in board.lines.items()}
 
     async def instruments(self) -> Mapping[str, InstrumentRules]:
-        return self._rules
+        return {symbol: instrument_of(line.rules) for symbol, line in self._board.lines.items()}
 
     async def instrument(self, symbol: str) -> InstrumentRules:
-        if symbol not in self._rules:
+        if symbol not in self._board.lines:
             raise UnknownSymbol(symbol)
-        return self._rules[symbol]
+        return instrument_of(self._board.lines[symbol].rules)
 
     async def book(self, symbol: str) -> seen.Book:
         self._answer()
@@ -169,7 +174,7 @@ class StormMarket:
         return seen.Mark(symbol=symbol, price=price, at_ms=now, funding_rate=Decimal(0), next_funding_ms=now + 1, received_ms=now)
 
     async def marks(self) -> Mapping[str, seen.Mark]:
-        return {symbol: await self.mark(symbol) for symbol in self._rules}
+        return {symbol: await self.mark(symbol) for symbol in self._board.lines}
 
     async def tickers(self) -> Mapping[str, seen.Ticker]:
         raise ExchangeUnreachable("nobody scans here")
@@ -205,8 +210,12 @@ class Weather:
     def strikes(self, what: str) -> bool:
         struck = not self.calm and self._random.random() < self._chances.get(what, 0.0)
         if struck:
-            self.struck[what] = self.struck.get(what, 0) + 1
+            self.note(what)
         return struck
+
+    def note(self, what: str) -> None:
+        """Count what a schedule's deed did, beside what chance did."""
+        self.struck[what] = self.struck.get(what, 0) + 1
 
     def between(self, low: float, high: float) -> float:
         return self._random.uniform(low, high)
@@ -215,6 +224,7 @@ class Weather:
         return items[self._random.randrange(len(items))]
 
 
+@cache
 def instrument_of(rules: SymbolRules) -> InstrumentRules:
     """As `engine.candles` reads it from exchangeInfo."""
     given: dict[str, Any] = {

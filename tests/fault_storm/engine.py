@@ -31,7 +31,7 @@ from engine.execution.truth import guards, truth
 from engine.execution.turns import Turns
 from engine.execution.venues import Venues
 from engine.paper import DryRunVenue, PaperVenue
-from engine.ports import Claimed, InFlight, KeyPair
+from engine.ports import Claimed, InFlight, KeyPair, Reports
 from engine.reports import CLAIM_SECONDS, REPORT_SECONDS
 from engine.routes.execution import _or_unavailable
 from engine.routes.http import ProblemError
@@ -104,31 +104,33 @@ class MemoryReports:
         self._kept: dict[str, tuple[datetime, str, str, ExecutionReport | None]] = {}
         self._tokens = 0
 
-    def claim(self, name: str, digest: str, seconds: float | None) -> Claimed | InFlight | ExecutionReport:
-        known = self._standing(name)
+    async def claim(
+        self, client_order_id: str, digest: str, seconds: float | None = None
+    ) -> Claimed | InFlight | ExecutionReport:
+        known = self._standing(client_order_id)
         if known is None:
             self._tokens += 1
             token = str(self._tokens)
-            self._kept[name] = (self._until(CLAIM_SECONDS if seconds is None else seconds), digest, token, None)
+            self._kept[client_order_id] = (self._until(CLAIM_SECONDS if seconds is None else seconds), digest, token, None)
             return Claimed(token=token)
         if known[1] != digest:
-            raise ClientOrderIdReused(name)
+            raise ClientOrderIdReused(client_order_id)
         return known[3] or InFlight()
 
-    def keep(self, name: str, digest: str, claim: Claimed, report: ExecutionReport) -> bool:
-        known = self._standing(name)
+    async def keep(self, client_order_id: str, digest: str, claim: Claimed, report: ExecutionReport) -> bool:
+        known = self._standing(client_order_id)
         if known is None or known[2] != claim.token:
             return False
-        self._kept[name] = (self._until(REPORT_SECONDS), digest, "", report)
+        self._kept[client_order_id] = (self._until(REPORT_SECONDS), digest, "", report)
         return True
 
-    def release(self, name: str, claim: Claimed) -> None:
-        known = self._standing(name)
-        if known is not None and known[2] == claim.token:
-            del self._kept[name]
+    async def release(self, client_order_id: str, digest: str, claim: Claimed) -> None:
+        known = self._standing(client_order_id)
+        if known is not None and known[1:3] == (digest, claim.token):
+            del self._kept[client_order_id]
 
-    def find(self, name: str) -> ExecutionReport | InFlight | None:
-        known = self._standing(name)
+    async def find(self, client_order_id: str) -> ExecutionReport | InFlight | None:
+        known = self._standing(client_order_id)
         return None if known is None else known[3] or InFlight()
 
     def _standing(self, name: str) -> tuple[datetime, str, str, ExecutionReport | None] | None:
@@ -140,9 +142,9 @@ class MemoryReports:
 
 
 class GatedReports:
-    """One replica's connection to the reports."""
+    """One replica's connection to the reports, in memory or in Redis."""
 
-    def __init__(self, reports: MemoryReports, process: Process, weather: Weather) -> None:
+    def __init__(self, reports: Reports, process: Process, weather: Weather) -> None:
         self._reports, self._process, self._weather = reports, process, weather
 
     async def claim(
@@ -154,21 +156,24 @@ class GatedReports:
         return await self._ask("keep", lambda: self._reports.keep(client_order_id, digest, claim, report))
 
     async def release(self, client_order_id: str, digest: str, claim: Claimed) -> None:
-        del digest
-        await self._ask("release", lambda: self._reports.release(client_order_id, claim))
+        await self._ask("release", lambda: self._reports.release(client_order_id, digest, claim))
 
     async def find(self, client_order_id: str) -> ExecutionReport | InFlight | None:
         return await self._ask("find", lambda: self._reports.find(client_order_id))
 
-    async def _ask[T](self, name: str, question: Callable[[], T]) -> T:
+    async def _ask[T](self, name: str, question: Callable[[], Awaitable[T]]) -> T:
         await self._process.gate(f"before reports {name}")
-        if self._weather.strikes("redis"):
-            raise ReportStoreUnavailable("redis does not answer")
-        answer = question()
-        await self._process.gate(f"after reports {name}")
-        if self._weather.strikes("redis"):
-            raise ReportStoreUnavailable("redis does not answer")
+        self._may_be_away()
+        try:
+            answer = await question()
+        finally:
+            await self._process.gate(f"after reports {name}")
+        self._may_be_away()
         return answer
+
+    def _may_be_away(self) -> None:
+        if self._weather.strikes("redis"):
+            raise ReportStoreUnavailable("redis does not answer")
 
 
 class Replica(Process):

@@ -25,7 +25,7 @@ from sqlalchemy.exc import SAWarning
 
 from deploy.servers import EmbeddedPostgres, EmbeddedRedis, free_port
 from tests.fault_storm.one import Outcome, _outcome, quiet
-from tests.fault_storm.real_store import CONNECTIONS, copy_template, drop, empty, make_template, with_database
+from tests.fault_storm.real_store import CONNECTIONS, copy_template, drop, empty, make_template, patiently, with_database
 from tests.fault_storm.real_world import BRIEF, WHOSE, Pace, RealWorld, WallClock, new_exchange
 from tests.fault_storm.schedule import schedule_of
 
@@ -214,7 +214,7 @@ async def _one(seed: int, found: Servers, pace: Pace, number: int, trace: deque[
     schedule, began = schedule_of(seed), time.perf_counter()
     redis_url = f"{found.redis_url.rsplit('/', 1)[0]}/{number}"
     async with Redis.from_url(redis_url) as client:
-        await client.flushdb()
+        await patiently(client.flushdb)
     await empty(found.databases[number])
     world = RealWorld(schedule, pace, (found.databases[number], redis_url), trace)
     async with world.standing():

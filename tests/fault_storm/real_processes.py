@@ -16,7 +16,6 @@ from litestar.datastructures import State
 
 from engine.binance import Addresses, BinanceExchanges
 from engine.budget import SharedBudget
-from engine.errors import ReportStoreUnavailable
 from engine.execution.asking import Patience
 from engine.execution.desk import Desk
 from engine.execution.exchange_venue import ExchangeVenue
@@ -26,7 +25,6 @@ from engine.execution.turns import Turns
 from engine.execution.venues import Venues
 from engine.keys import Seal
 from engine.paper import DryRunVenue, PaperVenue
-from engine.ports import Claimed, InFlight
 from engine.reports import RedisReports
 from engine.routes import execution
 from engine.routes.http import EXCEPTION_HANDLERS, on_crash, token_guard, trace_middleware
@@ -43,9 +41,8 @@ from orchestrator.trading.enter import EntryRules
 from orchestrator.trading.scan import ScanRules
 from shared.analysis import AnalyzeReply, AnalyzeRequest, MarksReply, Signal, SymbolMarks
 from shared.enums import AnalystKind
-from shared.execution import ExecutionReport
 from tests.fault_storm.board import StormBoard, StormMarket, Weather
-from tests.fault_storm.engine import WEIGHT_LIMIT
+from tests.fault_storm.engine import WEIGHT_LIMIT, GatedReports
 from tests.fault_storm.orchestrator import RECENT, SETTLE_SECONDS, SeededIds
 from tests.fault_storm.processes import Process
 from tests.fault_storm.real_sockets import LOOPBACK, Balanced, Door, GatedSession
@@ -88,41 +85,6 @@ class Place:
         self.told(f"    {line}")
 
 
-class RedisGate:
-    """One replica's way to the reports in Redis."""
-
-    def __init__(self, reports: RedisReports, process: Process, weather: Weather) -> None:
-        self._reports, self._process, self._weather = reports, process, weather
-
-    async def claim(
-        self, client_order_id: str, digest: str, seconds: float | None = None
-    ) -> Claimed | InFlight | ExecutionReport:
-        return await self._ask("claim", lambda: self._reports.claim(client_order_id, digest, seconds))
-
-    async def keep(self, client_order_id: str, digest: str, claim: Claimed, report: ExecutionReport) -> bool:
-        return await self._ask("keep", lambda: self._reports.keep(client_order_id, digest, claim, report))
-
-    async def release(self, client_order_id: str, digest: str, claim: Claimed) -> None:
-        await self._ask("release", lambda: self._reports.release(client_order_id, digest, claim))
-
-    async def find(self, client_order_id: str) -> ExecutionReport | InFlight | None:
-        return await self._ask("find", lambda: self._reports.find(client_order_id))
-
-    async def _ask[T](self, name: str, question: Callable[[], Awaitable[T]]) -> T:
-        await self._process.gate(f"before reports {name}")
-        self._may_be_away()
-        try:
-            answer = await question()
-        finally:
-            await self._process.gate(f"after reports {name}")
-        self._may_be_away()
-        return answer
-
-    def _may_be_away(self) -> None:
-        if self._weather.strikes("redis"):
-            raise ReportStoreUnavailable("redis does not answer")
-
-
 class SocketReplica(Process):
     """One process of the engine: its routes behind a socket, its clients on sockets of their own."""
 
@@ -138,7 +100,7 @@ class SocketReplica(Process):
         self.exchanges = exchanges = BinanceExchanges(
             place.seal, addresses, budget, market, clock, lambda: self._session(place.asked)
         )
-        gated = RedisGate(RedisReports(self._redis), self, place.weather)
+        gated = GatedReports(RedisReports(self._redis), self, place.weather)
         turns = Turns(gated)
         self.desk = Desk(
             market=market,

@@ -3,8 +3,9 @@
 A process that dies loses its connections, and PostgreSQL rolls back what was open on them.
 """
 
+import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Self
@@ -14,6 +15,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 import sqlalchemy as sa
+from redis.exceptions import RedisError
 
 from orchestrator.core.ledger import EntryKind
 from orchestrator.errors import StoreUnavailable
@@ -46,6 +48,21 @@ CONNECTIONS: Final = 2 * POOL + 3
 """Of a schedule: worker, web, the judge, and a process that is just being replaced."""
 
 
+TRIES: Final = 10
+AGAIN_SECONDS: Final = 2.0
+"""The proof's own questions wait out a crowded machine: nothing of the product is judged by them."""
+
+
+async def patiently[T](ask: Callable[[], Awaitable[T]], again_seconds: float = AGAIN_SECONDS) -> T:
+    """What the servers answer to a question of the proof's own that may be put twice; raises as they did at the last try."""
+    for _ in range(TRIES - 1):
+        try:
+            return await ask()
+        except (sa.exc.OperationalError, sa.exc.TimeoutError, psycopg.OperationalError, RedisError):
+            await asyncio.sleep(again_seconds)
+    return await ask()
+
+
 def make_template(server_url: str, name: str) -> None:
     """A migrated database that schedules copy."""
     with psycopg.connect(server_url, autocommit=True) as connection:
@@ -69,6 +86,10 @@ def copy_template(server_url: str, template: str, names: list[str]) -> None:
 
 async def empty(database_url: str) -> None:
     """Ends whoever is still connected and takes every row away, the audit's too, whose triggers would refuse it."""
+    await patiently(lambda: _emptied(database_url))
+
+
+async def _emptied(database_url: str) -> None:
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -113,17 +134,19 @@ class Books:
 
     async def switch_on(self, users: list[UUID]) -> None:
         """Auto-trading, as the settings page does; pressed again where the row was held for too long."""
-        for again in (True, True, False):
-            try:
-                async with self._database.engine.begin() as connection:
-                    await connection.execute(sa.update(USERS).where(USERS.c.id.in_(users)).values(auto_trade_enabled=True))
-                return
-            except sa.exc.OperationalError:
-                if not again:
-                    raise
+
+        async def press() -> None:
+            async with self._database.engine.begin() as connection:
+                await connection.execute(sa.update(USERS).where(USERS.c.id.in_(users)).values(auto_trade_enabled=True))
+
+        await patiently(press)
 
     async def read(self) -> Rows:
         """Everything that the judge looks at, at one moment."""
+        self.rows = await patiently(self._read)
+        return self.rows
+
+    async def _read(self) -> Rows:
         rows = Rows()
         async with self._database.engine.connect() as connection:
             await connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
@@ -139,7 +162,6 @@ class Books:
             rows.ledger = await all_of(LEDGER, LedgerRecord)
             rows.receipts = {row.id: row for row in await all_of(RECEIPTS, ReceiptRecord)}
             rows.truths = {row.user_id: row for row in await all_of(TRUTHS, TruthRecord)}
-        self.rows = rows
         return rows
 
     async def close(self) -> None:

@@ -35,7 +35,7 @@ from tests.fault_storm.board import StormBoard, Weather
 from tests.fault_storm.judge import Judgement, judge
 from tests.fault_storm.orchestrator import SeededIds
 from tests.fault_storm.real_processes import Place, SocketReplicas, SocketService
-from tests.fault_storm.real_store import Books
+from tests.fault_storm.real_store import Books, patiently
 from tests.fault_storm.schedule import LASTS_SECONDS, REST_SECONDS, Schedule, Step
 from tests.fault_storm.simulated_time import SimulatedClock
 from tests.fault_storm.world import REPLICAS, World
@@ -45,7 +45,7 @@ SEAL: Final = Seal(private_keys_of(b64encode(bytes(range(32))).decode()))
 
 LOOK_SECONDS: Final = 1.0
 SOUND_LOOKS: Final = 3
-OPENED_SECONDS: Final = 60.0
+OPENED_SECONDS: Final = 120.0
 
 WHOSE: ContextVar[int] = ContextVar("WHOSE", default=0)
 """Which schedule a task belongs to, so that nothing of it outlives it."""
@@ -126,6 +126,7 @@ class RealWorld(World):
         self.judgement: Judgement | None = None
         self.fired: list[str] = []
         self._begun = 0
+        self._revoked = {}
         self._services: list[SocketService] = []
 
     @asynccontextmanager
@@ -186,11 +187,7 @@ class RealWorld(World):
     async def _rested(self) -> Judgement:
         """Faults off, everybody alive, and a minute later judged."""
         self.say("calm")
-        self.weather.calm = True
-        self.board.rest(self.clock.now_ms())
-        self.fired = [firing.kind.value for firing in self.exchange.faults.log]
-        self.exchange.faults.clear()
-        self._restart()
+        self._calm_down()
         loop, sound = asyncio.get_running_loop(), 0
         until = loop.time() + self._pace.rest
         while self._pace.early and loop.time() < until and sound < SOUND_LOOKS:
@@ -237,7 +234,7 @@ class RealWorld(World):
         )
         await self.books.add_trader(made)
         redis = open_redis(self._place.redis_url)
-        await RedisLifeline(redis).keep(made.id, sealed)
+        await patiently(lambda: RedisLifeline(redis).keep(made.id, sealed))
         await redis.aclose(close_connection_pool=True)
         self.accounts[str(made.id)] = account
         return made.id

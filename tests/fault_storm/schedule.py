@@ -36,6 +36,11 @@ DEEDS: Final = {
 CUTS: Final = {"cut engine": 2.0, "cut worker": 1.0, "cut web": 1.0}
 """Only where processes die at all."""
 
+MORE: Final = {"listen key ends": 2.0, "rules change": 2.0, "key revoked": 1.0}
+"""Drawn from numbers of their own, so that a seed keeps the deeds that it had before these were known."""
+
+MOST_MORE: Final = 3
+
 OURS: Final = {"request lost": 0.01, "reply lost": 0.02, "redis": 0.01, "database": 0.004, "market": 0.01}
 """Chances between our own parts on a bad day."""
 
@@ -77,6 +82,7 @@ def schedule_of(seed: int) -> Schedule:
     count = random.randrange(6, 16)
     moments = sorted(random.uniform(1.0, LASTS_SECONDS) for _ in range(count))
     steps = [_step(random, 1.0, "signals", users), *(_step(random, at, _chosen(random, deeds), users) for at in moments)]
+    steps = sorted([*steps, *_more(seed, users)], key=lambda step: step.at)
     bad = random.choice((0.3, 1.0, 1.0, 3.0, 8.0))
     return Schedule(
         seed=seed,
@@ -102,6 +108,12 @@ def _step(random: Random, at: float, what: str, users: int) -> Step:
         side=random.choice((Side.LONG, Side.SHORT)),
         dice=tuple(round(random.random(), 6) for _ in range(4)),
     )
+
+
+def _more(seed: int, users: int) -> list[Step]:
+    random = Random(f"{seed}/more")
+    moments = [random.uniform(1.0, LASTS_SECONDS) for _ in range(random.randrange(MOST_MORE + 1))]
+    return [_step(random, at, _chosen(random, MORE), users) for at in moments]
 
 
 def _chosen(random: Random, deeds: dict[str, float]) -> str:

@@ -10,8 +10,10 @@ from uuid import UUID
 
 import msgspec
 
+from deploy.sandbox.control_trading import TradingControl
 from deploy.sandbox.core.account import Account
 from deploy.sandbox.core.errors import Rejected
+from deploy.sandbox.core.listen_keys import VALIDITY_MS
 from deploy.sandbox.core.market import Market
 from deploy.sandbox.core.order_request import order_request
 from deploy.sandbox.core.query import Query
@@ -41,6 +43,12 @@ FLOOR_SECONDS: Final = 0.5
 REPLICAS: Final = 2
 BACK_SECONDS: Final = (0.3, 4.0)
 """Until a killed process runs again."""
+
+REVOKED_SECONDS: Final = (0.5, 25.0)
+"""Until a revoked key is given back."""
+
+LISTEN_SECONDS: Final = (1.0, 15.0)
+"""For how long a listen key is good once one has ended."""
 
 ON_AGAIN_SECONDS: Final = 4.0
 """After which a user switches auto-trading on again."""
@@ -94,6 +102,8 @@ class World:
         self.fired: list[str] = []
         """Faults of the exchange, by kind."""
         self._begun = 2
+        self._revoked: dict[str, int] = {}
+        """Until when each key is refused, wall time."""
 
     # --- life ----------------------------------------------------------------------------------------------------------------
 
@@ -116,11 +126,7 @@ class World:
     async def rest(self, floor: asyncio.Future[None]) -> Judgement:
         """Faults off, everybody alive, and a minute later judged."""
         self.say("calm")
-        self.weather.calm = True
-        self.board.rest(self.clock.now_ms())
-        self.fired = [firing.kind.value for firing in self.exchange.faults.log]
-        self.exchange.faults.clear()
-        self._restart()
+        self._calm_down()
         await asyncio.sleep(REST_SECONDS)
         floor.cancel()
         self.exchange.advance(self.clock.now_ms())
@@ -132,6 +138,16 @@ class World:
             await replica.exchanges.close()
         self.say("judged")
         return self.judgement
+
+    def _calm_down(self) -> None:
+        self.weather.calm = True
+        self.board.rest(self.clock.now_ms())
+        self.fired = [firing.kind.value for firing in self.exchange.faults.log]
+        self.exchange.faults.clear()
+        self.exchange.listen_keys.validity_ms = VALIDITY_MS
+        for account in self.accounts.values():
+            self._set_revoked(account, revoked=False)
+        self._restart()
 
     def say(self, line: str) -> None:
         """To whoever replays."""
@@ -183,14 +199,15 @@ class World:
         price = self.board.last(symbol, self.clock.now_ms())
         stop, target = Decimal(0.003 + 0.025 * step.dice[1]), Decimal(0.004 + 0.05 * step.dice[2])
         rules = line.rules
+        tick = Decimal(rules.tick_size)
         brackets, source = brackets_of(symbol)
         return Signal(
             symbol=symbol,
             side=side,
             confidence=80,
             signal_price=price,
-            stop_loss=round_to_tick(price * (1 - side.sign * stop), line.tick),
-            take_profit=round_to_tick(price * (1 + side.sign * target), line.tick),
+            stop_loss=round_to_tick(price * (1 - side.sign * stop), tick),
+            take_profit=round_to_tick(price * (1 + side.sign * target), tick),
             reward_risk=2.0,
             reasoning="a storm",
             analyst=AnalystKind.RULES,
@@ -200,7 +217,7 @@ class World:
             whale=None,
             instrument=Instrument(
                 symbol=symbol,
-                tick_size=line.tick,
+                tick_size=tick,
                 step_size=line.step,
                 min_quantity=Decimal(rules.min_quantity),
                 max_quantity=Decimal(rules.max_quantity),
@@ -309,6 +326,42 @@ class World:
         except Rejected as refusal:
             self.say(f"  by hand: {refusal.message}")
 
+    def _listen_key_ends(self, step: Step) -> None:
+        """The account's stream ends as if nobody had kept its key alive, and keys are good for seconds until it is calm."""
+        account, keys = self._account(step), self.exchange.listen_keys
+        if keys.text_of(account.key) is not None:
+            keys.validity_ms = 1
+            keys.opened(account, self.clock.wall_ms())
+            self.weather.note("listen key expired")
+        keys.validity_ms = int(1000 * _between(LISTEN_SECONDS, step.dice[0]))
+
+    def _rules_change(self, step: Step) -> None:
+        """Prices of orders lie on a coarser grid, or on the old one again, and the smallest order is another."""
+        tick = self.board.lines[step.symbol].tick * (10 if step.dice[0] < 0.7 else 1)
+        self.board.rule(step.symbol, {"tick": tick, "min_notional": Decimal(5 + int(step.dice[1] * 100))})
+        self.weather.note("rules changed")
+
+    def _key_revoked(self, step: Step) -> None:
+        """The exchange refuses the account's key with -2015, and some seconds later takes it again."""
+        account, seconds = self._account(step), _between(REVOKED_SECONDS, step.dice[0] ** 2)
+        until = self._revoked[account.key] = max(self._revoked.get(account.key, 0), self.clock.wall_ms() + int(seconds * 1000))
+        self._set_revoked(account, revoked=True)
+        self.weather.note("key revoked")
+
+        def give_back() -> None:
+            if self._revoked[account.key] == until:
+                self._set_revoked(account, revoked=False)
+
+        asyncio.get_running_loop().call_later(seconds, give_back)
+
+    def _set_revoked(self, account: Account, *, revoked: bool) -> None:
+        if account.revoked is not revoked:
+            self.say(f"key of {account.key[:6]} {'revoked' if revoked else 'given back'}")
+            TradingControl(self.exchange).revoked({"key": account.key, "revoked": revoked}, self.clock.now_ms())
+
+    def _account(self, step: Step) -> Account:
+        return self.accounts[str(self.users[step.user])]
+
     def _cut_engine(self, step: Step) -> None:
         self.replicas.kill(int(step.dice[0] * REPLICAS))
         self._later(step)
@@ -383,6 +436,10 @@ class World:
         return waiting[int(step.dice[3] * len(waiting))] if waiting else None
 
 
+def _between(bounds: tuple[float, float], share: float) -> float:
+    return bounds[0] + (bounds[1] - bounds[0]) * share
+
+
 DEEDS_OF: Final[dict[str, Any]] = {
     "signals": World._signals,
     "close": World._close,
@@ -401,6 +458,9 @@ DEEDS_OF: Final[dict[str, Any]] = {
     "thin book": World._thin,
     "funding": World._funding,
     "hand closes": World._hand_closes,
+    "listen key ends": World._listen_key_ends,
+    "rules change": World._rules_change,
+    "key revoked": World._key_revoked,
     "cut engine": World._cut_engine,
     "cut worker": World._cut_worker,
     "cut web": World._cut_web,

@@ -15,6 +15,9 @@ from deploy.sandbox.core.algo_request import TRAILING
 from deploy.sandbox.core.orders import AlgoOrder
 from shared.margin import ZERO
 
+FOREVER_MS = 253402300799000
+"""The year 9999."""
+
 STOPS = frozenset({"STOP", "STOP_MARKET", TRAILING})
 
 
@@ -41,6 +44,8 @@ class Refusal(msgspec.Struct, kw_only=True):
 
     since_wall_ms: int
     until_wall_ms: int
+    lasting: bool = False
+    """Until somebody says otherwise."""
 
 
 class Vigil:
@@ -76,10 +81,16 @@ class Vigil:
         if since_wall_ms < until_wall_ms:
             self.refusals.setdefault(key, []).append(Refusal(since_wall_ms=since_wall_ms, until_wall_ms=until_wall_ms))
 
+    def revoke(self, key: str, wall_ms: int) -> None:
+        """Remember that an account's orders are not accepted until they are again."""
+        refusal = Refusal(since_wall_ms=wall_ms, until_wall_ms=FOREVER_MS, lasting=True)
+        self.refusals.setdefault(key, []).append(refusal)
+
     def accept(self, key: str, wall_ms: int) -> None:
-        """End every refusal of an account that would last beyond a moment."""
+        """End what a revoked key began; an outage or a wait that was told goes on."""
         for refusal in self.refusals.get(key, []):
-            refusal.until_wall_ms = min(refusal.until_wall_ms, wall_ms)
+            if refusal.lasting:
+                refusal.until_wall_ms, refusal.lasting = wall_ms, False
 
     def told(self, key: str) -> list[Unprotected]:
         """Every span of an account, oldest first; the last ones may still go on."""

@@ -108,3 +108,26 @@ def test_time_in_which_orders_were_refused_is_told_apart() -> None:
     floor.move("50001")
     [span] = spans(floor)
     assert (span["wall_ms"], span["refused_wall_ms"], span["counted_wall_ms"]) == (STEP_MS, 3_000, 2_000)
+
+
+def test_a_key_that_is_given_back_ends_its_own_refusal_and_no_outage() -> None:
+    floor = Floor()
+    vigil, start = floor.trading.herald.vigil, floor.now
+    floor.order(quantity="0.1")
+    vigil.revoke("ada", start + 500)
+    vigil.refuse("ada", start + 3_000, start + 4_000)
+    vigil.accept("ada", start + 2_000)
+    floor.move("50001")
+    [span] = spans(floor)
+    assert (span["wall_ms"], span["refused_wall_ms"]) == (STEP_MS, 2_500)
+
+
+def test_an_outage_goes_on_when_a_key_is_given_back_within_it() -> None:
+    floor = Floor()
+    vigil, start = floor.trading.herald.vigil, floor.now
+    floor.order(quantity="0.1")
+    vigil.refuse("ada", start, start + 3_000)
+    vigil.revoke("ada", start + 500)
+    vigil.accept("ada", start + 2_000)
+    floor.move("50001")
+    assert spans(floor)[0]["refused_wall_ms"] == 3_000
