@@ -23,7 +23,7 @@ from engine.binance import Addresses, BinanceExchanges, announce
 from engine.budget import DailySpending, Prices, SharedBudget
 from engine.candles import BinanceData, Door, open_session
 from engine.clock import market_clock
-from engine.core.features import warm_up
+from engine.core.features_batch import warm_up
 from engine.core.market import Candles
 from engine.core.screen import ScreenBounds
 from engine.core.screen_presets import PRESETS

@@ -12,7 +12,8 @@ import msgspec
 
 from engine.analysis.sources import Sources, Widen, tickers_of
 from engine.analysis.whale_views import whale_views
-from engine.core.features import Features, features_of, panel_of
+from engine.core.features import Features, panel_of
+from engine.core.features_batch import features_from
 from engine.core.instrument import InstrumentRules
 from engine.core.market import Candles, Timeframe, at
 from engine.core.screen import ScreenBounds, Screened, preselect, screen, weigh_whales
@@ -169,8 +170,8 @@ async def _pair(symbol: str, sources: Sources) -> tuple[Candles, Candles] | Exch
 
 def read_candles(quarter: Sequence[Candles], four_hour: Sequence[Candles], rule_set: RuleSet) -> Read:
     """What a rule set needs to know of candles, 15m and 4h of the same symbols in the same order."""
-    panel = panel_of(quarter)
-    return Read(features=features_of(panel, panel_of(four_hour)), structure=structure_of(panel) if rule_set.structure else None)
+    structure = structure_of(panel_of(quarter)) if rule_set.structure else None
+    return Read(features=features_from(quarter, four_hour), structure=structure)
 
 
 def stale_in(pair: tuple[Candles, Candles], now_ms: int) -> Rejection | None:

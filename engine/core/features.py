@@ -9,7 +9,7 @@ period); the tests compare each indicator with it to 1e-9.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import msgspec
 import numpy as np
@@ -285,13 +285,31 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     rsi_4h: Floats
 
 
+QUARTER_FIGURES: Final = (
+    "close", "volume_ratio", "volume_z", "rsi", "rsi_change", "atr", "atr_percent", "adx", "macd_histogram", "macd_histogram_change",
+    "band_width", "band_position", "roc_3", "efficiency", "body",
+)  # fmt: skip
+"""The figures of 15m that `Features` has."""
+
+
 def features_of(quarter: Panel, four_hour: Panel) -> Features:
     """The figures of all symbols from their 15m and 4h panels (same symbols, same order)."""
+    return Features(
+        symbols=quarter.symbols,
+        candles_15m=quarter.lengths(),
+        candles_4h=four_hour.lengths(),
+        **quarter_figures(quarter),
+        **trend_figures(four_hour),
+    )
+
+
+def quarter_figures(panel: Panel) -> dict[str, Floats]:
+    """QUARTER_FIGURES of a panel of 15m candles."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return _features(quarter, four_hour)
+        return _quarter_figures(panel)
 
 
-def _features(quarter: Panel, four_hour: Panel) -> Features:
+def _quarter_figures(quarter: Panel) -> dict[str, Floats]:
     close, first = quarter.close, quarter.first
     recent_close, recent_volume, recent = (
         _recent(close),
@@ -306,29 +324,32 @@ def _features(quarter: Panel, four_hour: Panel) -> Features:
     spread = deviation(recent_close, recent, 20)[:, -1]
     last, volume = close[:, -1], quarter.volume[:, -1]
     span = quarter.high[:, -1] - quarter.low[:, -1]
-    return Features(
-        symbols=quarter.symbols,
-        candles_15m=quarter.lengths(),
-        candles_4h=four_hour.lengths(),
-        close=last,
-        volume_ratio=volume / mean_volume,
-        volume_z=(volume - mean_volume) / deviation(recent_volume, recent, 20)[:, -1],
-        rsi=strength[:, -1],
-        rsi_change=strength[:, -1] - strength[:, -2],
-        atr=true_range,
-        atr_percent=true_range / last * 100,
-        adx=adx(quarter.high, quarter.low, close, first, 14)[:, -1],
-        macd_histogram=histogram[:, -1],
-        macd_histogram_change=histogram[:, -1] - histogram[:, -2],
-        band_width=4 * spread / middle,
-        band_position=(last - middle) / (2 * spread),
-        roc_3=rate_of_change(recent_close, recent, 3)[:, -1],
-        efficiency=efficiency_ratio(recent_close, recent, 10)[:, -1],
-        body=np.where(span > 0, (last - quarter.open[:, -1]) / span, 0.0),
-        ema_200_4h=ema(four_hour.close, four_hour.first, 200)[:, -1],
-        ema_50_4h=ema(four_hour.close, four_hour.first, 50)[:, -1],
-        rsi_4h=rsi(four_hour.close, four_hour.first, 14)[:, -1],
-    )
+    return {
+        "close": last,
+        "volume_ratio": volume / mean_volume,
+        "volume_z": (volume - mean_volume) / deviation(recent_volume, recent, 20)[:, -1],
+        "rsi": strength[:, -1],
+        "rsi_change": strength[:, -1] - strength[:, -2],
+        "atr": true_range,
+        "atr_percent": true_range / last * 100,
+        "adx": adx(quarter.high, quarter.low, close, first, 14)[:, -1],
+        "macd_histogram": histogram[:, -1],
+        "macd_histogram_change": histogram[:, -1] - histogram[:, -2],
+        "band_width": 4 * spread / middle,
+        "band_position": (last - middle) / (2 * spread),
+        "roc_3": rate_of_change(recent_close, recent, 3)[:, -1],
+        "efficiency": efficiency_ratio(recent_close, recent, 10)[:, -1],
+        "body": np.where(span > 0, (last - quarter.open[:, -1]) / span, 0.0),
+    }
+
+
+def trend_figures(panel: Panel) -> dict[str, Floats]:
+    """TREND_FIGURES of a panel of 4h candles."""
+    return {
+        "ema_200_4h": ema(panel.close, panel.first, 200)[:, -1],
+        "ema_50_4h": ema(panel.close, panel.first, 50)[:, -1],
+        "rsi_4h": rsi(panel.close, panel.first, 14)[:, -1],
+    }
 
 
 def _recent(values: Floats) -> Floats:

@@ -12,16 +12,10 @@ import msgspec
 import numpy as np
 
 from engine.core import features_steps as steps
-from engine.core.features import Features
+from engine.core.features import QUARTER_FIGURES, Features
 from engine.core.market import Candles, Floats, Integers, Timeframe
 
 type Booleans = np.ndarray[Any, np.dtype[np.bool_]]
-
-QUARTER_FIGURES: Final = (
-    "close", "volume_ratio", "volume_z", "rsi", "rsi_change", "atr", "atr_percent", "adx", "macd_histogram", "macd_histogram_change",
-    "band_width", "band_position", "roc_3", "efficiency", "body",
-)  # fmt: skip
-"""The figures of 15m that `Features` has."""
 
 PLACES: Final = {name: place for place, name in enumerate(steps.FIGURES)}
 

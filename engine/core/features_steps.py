@@ -12,10 +12,12 @@ Source: the same TA-Lib C sources as `features`.
 """
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, Final, cast
 
 import numpy as np
 from numba import njit
+from numba.extending import intrinsic
 
 from engine.core.market import Floats, Integers
 
@@ -61,6 +63,9 @@ ADVANCED, OLD, GAP, UNKNOWN = range(4)
 """What became of a candle: it was taken; it was known already; it did not follow its predecessor, or was not a number, so that the symbol
 must be seeded again; its symbol waits to be seeded."""
 
+_SHARE: Final = 1 / int(WILDER)
+_SHARE_LOST: Final = float(Fraction(1, int(WILDER)) - Fraction(_SHARE))
+
 _TINY: Final = 1e-14
 """Below this a divisor counts as zero, as in TA-Lib."""
 
@@ -74,8 +79,25 @@ def kernel[F: Callable[..., Any]](function: F) -> F:
         return cast(F, njit(nogil=True, error_model="numpy")(function))
 
 
+@intrinsic  # type: ignore[untyped-decorator]  # numba has no types
+def _fused(_: Any, one: Any, other: Any, added: Any) -> Any:
+    """One product and one sum, rounded once."""
+    return added(one, other, added), lambda _, builder, __, given: builder.fma(*given)
+
+
 @kernel
-def _copy(out: Floats, values: Floats) -> None:
+def _fourteenth(value: float) -> float:
+    """A value by WILDER, rounded as a division rounds it, in the time of two products.
+
+    With what 1 / 14 lost in rounding added, the sum before its rounding is true to 2^-104, and no quotient by 14 lies closer to the middle
+    between two neighbouring numbers than a fourteenth of their distance. Below 1e-290 that ends, where no figure looks.
+    """
+    return _fused(value, _SHARE, value * _SHARE_LOST)  # type: ignore[no-any-return]  # what numba makes has no types
+
+
+@kernel
+def copy(out: Floats, values: Floats) -> None:
+    """Lane by lane."""
     for lane in range(len(out)):
         out[lane] = values[lane]
 
@@ -144,25 +166,23 @@ def _follow(average: Floats, values: Floats, age: int, period: int) -> None:
 def _smooth(average: Floats, values: Floats) -> None:
     """Wilder's average."""
     for lane in range(len(average)):
-        average[lane] = (average[lane] * (WILDER - 1) + values[lane]) / WILDER
+        average[lane] = _fourteenth(average[lane] * (WILDER - 1) + values[lane])
 
 
 @kernel
-def _add_share(total: Floats, values: Floats) -> None:
-    for lane in range(len(total)):
-        total[lane] += values[lane] / WILDER
+def _share_moves(gain: Floats, loss: Floats, close: Floats, before: Floats) -> None:
+    for lane in range(len(gain)):
+        move = close[lane] - before[lane]
+        gain[lane] += _fourteenth(max(move, 0.0))
+        loss[lane] += _fourteenth(max(-move, 0.0))
 
 
 @kernel
-def _rise(out: Floats, now: Floats, before: Floats) -> None:
-    for lane in range(len(out)):
-        out[lane] = max(now[lane] - before[lane], 0.0)
-
-
-@kernel
-def _fall(out: Floats, now: Floats, before: Floats) -> None:
-    for lane in range(len(out)):
-        out[lane] = max(-(now[lane] - before[lane]), 0.0)
+def _smooth_moves(gain: Floats, loss: Floats, close: Floats, before: Floats) -> None:
+    for lane in range(len(gain)):
+        move = close[lane] - before[lane]
+        gain[lane] = _fourteenth(gain[lane] * (WILDER - 1) + max(move, 0.0))
+        loss[lane] = _fourteenth(loss[lane] * (WILDER - 1) + max(-move, 0.0))
 
 
 @kernel
@@ -182,7 +202,7 @@ def _true_range(out: Floats, high: Floats, low: Floats, before: Floats) -> None:
 @kernel
 def _leak(total: Floats) -> None:
     for lane in range(len(total)):
-        total[lane] -= total[lane] / WILDER
+        total[lane] -= _fourteenth(total[lane])
 
 
 @kernel
@@ -205,7 +225,7 @@ def _directional(out: Floats, plus: Floats, minus: Floats, span: Floats) -> None
 def _strengthen(strength: Floats, directional: Floats, age: int) -> None:
     for lane in range(len(strength)):
         value, before = directional[lane], strength[lane]
-        after = before + value / WILDER if age < 2 * WILDER else (before * (WILDER - 1) + value) / WILDER
+        after = before + _fourteenth(value) if age < 2 * WILDER else _fourteenth(before * (WILDER - 1) + value)
         strength[lane] = before if np.isnan(value) else after
 
 
@@ -217,25 +237,26 @@ def _ringed(state: Floats, ring: int, begin: int, end: int, slot: int, back: int
 
 
 @kernel
-def _absorb_move(state: Floats, begin: int, end: int, age: int, close: Floats, before: Floats, spare: Floats) -> None:
-    gain, loss, rsi, move = state[_GAIN, begin:end], state[_LOSS, begin:end], state[_RSI, begin:end], spare[0]
-    _rise(move, close, before)
+def absorb_move(state: Floats, begin: int, end: int, age: int, close: Floats, before: Floats) -> None:
+    """Carries what the relative strength is made of: the averages of gains and losses, after `age` other candles."""
+    gain, loss = state[_GAIN, begin:end], state[_LOSS, begin:end]
     if age <= WILDER:
-        _add_share(gain, move)
+        _share_moves(gain, loss, close, before)
     else:
-        _smooth(gain, move)
-    _fall(move, close, before)
-    if age <= WILDER:
-        _add_share(loss, move)
-    else:
-        _smooth(loss, move)
-    if age >= WILDER:
-        _strength_of(rsi, gain, loss)
+        _smooth_moves(gain, loss, close, before)
 
 
 @kernel
-def _absorb_range(state: Floats, begin: int, end: int, age: int, candles: Floats, before: Floats, spare: Floats) -> None:
-    high, low, true_range, rise, fall = candles[1], candles[2], spare[0], spare[1], spare[2]
+def strengthen_move(state: Floats, begin: int, end: int, age: int) -> None:
+    """The relative strength after a candle that followed `age` others, and the one before it."""
+    copy(state[_RSI_BEFORE, begin:end], state[_RSI, begin:end])
+    if age >= WILDER:
+        _strength_of(state[_RSI, begin:end], state[_GAIN, begin:end], state[_LOSS, begin:end])
+
+
+@kernel
+def _seed_range(state: Floats, begin: int, end: int, age: int, high: Floats, low: Floats, before: Floats, spare: Floats) -> None:
+    true_range, rise, fall = spare[0], spare[1], spare[2]
     average, plus, minus = state[_RANGE, begin:end], state[_PLUS, begin:end], state[_MINUS, begin:end]
     span = state[_SPAN, begin:end]
     _true_range(true_range, high, low, before)
@@ -256,16 +277,98 @@ def _absorb_range(state: Floats, begin: int, end: int, age: int, candles: Floats
 
 
 @kernel
-def _absorb_averages(state: Floats, begin: int, end: int, age: int, close: Floats, spare: Floats) -> None:
-    fast, slow, signal, line = state[_FAST, begin:end], state[_SLOW, begin:end], state[_SIGNAL, begin:end], spare[0]
+def _carry_range(average: Floats, span: Floats, high: Floats, low: Floats, before: Floats) -> None:
+    for lane in range(len(average)):
+        true_range = max(high[lane] - low[lane], abs(high[lane] - before[lane]), abs(low[lane] - before[lane]))
+        average[lane] = _fourteenth(average[lane] * (WILDER - 1) + true_range)
+        span[lane] = span[lane] - _fourteenth(span[lane]) + true_range
+
+
+@kernel
+def _carry_larger(total: Floats, up: Floats, from_up: Floats, down: Floats, from_down: Floats) -> None:
+    """A move counts where it is positive and larger than the opposite one."""
+    for lane in range(len(total)):
+        move, other = up[lane] - from_up[lane], down[lane] - from_down[lane]
+        total[lane] = total[lane] - _fourteenth(total[lane]) + (move if (move > 0) & (move > other) else 0.0)
+
+
+@kernel
+def _carry_strength(strength: Floats, plus: Floats, minus: Floats, span: Floats) -> None:
+    for lane in range(len(strength)):
+        both, before = plus[lane] + minus[lane], strength[lane]
+        moved = (span[lane] > _TINY) & (both / span[lane] > _TINY)
+        after = _fourteenth(before * (WILDER - 1) + 100.0 * abs(minus[lane] - plus[lane]) / both)
+        strength[lane] = after if moved else before
+
+
+@kernel
+def absorb_range(state: Floats, begin: int, end: int, age: int, high: Floats, low: Floats, before: Floats, spare: Floats) -> None:
+    """Carries true range and directional movement, after `age` other candles; `before` is the last close."""
+    if age < 2 * WILDER:
+        _seed_range(state, begin, end, age, high, low, before, spare)
+        return
+    plus, minus, span = state[_PLUS, begin:end], state[_MINUS, begin:end], state[_SPAN, begin:end]
+    high_before, low_before = state[_HIGH, begin:end], state[_LOW, begin:end]
+    _carry_range(state[_RANGE, begin:end], span, high, low, before)
+    _carry_larger(plus, high, high_before, low_before, low)
+    _carry_larger(minus, low_before, low, high, high_before)
+    _carry_strength(state[_STRENGTH, begin:end], plus, minus, span)
+
+
+@kernel
+def keep_edges(state: Floats, begin: int, end: int, opened: Floats, high: Floats, low: Floats) -> None:
+    """What of a candle the next one is measured by, and its body."""
+    copy(state[_OPEN, begin:end], opened)
+    copy(state[_HIGH, begin:end], high)
+    copy(state[_LOW, begin:end], low)
+
+
+@kernel
+def absorb_trend(state: Floats, begin: int, end: int, age: int, close: Floats) -> None:
+    """Carries the two long averages."""
     _follow(state[_EMA_50, begin:end], close, age, EMA_SHORT)
     _follow(state[_EMA_200, begin:end], close, age, EMA_LONG)
+
+
+@kernel
+def _carry_macd(fast: Floats, slow: Floats, signal: Floats, close: Floats) -> None:
+    fast_weight, slow_weight, signal_weight = 2.0 / (MACD_FAST + 1), 2.0 / (MACD_SLOW + 1), 2.0 / (MACD_SIGNAL + 1)
+    for lane in range(len(close)):
+        quick = (close[lane] - fast[lane]) * fast_weight + fast[lane]
+        steady = (close[lane] - slow[lane]) * slow_weight + slow[lane]
+        fast[lane] = quick
+        slow[lane] = steady
+        signal[lane] = ((quick - steady) - signal[lane]) * signal_weight + signal[lane]
+
+
+@kernel
+def absorb_macd(state: Floats, begin: int, end: int, age: int, close: Floats, spare: Floats) -> None:
+    """Carries MACD and its signal line, after `age` other candles."""
+    fast, slow, signal, line = state[_FAST, begin:end], state[_SLOW, begin:end], state[_SIGNAL, begin:end], spare[0]
+    if age >= MACD_SLOW + MACD_SIGNAL:
+        _carry_macd(fast, slow, signal, close)
+        return
     _follow(fast, close, age - (MACD_SLOW - MACD_FAST), MACD_FAST)
     _follow(slow, close, age, MACD_SLOW)
     _subtract(line, fast, slow)
     _follow(signal, line, age - (MACD_SLOW - 1), MACD_SIGNAL)
+
+
+@kernel
+def histogram_of_macd(state: Floats, begin: int, end: int, age: int) -> None:
+    """The histogram after a candle that followed `age` others, and the one before it."""
+    histogram = state[_HISTOGRAM, begin:end]
+    copy(state[_HISTOGRAM_BEFORE, begin:end], histogram)
     if age >= MACD_SLOW + MACD_SIGNAL - 2:
-        _subtract(state[_HISTOGRAM, begin:end], line, signal)
+        _subtract(histogram, state[_FAST, begin:end], state[_SLOW, begin:end])
+        _subtract(histogram, histogram, state[_SIGNAL, begin:end])
+
+
+@kernel
+def keep_in_rings(state: Floats, begin: int, end: int, slot: int, close: Floats, volume: Floats) -> None:
+    """What is summed over the window."""
+    copy(state[_CLOSE_RING + slot, begin:end], close)
+    copy(state[_VOLUME_RING + slot, begin:end], volume)
 
 
 @kernel
@@ -274,18 +377,16 @@ def _absorb(state: Floats, begin: int, end: int, age: int, slot: int, candles: F
 
     `candles` are (open, high, low, close, volume) x lanes, `spare` is somewhere to write.
     """
-    _copy(state[_RSI_BEFORE, begin:end], state[_RSI, begin:end])
-    _copy(state[_HISTOGRAM_BEFORE, begin:end], state[_HISTOGRAM, begin:end])
     if age > 0:
         before = _ringed(state, _CLOSE_RING, begin, end, slot, 1)
-        _absorb_move(state, begin, end, age, candles[3], before, spare)
-        _absorb_range(state, begin, end, age, candles, before, spare)
-    _absorb_averages(state, begin, end, age, candles[3], spare)
-    _copy(state[_OPEN, begin:end], candles[0])
-    _copy(state[_HIGH, begin:end], candles[1])
-    _copy(state[_LOW, begin:end], candles[2])
-    _copy(state[_CLOSE_RING + slot, begin:end], candles[3])
-    _copy(state[_VOLUME_RING + slot, begin:end], candles[4])
+        absorb_move(state, begin, end, age, candles[3], before)
+        absorb_range(state, begin, end, age, candles[1], candles[2], before, spare)
+    strengthen_move(state, begin, end, age)
+    absorb_trend(state, begin, end, age, candles[3])
+    absorb_macd(state, begin, end, age, candles[3], spare)
+    histogram_of_macd(state, begin, end, age)
+    keep_edges(state, begin, end, candles[0], candles[1], candles[2])
+    keep_in_rings(state, begin, end, slot, candles[3], candles[4])
 
 
 @kernel
@@ -303,24 +404,24 @@ def _body(out: Floats, opened: Floats, close: Floats, span: Floats) -> None:
 @kernel
 def _tell_carried(state: Floats, begin: int, end: int, seen: int, last: Floats, figures: Floats, spare: Floats) -> None:
     """What is carried on from candle to candle."""
-    _copy(figures[CLOSE, begin:end], last)
-    _copy(figures[RSI, begin:end], state[_RSI, begin:end])
+    copy(figures[CLOSE, begin:end], last)
+    copy(figures[RSI, begin:end], state[_RSI, begin:end])
     _subtract(figures[RSI_CHANGE, begin:end], state[_RSI, begin:end], state[_RSI_BEFORE, begin:end])
-    _copy(figures[MACD_HISTOGRAM, begin:end], state[_HISTOGRAM, begin:end])
+    copy(figures[MACD_HISTOGRAM, begin:end], state[_HISTOGRAM, begin:end])
     _subtract(figures[MACD_HISTOGRAM_CHANGE, begin:end], state[_HISTOGRAM, begin:end], state[_HISTOGRAM_BEFORE, begin:end])
     _subtract(spare[0], state[_HIGH, begin:end], state[_LOW, begin:end])
     _body(figures[BODY, begin:end], state[_OPEN, begin:end], last, spare[0])
     if seen > WILDER:
-        _copy(figures[ATR, begin:end], state[_RANGE, begin:end])
+        copy(figures[ATR, begin:end], state[_RANGE, begin:end])
         _quotient(figures[ATR_PERCENT, begin:end], state[_RANGE, begin:end], last, 100.0)
     if seen >= MACD_SLOW:
         _subtract(figures[MACD, begin:end], state[_FAST, begin:end], state[_SLOW, begin:end])
     if seen >= 2 * WILDER:
-        _copy(figures[ADX, begin:end], state[_STRENGTH, begin:end])
+        copy(figures[ADX, begin:end], state[_STRENGTH, begin:end])
     if seen >= EMA_SHORT:
-        _copy(figures[EMA_50, begin:end], state[_EMA_50, begin:end])
+        copy(figures[EMA_50, begin:end], state[_EMA_50, begin:end])
     if seen >= EMA_LONG:
-        _copy(figures[EMA_200, begin:end], state[_EMA_200, begin:end])
+        copy(figures[EMA_200, begin:end], state[_EMA_200, begin:end])
 
 
 @kernel
@@ -362,7 +463,7 @@ def _tell_windows(state: Floats, begin: int, end: int, slot: int, figures: Float
     _bands(figures[BAND_WIDTH, begin:end], deviation, mean)
     _distance(figures[BAND_POSITION, begin:end], close, mean, deviation, 2.0)
     _mean(state, _VOLUME_RING, begin, end, slot, mean, deviation)
-    _copy(figures[VOLUME_MEAN, begin:end], mean)
+    copy(figures[VOLUME_MEAN, begin:end], mean)
     _quotient(figures[VOLUME_RATIO, begin:end], volume, mean, 1.0)
     _distance(figures[VOLUME_Z, begin:end], volume, mean, deviation, 1.0)
 
@@ -397,7 +498,7 @@ def _tell_path(state: Floats, begin: int, end: int, slot: int, last: Floats, fig
 
 
 @kernel
-def _tell(state: Floats, begin: int, end: int, seen: int, slot: int, figures: Floats, spare: Floats) -> None:
+def tell(state: Floats, begin: int, end: int, seen: int, slot: int, figures: Floats, spare: Floats) -> None:
     """Writes the figures of neighbouring symbols; what their history cannot say yet stays NaN."""
     last = state[_CLOSE_RING + slot, begin:end]
     _tell_carried(state, begin, end, seen, last, figures, spare)
@@ -423,11 +524,17 @@ def _slot(open_ms: int, step_ms: int) -> int:
 
 
 @kernel
+def blank(state: Floats, begin: int, end: int) -> None:
+    """Neighbouring symbols before their first candle."""
+    state[:, begin:end] = 0.0
+    state[_RSI, begin:end] = np.nan
+    state[_HISTOGRAM, begin:end] = np.nan
+
+
+@kernel
 def forget(row: int, state: Floats, seen: Integers, newest_ms: Integers, figures: Floats) -> None:
     """Leaves nothing of a symbol: it waits to be seeded."""
-    state[:, row] = 0.0
-    state[_RSI, row] = np.nan
-    state[_HISTOGRAM, row] = np.nan
+    blank(state, row, row + 1)
     figures[:, row] = np.nan
     seen[row] = 0
     newest_ms[row] = UNSEEDED
@@ -473,7 +580,7 @@ def seed(
     seen[row:end] = count
     newest_ms[row:end] = begin_ms + (count - 1) * step_ms if count > 0 else BEGINNING
     if count > 0:
-        _tell(state, row, end, count, _slot(newest_ms[row], step_ms), figures, spare)
+        tell(state, row, end, count, _slot(newest_ms[row], step_ms), figures, spare)
 
 
 @kernel
@@ -552,7 +659,7 @@ def advance(
             for part in range(5):
                 turned[part, lane] = candles[place + lane, part]
         _absorb(state, row, end, seen[row], slot, turned, spare)
-        _tell(state, row, end, seen[row] + 1, slot, figures, spare)
+        tell(state, row, end, seen[row] + 1, slot, figures, spare)
         for lane in range(count):
             seen[row + lane] += 1
             newest_ms[row + lane] = open_ms[place]
@@ -562,10 +669,106 @@ def advance(
 
 
 @kernel
+def tell_trend(state: Floats, seen: int, figures: Floats) -> None:
+    """Of a whole `state`, what 4h candles are read for: both long averages and the relative strength; the others stay as they are."""
+    copy(figures[RSI], state[_RSI])
+    if seen >= EMA_SHORT:
+        copy(figures[EMA_50], state[_EMA_50])
+    if seen >= EMA_LONG:
+        copy(figures[EMA_200], state[_EMA_200])
+
+
+@kernel
 def tell_all(step_ms: int, state: Floats, seen: Integers, newest_ms: Integers, figures: Floats) -> None:
     """Writes every symbol's figures anew from its memory."""
     spare = np.empty((3, 1))
     for row in range(len(seen)):
         figures[:, row] = np.nan
         if seen[row] > 0:
-            _tell(state, row, row + 1, seen[row], _slot(newest_ms[row], step_ms), figures, spare)
+            tell(state, row, row + 1, seen[row], _slot(newest_ms[row], step_ms), figures, spare)
+
+
+@kernel
+def _step_quarter(
+    begin: int, end: int, opened: Floats, high: Floats, low: Floats, close: Floats, state: Floats, spare: Floats
+) -> None:
+    """Step by step, as `_absorb` without its rings."""
+    lanes = close.shape[1]
+    for place in range(begin, end):
+        if place > 0:
+            absorb_move(state, 0, lanes, place, close[place], close[place - 1])
+            absorb_range(state, 0, lanes, place, high[place], low[place], close[place - 1], spare)
+        absorb_macd(state, 0, lanes, place, close[place], spare)
+        strengthen_move(state, 0, lanes, place)
+        histogram_of_macd(state, 0, lanes, place)
+        keep_edges(state, 0, lanes, opened, high[place], low[place])
+
+
+@kernel
+def _run_quarter(begin: int, end: int, high: Floats, low: Floats, close: Floats, state: Floats) -> None:
+    """The same steps past all seeding, without what nobody reads in between."""
+    gain, loss, average, span, strength = state[_GAIN], state[_LOSS], state[_RANGE], state[_SPAN], state[_STRENGTH]
+    plus, minus, fast, slow, signal = state[_PLUS], state[_MINUS], state[_FAST], state[_SLOW], state[_SIGNAL]
+    for place in range(begin, end):
+        now, up, down = close[place], high[place], low[place]
+        before, up_before, down_before = close[place - 1], high[place - 1], low[place - 1]
+        _smooth_moves(gain, loss, now, before)
+        _carry_range(average, span, up, down, before)
+        _carry_larger(plus, up, up_before, down_before, down)
+        _carry_larger(minus, down_before, down, up, up_before)
+        _carry_strength(strength, plus, minus, span)
+        _carry_macd(fast, slow, signal, now)
+    copy(state[_HIGH], high[end - 1])
+    copy(state[_LOW], low[end - 1])
+
+
+@kernel
+def carry_quarter(
+    opened: Floats, high: Floats, low: Floats, close: Floats, volume: Floats, state: Floats, figures: Floats
+) -> None:
+    """From the first 15m candle of symbols of one age to the last, into `figures`.
+
+    Arrays are candles x lanes, `volume` the newest of them, `opened` the last. `state` is blank and holds no other symbols.
+    """
+    count, lanes = close.shape
+    spare = np.empty((3, lanes))
+    seeded = min(count, MACD_SLOW + MACD_SIGNAL)
+    _step_quarter(0, seeded, opened, high, low, close, state, spare)
+    if seeded < count - 2:
+        _run_quarter(seeded, count - 2, high, low, close, state)
+        seeded = count - 2
+    _step_quarter(seeded, count, opened, high, low, close, state, spare)
+    for kept in range(len(volume)):
+        place = count - len(volume) + kept
+        keep_in_rings(state, 0, lanes, place % RING, close[place], volume[kept])
+    tell(state, 0, lanes, count, (count - 1) % RING, figures, spare)
+
+
+@kernel
+def _run_trend(begin: int, close: Floats, state: Floats) -> None:
+    """Past all seeding."""
+    gain, loss, short, long = state[_GAIN], state[_LOSS], state[_EMA_50], state[_EMA_200]
+    short_weight, long_weight = 2.0 / (EMA_SHORT + 1), 2.0 / (EMA_LONG + 1)
+    for place in range(begin, len(close)):
+        now = close[place]
+        _smooth_moves(gain, loss, now, close[place - 1])
+        for lane in range(len(now)):
+            short[lane] = (now[lane] - short[lane]) * short_weight + short[lane]
+            long[lane] = (now[lane] - long[lane]) * long_weight + long[lane]
+
+
+@kernel
+def carry_trend(close: Floats, state: Floats, figures: Floats) -> None:
+    """From the first 4h close of symbols of one age to the last, what `tell_trend` tells.
+
+    `close` is candles x lanes. `state` is blank and holds no other symbols.
+    """
+    count, lanes = close.shape
+    seeded = min(count, EMA_LONG)
+    for place in range(seeded):
+        if place > 0:
+            absorb_move(state, 0, lanes, place, close[place], close[place - 1])
+        absorb_trend(state, 0, lanes, place, close[place])
+    _run_trend(seeded, close, state)
+    strengthen_move(state, 0, lanes, count - 1)
+    tell_trend(state, count, figures)

@@ -16,7 +16,8 @@ import talib
 from talib import stream
 
 from deploy.servers import EmbeddedRedis, free_port
-from engine.core.features import WIDTH, features_of, panel_of
+from engine.core.features import WIDTH
+from engine.core.features_batch import features_from
 from engine.core.features_bytes import told_bytes, told_of
 from engine.core.features_live import Closes, LiveFeatures, Track, stacked
 from engine.core.market import Candles, Floats, Timeframe
@@ -238,7 +239,7 @@ async def batch_vs_talib_coin_by_coin() -> Ratio:
     found: dict[str, Any] = {}
 
     async def compute() -> None:
-        features = features_of(panel_of(quarter), panel_of(market.four_hour))
+        features = features_from(quarter, market.four_hour)
         ranking = rank(features)
         found["ours"] = [(features.symbols[row], float(ranking.score[row])) for row in ranking.best]
 
