@@ -6,7 +6,7 @@ Stands between features and the analyst. Two steps: `preselect` needs 24 h ticke
 Source: the first system's screener v3.1 and whale boost; bounds below are its own.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -52,11 +52,23 @@ class Screened(msgspec.Struct, frozen=True, kw_only=True):
     rejections: tuple[Rejection, ...]
 
 
-def preselect(universe: Iterable[str], tickers: Mapping[str, Ticker], bounds: ScreenBounds) -> Shortlist:
-    """The most moved of the liquid symbols, by absolute 24 h change, ties by name."""
+def preselect(
+    universe: Iterable[str], tickers: Mapping[str, Ticker], bounds: ScreenBounds, known: Collection[str] = ()
+) -> Shortlist:
+    """The liquid symbols that moved, most moved first by absolute 24 h change, ties by name.
+
+    Args:
+        universe: Who may take part.
+        tickers: Of them.
+        bounds: `read_limit` is how many are kept whose candles must be read: what reading costs is its only reason.
+        known: Symbols whose figures are known without reading; the limit is not for them.
+    """
     kept, quiet = sift(_ticker_table(universe, tickers), ticker_rules(bounds.min_quote_volume, bounds.min_change_percent))
-    best, rest = cut(_by_rank(kept, pl.col("change_percent").abs()), bounds.read_limit, OUTSIDE_TOP_MOVERS)
-    return Shortlist(symbols=tuple(best["symbol"].to_list()), rejections=(*quiet, *rest))
+    movers = _by_rank(kept, pl.col("change_percent").abs())
+    _, rest = cut(movers.filter(~pl.col("symbol").is_in(list(known))), bounds.read_limit, OUTSIDE_TOP_MOVERS)
+    past = {rejection.symbol for rejection in rest}
+    symbols = tuple(symbol for symbol in movers["symbol"].to_list() if symbol not in past)
+    return Shortlist(symbols=symbols, rejections=(*quiet, *rest))
 
 
 def _ticker_table(universe: Iterable[str], tickers: Mapping[str, Ticker]) -> pl.DataFrame:

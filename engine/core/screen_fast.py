@@ -4,7 +4,7 @@ Stands beside `screen`, which stays the reference: its tables carry any `RuleSet
 `screen_fast` tells it as `screen` does, and `preselect_fast` is to `preselect` what it is to `screen`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -128,7 +128,9 @@ def _ranked(
     return Ranking(outcome=outcome, score=score, bull=close > ema, best=best)
 
 
-def preselect_fast(universe: Iterable[str], tickers: Mapping[str, Ticker], bounds: ScreenBounds) -> Shortlist:
+def preselect_fast(
+    universe: Iterable[str], tickers: Mapping[str, Ticker], bounds: ScreenBounds, known: Collection[str] = ()
+) -> Shortlist:
     """What `preselect` says of the same tickers, word for word."""
     symbols = sorted(universe)
     found = [tickers.get(symbol) for symbol in symbols]
@@ -145,9 +147,10 @@ def preselect_fast(universe: Iterable[str], tickers: Mapping[str, Ticker], bound
     best = kept[np.argsort(-abs(change[kept]), kind="stable")]
     columns = {"quote_volume": volume.tolist(), "change_percent": change.tolist()}
     dropped = _told_of(symbols, outcome, rules, columns)
-    past = enumerate(best[bounds.read_limit :], start=bounds.read_limit + 1)
-    rest = [_rejection(OUTSIDE_TOP_MOVERS, symbols[row], (float(change[row]), place)) for place, row in past]
-    return Shortlist(symbols=tuple(symbols[row] for row in best[: bounds.read_limit]), rejections=(*dropped, *rest))
+    unread = [(place, row) for place, row in enumerate(best, start=1) if symbols[row] not in known][bounds.read_limit :]
+    rest = [_rejection(OUTSIDE_TOP_MOVERS, symbols[row], (float(change[row]), place)) for place, row in unread]
+    past = {row for _, row in unread}
+    return Shortlist(symbols=tuple(symbols[row] for row in best if row not in past), rejections=(*dropped, *rest))
 
 
 def screen_fast(features: Features, top_n: int) -> Screened:
@@ -197,3 +200,9 @@ def _rejection(rule: DropRule | RankCut, symbol: str, figures: Sequence[Any]) ->
 def _outranked(features: Features, ranking: Ranking, top_n: int) -> list[Rejection]:
     past = enumerate(ranking.best[top_n:], start=top_n + 1)
     return [_rejection(OUTRANKED, features.symbols[row], (float(ranking.score[row]), place)) for place, row in past]
+
+
+def warm_up() -> None:
+    """Loads or compiles the kernel, so that the first scan does not pay for it."""
+    one = np.ones(1)
+    _judge_all(one.astype(np.bool_), one.astype(np.int64), one.astype(np.int64), one, one, one, one)

@@ -40,7 +40,20 @@ def test_the_fast_choice_of_the_most_moved_is_that_of_the_tables_word_for_word(n
         name: ticker(name, change=data.draw(around(-9.0, -1.5, 1.5, 9.0)), volume=data.draw(around(3e7))) for name in listed
     }
     bounds = ScreenBounds(min_quote_volume=3e7, min_change_percent=1.5, top_n=1)
+    known = frozenset(name for name in names if data.draw(st.booleans()))
     assert screen_fast.preselect_fast(names, tickers, bounds) == preselect(names, tickers, bounds)
+    assert screen_fast.preselect_fast(names, tickers, bounds, known) == preselect(names, tickers, bounds, known)
+
+
+def test_what_is_known_is_never_cut_and_the_limit_is_for_those_who_must_be_read() -> None:
+    tickers = {f"S{place:02}": ticker(f"S{place:02}", change=20.0 - place) for place in range(12)}
+    bounds = ScreenBounds(min_quote_volume=3e7, min_change_percent=1.5, top_n=1)
+    found = preselect(tickers, tickers, bounds, {"S00", "S11"})
+    assert found.symbols == ("S00", "S01", "S02", "S03", "S04", "S05", "S06", "S11")
+    assert [(no.symbol, no.detail) for no in found.rejections][:2] == [
+        ("S07", "24 h change +13.00 %, rank 8"),
+        ("S08", "24 h change +12.00 %, rank 9"),
+    ]
 
 
 def test_every_outcome_is_the_place_of_the_rule_that_it_is_named_after() -> None:
