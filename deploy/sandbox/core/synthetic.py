@@ -6,6 +6,8 @@ then and leave volume and liquidations behind. Candles are made a day at a time,
 gives the same bits.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -50,6 +52,22 @@ TAIL_DEGREES = 4.0
 """Student's t with four degrees of freedom: moves of five sigma are weekly news."""
 
 
+PUSH = 2
+"""Candles over which a cascade pushes; a rebound follows in the next."""
+
+
+class Cascade(NamedTuple):
+    """A cascade that was put into the tape: the label of what a detector should find."""
+
+    number: int
+    """Of the symbol."""
+    candle: int
+    """The first of its PUSH candles, counted in quarters of an hour since the epoch."""
+    size: float
+    """Log return that it adds over them, negative for a fall."""
+    whole_market: bool
+
+
 class SyntheticMarket:
     """Candles from a seed, made when somebody looks.
 
@@ -64,6 +82,7 @@ class SyntheticMarket:
         self.rules = _chosen_rules()
         self._first = (start_ms // DAY_MS - HISTORY_DAYS) * QUARTERS_A_DAY
         self._made = 0
+        self._cascades: list[Cascade] = []
         self._store: Ints = np.zeros((len(self.rules), 5, 100 * QUARTERS_A_DAY), dtype=np.int64)
         self._prepare()
 
@@ -81,6 +100,14 @@ class SyntheticMarket:
     def paths(self, number: int, start: int, end: int) -> Ints:  # noqa: ARG002
         """None: nobody recorded it."""
         return UNRECORDED
+
+    def cascades(self, start: int, end: int) -> list[Cascade]:
+        """The cascades that begin in candles start..end, of all symbols, in the order of their candles; days not yet made are made now."""
+        while self._first + self._made < end:
+            self._make_day()
+        return sorted(
+            (cascade for cascade in self._cascades if start <= cascade.candle < end), key=lambda cascade: cascade.candle
+        )
 
     def coarse(self, number: int) -> Coarse | None:  # noqa: ARG002
         """None: 15m candles reach back far enough."""
@@ -123,7 +150,9 @@ class SyntheticMarket:
         tails = np.sqrt(TAIL_DEGREES / rng.chisquare(TAIL_DEGREES, shape)) / np.sqrt(2.0)
         noises = rng.standard_normal(shape) * tails
         market = rng.standard_normal(QUARTERS_A_DAY) * np.sqrt(TAIL_DEGREES / rng.chisquare(TAIL_DEGREES, QUARTERS_A_DAY)) / 1.4
-        shocks = _shocks(rng, shape)
+        shocks, labels = _shocks(rng, shape)
+        begins = self._first + self._made
+        self._cascades += [Cascade(number, begins + at, size, whole) for number, at, size, whole in labels]
         turns = rng.random(shape) < 1 / 110
         drifts = rng.normal(0.0, 0.00045, shape)
         swings = rng.standard_normal(shape)
@@ -169,22 +198,29 @@ class SyntheticMarket:
         self._close = close
 
 
-def _shocks(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
-    """Cascades: a market-wide one every other day, and a symbol's own every few days, each over three candles with a rebound."""
+def _shocks(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[Floats, list[tuple[int, int, float, bool]]]:
+    """Cascades: a market-wide one every other day, and a symbol's own every few days, each over three candles with a rebound.
+
+    Returns:
+        Log returns to add, and for each cascade its symbol, first candle, size and whether it is the market's.
+    """
     out = np.zeros(shape)
+    labels: list[tuple[int, int, float, bool]] = []
     if rng.random() < 0.5:
         at = int(rng.integers(4, shape[0] - 5))
         size = float(rng.uniform(0.012, 0.035)) * (1 if rng.random() < 0.35 else -1)
         spread = rng.uniform(0.6, 1.5, shape[1])
         for after, share in enumerate((0.6, 0.4, -0.25)):
             out[at + after] += size * share * spread
+        labels += [(number, at, size * float(spread[number]), True) for number in range(shape[1])]
     struck = np.nonzero(rng.random(shape[1]) < 0.3)[0]
     starts = rng.integers(2, shape[0] - 5, shape[1])
     sizes = rng.uniform(0.015, 0.06, shape[1]) * rng.choice([-1.0, 1.0], shape[1])
     for number in struck:
         for after, share in enumerate((0.55, 0.45, -0.2)):
             out[starts[number] + after, number] += sizes[number] * share
-    return out
+    labels += [(int(number), int(starts[number]), float(sizes[number]), False) for number in struck]
+    return out, labels
 
 
 def _chosen_rules() -> list[SymbolRules]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deploy.sandbox.core.intervals import QUARTER_MS
-from deploy.sandbox.core.liquidations import forced_orders
+from deploy.sandbox.core.liquidations import MOST_SHARE, THRESHOLD, forced_orders
 from deploy.sandbox.core.market import Market
 from deploy.sandbox.core.path import Floats, Ints
 from deploy.sandbox.core.synthetic import DEFAULT_START_MS, HISTORY_DAYS, SYMBOLS, SyntheticMarket
@@ -77,3 +77,40 @@ def test_forced_orders_lie_on_the_tape(source: SyntheticMarket) -> None:
         assert ticks.times[at] == item.time_ms
         assert float(item.order["ap"]) == pytest.approx(float(ticks.price[at]) * float(tape.rules.tick))
         assert item.synthetic
+
+
+def test_every_labelled_cascade_moves_its_tape_by_about_its_size(source: SyntheticMarket, candles: Ints) -> None:
+    first, _ = source.span(0)
+    labels = source.cascades(START, START + 5 * DAY)
+    assert {label.whole_market for label in labels} == {True, False}
+    assert [label.candle for label in labels] == sorted(label.candle for label in labels)
+    prices = np.log(closes(source, candles))
+    moves = np.array(
+        [prices[label.number, label.candle - first + 1] - prices[label.number, label.candle - first - 1] for label in labels]
+    )
+    sizes = np.array([label.size for label in labels])
+    assert np.corrcoef(moves, sizes)[0, 1] > 0.9
+    assert abs(np.median(moves / sizes) - 1) < 0.15
+
+
+def test_a_forced_order_is_a_new_extreme_and_at_most_its_share_of_what_was_traded_by_then(source: SyntheticMarket) -> None:
+    market = Market(source, 7, DEFAULT_START_MS)
+    seen = 0
+    for tape in market.tapes.values():
+        for number in range(START, START + DAY):
+            orders = forced_orders(tape, number)
+            if not orders:
+                continue
+            ticks = tape.ticks(number)
+            opened = int(ticks.price[0])
+            for order in orders:
+                at = int(np.searchsorted(ticks.times, order.time_ms))
+                before = ticks.price[:at] / opened - 1
+                beyond = ticks.price[at] / opened - 1
+                assert abs(beyond) >= THRESHOLD
+                assert abs(beyond) > max(0.0, float((before * np.sign(beyond)).max()))
+            spent = np.cumsum([order.quantity for order in orders])
+            places = np.searchsorted(ticks.times, [order.time_ms for order in orders])
+            assert (spent <= MOST_SHARE * np.cumsum(ticks.quantity)[places]).all()
+            seen += len(orders)
+    assert seen > 50
