@@ -16,7 +16,7 @@ import msgspec
 from deploy.environments import given_settings
 from deploy.errors import DeployError
 from deploy.recording import RecordedMoment, recorded_moment
-from engine.analysis.scan import read_candles, stale_in
+from engine.analysis.figures import read_candles, stale_in
 from engine.budget import SharedBudget, WeightBudget
 from engine.candles import BinanceData, Door, open_session
 from engine.clock import market_clock

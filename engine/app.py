@@ -23,8 +23,8 @@ from engine.binance import Addresses, BinanceExchanges, announce
 from engine.budget import DailySpending, Prices, SharedBudget
 from engine.candles import BinanceData, Door, open_session
 from engine.clock import market_clock
+from engine.core import screen_fast
 from engine.core.features_batch import warm_up
-from engine.core.market import Candles
 from engine.core.screen import ScreenBounds
 from engine.core.screen_presets import PRESETS
 from engine.execution.asking import Patience
@@ -100,6 +100,7 @@ async def _opened(settings: EngineSettings, seal: Seal) -> AsyncIterator[tuple[M
     redis = connect(settings.redis_url)
     budget = SharedBudget(redis, settings.request_weight_limit, clock.now_ms)
     await asyncio.to_thread(warm_up)
+    await asyncio.to_thread(screen_fast.warm_up)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session())
         stack.push_async_callback(redis.aclose)
@@ -157,18 +158,14 @@ def _analyst(settings: EngineSettings, stack: AsyncExitStack, redis: Redis, cloc
     return analyst
 
 
-async def _widening(settings: EngineSettings) -> Widen:
+async def _widening(settings: EngineSettings) -> Widen | None:
     """Only a model reads the wider set; the rules have what they need."""
     if not settings.ai_api_key:
-        return _nothing_wider
+        return None
     from engine.indicators import load, widen  # importing pandas takes seconds
 
     await asyncio.to_thread(load)
     return widen
-
-
-def _nothing_wider(_candles: Candles) -> dict[str, float]:
-    return {}
 
 
 def _venues(market_data: MarketData, clock: Clock, exchanges: Exchanges, turns: Turns, *, dry_run: bool) -> Venues:

@@ -15,7 +15,7 @@ class MarketDesk(msgspec.Struct, frozen=True, kw_only=True):
     sources: Sources
     plan: ScanPlan
     analyst: Analyst
-    widen: Widen
+    widen: Widen | None
     exchange: Heart
     redis: Heart
     weight_used: Callable[[], int]

@@ -1,4 +1,8 @@
-"""The scan behind POST /analyze; it reads top to bottom like the arrow: universe, tickers, candles, features, screen, whales, analyst, verdict."""
+"""The scan behind POST /analyze; it reads top to bottom like the arrow: universe, tickers, candles, features, screen, whales, analyst, verdict.
+
+Figures that the feed keeps are screened for the whole universe without a request for candles; the most moved of the other symbols are read,
+and the reply says so. A replica keeps nothing of its own from scan to scan that another one would need.
+"""
 
 import asyncio
 import time
@@ -10,15 +14,14 @@ from typing import Final
 
 import msgspec
 
+from engine.analysis.figures import Known, Pairs, known_figures, material_of, read_pairs, screened
 from engine.analysis.sources import Sources, Widen, tickers_of
 from engine.analysis.whale_views import whale_views
-from engine.core.features import Features, panel_of
-from engine.core.features_batch import features_from
 from engine.core.instrument import InstrumentRules
 from engine.core.market import Candles, Timeframe, at
-from engine.core.screen import ScreenBounds, Screened, preselect, screen, weigh_whales
+from engine.core.screen import ScreenBounds, Screened, weigh_whales
+from engine.core.screen_fast import preselect_fast
 from engine.core.screen_rules import V3_1, RuleSet
-from engine.core.structure import Structure, structure_of
 from engine.core.verdict import AnalystFailure, Case, Ground, LivePrice, judge
 from engine.errors import ExchangeError
 from engine.ports import Analyst
@@ -38,13 +41,6 @@ class ScanPlan(msgspec.Struct, frozen=True, kw_only=True):
     bounds: ScreenBounds
     min_confidence: int
     rule_set: RuleSet = V3_1
-
-
-class Read(msgspec.Struct, frozen=True, kw_only=True):
-    """What candles say of the same symbols; `structure` only where the rule set asks for it."""
-
-    features: Features
-    structure: Structure | None
 
 
 class _Scan:
@@ -75,7 +71,7 @@ class _Scan:
         return screened.candidates
 
 
-async def scan(request: AnalyzeRequest, plan: ScanPlan, sources: Sources, analyst: Analyst, widen: Widen) -> AnalyzeReply:
+async def scan(request: AnalyzeRequest, plan: ScanPlan, sources: Sources, analyst: Analyst, widen: Widen | None) -> AnalyzeReply:
     """Looks at the whole market once.
 
     Args:
@@ -83,7 +79,7 @@ async def scan(request: AnalyzeRequest, plan: ScanPlan, sources: Sources, analys
         plan: Bounds from the settings.
         sources: Exchange, feed and clock.
         analyst: Who argues the candidates.
-        widen: The wider indicators of a shortlisted symbol.
+        widen: The wider indicators of a candidate, from its candles; None where the analyst reads none, so that none need be read.
 
     Raises:
         ExchangeError: Symbol rules or tickers did not come: without them there is no scan.
@@ -95,25 +91,28 @@ async def scan(request: AnalyzeRequest, plan: ScanPlan, sources: Sources, analys
         with run.stage("universe"):
             rules = await sources.market.instruments()
             universe = _universe(rules, request.symbols, run)
+        with run.added("candles"):
+            known = await known_figures(sources, plan.rule_set)
         with run.stage("tickers"):
-            chosen = await _choose(universe, request, bounds, sources, run)
-        with run.stage("candles"):
-            quarter, four_hour = await _candles(chosen, sources, run)
+            chosen = await _choose(universe, request, bounds, known, sources, run)
+        with run.added("candles"):
+            pairs = await _read(chosen, known, plan.rule_set, sources, run)
         with run.stage("features"):
-            read = await asyncio.to_thread(read_candles, quarter, four_hour, plan.rule_set) if quarter else None
+            material = await material_of(chosen, known, pairs, plan.rule_set)
         with run.stage("screen"):
-            shortlist = run.keep(screen(read.features, bounds.top_n, plan.rule_set, read.structure)) if read is not None else ()
+            read = material.read
+            shortlist = run.keep(screened(read, bounds.top_n, plan.rule_set)) if read is not None else ()
         with run.stage("whales"):
             views = await whale_views([candidate.symbol for candidate in shortlist], sources, run.fallbacks)
             candidates = run.keep(weigh_whales(shortlist, views, bounds.top_n))
-        newest = {candles.symbol: candles for candles in quarter}
         with run.stage("analyst"):
-            signals = await _argue_all(candidates, _Desk(rules, newest, sources, analyst, widen, confidence), run)
+            desk = _Desk(rules, material.closed_ms, material.candles, sources, analyst, widen, confidence)
+            signals = await _argue_all(candidates, desk, run)
         run.timings.setdefault("verdict", 0.0)
     return AnalyzeReply(
         as_of=sources.clock.now(),
         universe=len(universe),
-        screened=len(quarter),
+        screened=len(material.closed_ms),
         analyst=analyst.kind,
         candidates=list(candidates),
         signals=signals,
@@ -136,55 +135,22 @@ def _universe(rules: Mapping[str, InstrumentRules], asked: Sequence[str] | None,
 
 
 async def _choose(
-    universe: Sequence[str], request: AnalyzeRequest, bounds: ScreenBounds, sources: Sources, run: _Scan
+    universe: Sequence[str], request: AnalyzeRequest, bounds: ScreenBounds, known: Known, sources: Sources, run: _Scan
 ) -> Sequence[str]:
     if request.symbols is not None:
         return universe
-    shortlist = preselect(universe, await tickers_of(sources, universe, run.fallbacks), bounds)
+    shortlist = preselect_fast(universe, await tickers_of(sources, universe, run.fallbacks), bounds, known.rows)
     run.rejections += shortlist.rejections
     return shortlist.symbols
 
 
-async def _candles(symbols: Sequence[str], sources: Sources, run: _Scan) -> tuple[list[Candles], list[Candles]]:
-    pairs = await asyncio.gather(*(_pair(symbol, sources) for symbol in symbols))
-    quarter: list[Candles] = []
-    four_hour: list[Candles] = []
-    now_ms = sources.clock.now_ms()
-    for symbol, pair in zip(symbols, pairs, strict=True):
-        if isinstance(pair, ExchangeError):
-            run.drop(symbol, RejectionReason.MARKET_DATA_MISSING, str(pair))
-        elif (stale := stale_in(pair, now_ms)) is not None:
-            run.rejections.append(stale)
-        else:
-            quarter.append(pair[0])
-            four_hour.append(pair[1])
-    return quarter, four_hour
-
-
-async def _pair(symbol: str, sources: Sources) -> tuple[Candles, Candles] | ExchangeError:
-    try:
-        return await sources.market.candles(symbol, Timeframe.M15), await sources.market.candles(symbol, Timeframe.H4)
-    except ExchangeError as error:
-        return error
-
-
-def read_candles(quarter: Sequence[Candles], four_hour: Sequence[Candles], rule_set: RuleSet) -> Read:
-    """What a rule set needs to know of candles, 15m and 4h of the same symbols in the same order."""
-    structure = structure_of(panel_of(quarter)) if rule_set.structure else None
-    return Read(features=features_from(quarter, four_hour), structure=structure)
-
-
-def stale_in(pair: tuple[Candles, Candles], now_ms: int) -> Rejection | None:
-    """Why a symbol's candles are too old to decide at a moment; None where they are not."""
-    stale = next((candles for candles in pair if _is_stale(candles, now_ms)), None)
-    if stale is None:
-        return None
-    detail = f"newest closed {stale.timeframe} candle ended at {at(stale.closed_ms).isoformat()}"
-    return Rejection(symbol=stale.symbol, reason=RejectionReason.MARKET_DATA_STALE, detail=detail)
-
-
-def _is_stale(candles: Candles, now_ms: int) -> bool:
-    return len(candles) > 0 and now_ms - candles.closed_ms >= 2 * candles.timeframe.ms
+async def _read(chosen: Sequence[str], known: Known, rule_set: RuleSet, sources: Sources, run: _Scan) -> Pairs:
+    unknown = [symbol for symbol in chosen if symbol not in known.rows]
+    if unknown and not rule_set.structure:
+        run.fallbacks.append(f"candles of {len(unknown)} symbols from REST")
+    pairs = await read_pairs(unknown, sources)
+    run.rejections += pairs.rejections
+    return pairs
 
 
 class _Seen(msgspec.Struct, frozen=True):
@@ -199,10 +165,11 @@ class _Desk(msgspec.Struct, frozen=True):
     """What arguing a candidate needs."""
 
     rules: Mapping[str, InstrumentRules]
+    closed_ms: Mapping[str, int]
     candles: Mapping[str, Candles]
     sources: Sources
     analyst: Analyst
-    widen: Widen
+    widen: Widen | None
     min_confidence: int
 
 
@@ -242,7 +209,7 @@ def _ground(candidate: Candidate, live: _Seen, desk: _Desk) -> Ground:
     return Ground(
         candidate=candidate,
         live=LivePrice(price=live.price, at=live.at, age_ms=desk.sources.clock.wall_ms() - live.received_ms),
-        candle_close=at(desk.candles[candidate.symbol].closed_ms),
+        candle_close=at(desk.closed_ms[candidate.symbol]),
         rules=desk.rules[candidate.symbol],
         brackets=brackets,
         brackets_source=source,
@@ -256,8 +223,15 @@ async def _case(candidate: Candidate, price: Decimal, desk: _Desk) -> Case:
         price=price,
         tick_size=desk.rules[candidate.symbol].tick_size,
         atr=float(atr) if isinstance(atr, float) else 0.0,
-        indicators=await asyncio.to_thread(desk.widen, desk.candles[candidate.symbol]),
+        indicators=await _wider(candidate.symbol, desk),
     )
+
+
+async def _wider(symbol: str, desk: _Desk) -> dict[str, float]:
+    if desk.widen is None:
+        return {}
+    candles = desk.candles.get(symbol) or await desk.sources.market.candles(symbol, Timeframe.M15)
+    return await asyncio.to_thread(desk.widen, candles)
 
 
 async def _live_price(symbol: str, sources: Sources) -> _Seen:

@@ -207,6 +207,14 @@ class Kept:
         self.down = False
         self.answered_ms: int | None = None
 
+    def follow(self, candle_of: Mapping[tuple[str, Timeframe], Candles]) -> LiveFeatures:
+        """Keeps the figures of these candles, as a feed does that was seeded with them; whoever holds what is returned goes on."""
+        live = LiveFeatures.of(sorted({symbol for symbol, _ in candle_of}))
+        for track in (live.quarter, live.four_hour):
+            track.seed([candle_of[symbol, track.told.timeframe] for symbol in track.symbols])
+        self.told = live.told
+        return live
+
     def _ask(self) -> None:
         if self.down:
             raise SnapshotsUnavailable("ConnectionError")

@@ -21,6 +21,9 @@ from tests.unit.engine.market_world import NOW_MS, Kept, World, book, forced, li
 PLAN = ScanPlan(bounds=ScreenBounds(min_quote_volume=3e7, min_change_percent=1.5, top_n=10), min_confidence=60)
 STAGES = {"universe", "tickers", "candles", "features", "screen", "whales", "analyst", "verdict", "total"}
 
+READ = "candles of 2 symbols from REST"
+"""What a scan says where nobody keeps figures."""
+
 
 class Silent:
     """An analyst that never has a verdict, and remembers what it was shown."""
@@ -69,7 +72,7 @@ async def test_a_good_setup_becomes_a_signal_that_names_its_candle_its_price_and
     assert (signal.side, signal.candle_close, signal.price_at, signal.analyst) == (Side.LONG, NOW, NOW, AnalystKind.RULES)
     assert signal.stop_loss < signal.signal_price < signal.take_profit
     assert set(found.timings_ms) == STAGES
-    assert (found.universe, found.screened, found.fallbacks) == (2, 2, [])
+    assert (found.universe, found.screened, found.fallbacks) == (2, 2, [READ])
 
 
 async def test_a_scan_screens_by_the_preset_that_the_deployment_chose() -> None:
@@ -125,7 +128,7 @@ async def test_a_ticker_that_stopped_long_ago_is_missing_while_the_others_go_on(
     market.kept.ticker_of |= {name: ticker(name, volume=1) for name in market.world.rules if name.startswith("Q")}
     market.kept.ticker_of["AUSDT"] = ticker("AUSDT", received_ms=WALL_MS - 61_000)
     found = await market.scan()
-    assert found.fallbacks == []
+    assert found.fallbacks == ["candles of 1 symbols from REST"]
     assert reasons(found)["AUSDT"] is RejectionReason.MARKET_DATA_MISSING
     assert [signal.symbol for signal in found.signals] == ["BUSDT"]
 
@@ -145,7 +148,7 @@ async def test_a_silent_feed_is_replaced_by_requests_and_the_reply_says_so() -> 
     market.world.book_of = {name: book(name, received_ms=market.clock.wall_ms()) for name in ("AUSDT", "BUSDT")}
     found = await market.scan()
     assert len(found.signals) == 2
-    assert found.fallbacks == ["tickers from REST", "no liquidations: the feed is silent"]
+    assert found.fallbacks == ["tickers from REST", READ, "no liquidations: the feed is silent"]
 
 
 async def test_without_redis_a_scan_goes_on_by_request() -> None:
@@ -159,7 +162,7 @@ async def test_without_redis_a_scan_goes_on_by_request() -> None:
 async def test_a_feed_that_does_not_know_the_market_yet_is_not_believed() -> None:
     market = Market()
     del market.kept.ticker_of["BUSDT"]
-    assert (await market.scan()).fallbacks == ["tickers from REST"]
+    assert (await market.scan()).fallbacks == ["tickers from REST", READ]
 
 
 async def test_without_the_exchange_there_is_no_scan() -> None:

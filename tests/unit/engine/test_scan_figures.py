@@ -1,0 +1,132 @@
+"""POST /analyze from the figures that the feed keeps: the whole universe without a candle read, the same as from candles."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from engine.analysis import RulesAnalyst, scan
+from engine.core.features_bytes import told_bytes, told_of
+from engine.core.features_live import Closes, Told
+from engine.core.market import Timeframe
+from engine.core.screen_presets import PRESETS
+from shared.analysis import AnalyzeRequest, RejectionReason
+from tests.unit.engine.execution_desk import NOW
+from tests.unit.engine.market_world import Kept, ticker
+from tests.unit.engine.test_features_live import part
+from tests.unit.engine.test_scan import PLAN, STAGES, Market, Silent, no_wider, reasons
+
+M15, H4 = Timeframe.M15, Timeframe.H4
+
+
+def followed(market: Market) -> Market:
+    market.kept.follow(market.world.candle_of)
+    return market
+
+
+async def test_known_figures_are_screened_without_a_candle_read_and_the_signal_names_the_same_candle() -> None:
+    market = followed(Market())
+    found = await scan(AnalyzeRequest(), PLAN, market.sources, RulesAnalyst(), None)
+    assert [signal.symbol for signal in found.signals] == ["AUSDT", "BUSDT"]
+    assert {signal.candle_close for signal in found.signals} == {NOW}
+    assert "candles" not in market.world.asked
+    assert (found.universe, found.screened, found.fallbacks) == (2, 2, [])
+    assert set(found.timings_ms) == STAGES
+    from_candles = await Market().scan()
+    for ours, theirs in zip(found.candidates, from_candles.candidates, strict=True):
+        assert (ours.symbol, ours.direction) == (theirs.symbol, theirs.direction)
+        assert ours.score == pytest.approx(theirs.score, rel=1e-9)
+
+
+async def test_no_symbol_with_figures_is_left_out_for_having_moved_less_than_others() -> None:
+    market = Market()
+    for place in range(70):
+        market.world.list_dip(f"Q{place:02}USDT")
+        market.world.ticker_of[f"Q{place:02}USDT"] = market.kept.ticker_of[f"Q{place:02}USDT"] = ticker("x", change=2 + place)
+    cold = await market.scan(top_n=1)
+    assert cold.screened == 6
+    assert [no.reason for no in cold.rejections].count(RejectionReason.OUTSIDE_TOP_MOVERS) == 66
+    warm = await followed(market).scan(top_n=1)
+    assert warm.screened == 72
+    assert set(reasons(warm).values()) == {RejectionReason.OUTRANKED}
+
+
+async def test_what_is_missing_or_stale_is_read_and_the_reply_says_so() -> None:
+    market = Market()
+    for name in ("CUSDT", "DUSDT"):
+        market.world.list_dip(name)
+        market.kept.ticker_of[name] = ticker(name)
+    live = market.kept.follow({key: candles for key, candles in market.world.candle_of.items() if key[0] != "DUSDT"})
+    live.quarter.forget("CUSDT")
+    found = await market.scan()
+    assert found.fallbacks == ["candles of 2 symbols from REST"]
+    assert [kept.symbol for kept in found.candidates] == ["AUSDT", "BUSDT", "CUSDT", "DUSDT"]
+    assert {signal.candle_close for signal in found.signals} == {NOW}
+
+
+async def test_only_whoever_asks_for_structure_reads_candles_of_all() -> None:
+    market = followed(Market())
+    plan = msgspec.structs.replace(PLAN, rule_set=PRESETS["structure"])
+    found = await scan(AnalyzeRequest(), plan, market.sources, Silent(), no_wider)
+    assert {no.detail for no in found.rejections} == {"swings are UNCLEAR"}
+    assert found.fallbacks == []
+    market.world.asked.clear()
+    plan = msgspec.structs.replace(PLAN, rule_set=PRESETS["v4"])
+    found = await scan(AnalyzeRequest(), plan, market.sources, RulesAnalyst(), None)
+    assert [kept.symbol for kept in found.candidates] == ["AUSDT", "BUSDT"]
+    assert "candles" not in market.world.asked
+
+
+async def test_a_model_is_shown_the_wider_indicators_of_candidates_alone() -> None:
+    market, analyst = followed(Market()), Silent()
+    market.world.list_dip("CUSDT")
+    market.world.ticker_of["CUSDT"] = market.kept.ticker_of["CUSDT"] = ticker("CUSDT")
+    market.kept.follow(market.world.candle_of)
+    await market.scan(analyst, top_n=1)
+    assert market.world.asked.count("candles") == 1
+    assert analyst.shown[0].indicators == {"CCI_14": 1.0}
+
+
+async def test_without_redis_every_symbol_is_read() -> None:
+    market = followed(Market())
+    market.kept.down = True
+    found = await market.scan()
+    assert len(found.signals) == 2
+    assert "candles of 2 symbols from REST" in found.fallbacks
+
+
+class Following(Kept):
+    """A feed whose closing frames arrive while a scan waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.later: list[Told] = []
+
+    async def figures(self) -> Told | None:
+        self._ask()
+        if len(self.later) > 1:
+            return self.later.pop(0)
+        return self.later[0] if self.later else None
+
+
+def copied(told: Told) -> Told:
+    copy = told_of(told_bytes(told))
+    assert copy is not None
+    return copy
+
+
+async def test_right_after_a_close_the_closing_frames_are_waited_for_instead_of_reading_the_market() -> None:
+    market = Market()
+    before = {key: part(candles, 0, len(candles) - (key[1] is M15)) for key, candles in market.world.candle_of.items()}
+    following = Following()
+    live = following.follow(before)
+    following.ticker_of, following.feed = market.kept.ticker_of, market.kept.feed
+    following.later = [copied(live.told), copied(live.told)]
+    newest = [market.world.candle_of[name, M15] for name in live.quarter.symbols]
+    candles = np.array([[c.open[-1], c.high[-1], c.low[-1], c.close[-1], c.volume[-1]] for c in newest])
+    live.quarter.close(Closes(rows=np.arange(2), open_ms=np.array([c.open_ms[-1] for c in newest]), candles=candles))
+    following.later.append(copied(live.told))
+    market.sources = msgspec.structs.replace(market.sources, snapshots=following)
+    found = await scan(AnalyzeRequest(), PLAN, market.sources, RulesAnalyst(), None)
+    assert {signal.candle_close for signal in found.signals} == {NOW}
+    assert "candles" not in market.world.asked
+    assert found.fallbacks == []
