@@ -17,14 +17,13 @@ from granian.server import Server
 from litestar import Litestar
 from redis.asyncio import Redis
 
-from engine import log
+from engine import candles, log
 from engine.analysis import MarketDesk, RulesAnalyst, ScanPlan, Sources, Widen
 from engine.binance import Addresses, BinanceExchanges, announce
 from engine.budget import DailySpending, Prices, SharedBudget
 from engine.candles import BinanceData, Door, open_session
 from engine.clock import market_clock
-from engine.core import screen_fast
-from engine.core.features_batch import warm_up
+from engine.core import features_batch, screen_fast
 from engine.core.screen import ScreenBounds
 from engine.core.screen_presets import PRESETS
 from engine.execution.asking import Patience
@@ -99,8 +98,8 @@ async def _opened(settings: EngineSettings, seal: Seal) -> AsyncIterator[tuple[M
     clock = await market_clock(settings.market_clock_url)
     redis = connect(settings.redis_url)
     budget = SharedBudget(redis, settings.request_weight_limit, clock.now_ms)
-    await asyncio.to_thread(warm_up)
-    await asyncio.to_thread(screen_fast.warm_up)
+    for kernels in (features_batch, screen_fast, candles):
+        await asyncio.to_thread(kernels.warm_up)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session())
         stack.push_async_callback(redis.aclose)

@@ -1,7 +1,7 @@
 """The one way to the exchange's public REST: budget, bounded concurrency, time-outs, retries of idempotent GETs, errors by name."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import aiohttp
@@ -43,11 +43,15 @@ class Door:
         self._slots = asyncio.Semaphore(CONCURRENCY)
 
     async def get[T](self, path: str, kind: type[T], params: Mapping[str, str | int], cost: int | Pool) -> T:
-        """One reply, decoded; numbers in strings become numbers.
+        """One reply, decoded as a type; numbers in strings become numbers. Raises as `read`."""
+        return await self.read(path, lambda body: msgspec.json.decode(body, type=kind, strict=False), params, cost)
+
+    async def read[T](self, path: str, decode: Callable[[bytes], T], params: Mapping[str, str | int], cost: int | Pool) -> T:
+        """One reply, decoded.
 
         Args:
             path: From the root.
-            kind: What the reply is.
+            decode: What the reply's body says; raises MsgspecError or ValueError where it cannot tell.
             params: The query.
             cost: The request's weight, or the pool that it draws from instead.
 
@@ -55,7 +59,7 @@ class Door:
             ExchangeUnreachable: No connection, a time-out or a server error.
             ExchangeThrottled: 429, 418, or the budget is spent.
             ExchangeRefused: The exchange answered with an error code; UnknownSymbol for -1121.
-            ReplyMalformed: The reply does not fit the type.
+            ReplyMalformed: The reply cannot be decoded.
         """
         if isinstance(cost, Pool):
             await self._budget.draw(cost)
@@ -63,7 +67,7 @@ class Door:
         async with self._slots:
             body = await self._read(path, params, minute)
         try:
-            return msgspec.json.decode(body, type=kind, strict=False)
+            return decode(body)
         except (msgspec.MsgspecError, ValueError) as error:
             raise ReplyMalformed(f"{path}: {error}") from error
 

@@ -3,15 +3,14 @@
 Source: Binance USDⓈ-M REST pages "Kline", "24hr Ticker", "Mark Price", "Order Book", "Recent Trades", "Exchange Information" (2026-05).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from engine.core.instrument import InstrumentRules
-from engine.core.market import Book, Candles, Funding, Mark, MarkBar, Ticker, Timeframe, Trade, rate_of
+from engine.core.market import Book, Funding, Mark, MarkBar, Ticker, Trade, rate_of
 from shared.wire import require_finite, require_positive
 
 
@@ -128,30 +127,6 @@ class ExchangeInfo(msgspec.Struct):
     """The reply of exchangeInfo."""
 
     symbols: list[SymbolRow]
-
-
-CLOCKS_APART_MS = 2_000
-"""Market time by which our clock may run before the exchange's."""
-
-
-def candles_of(symbol: str, timeframe: Timeframe, rows: Sequence[KlineRow], now_ms: int) -> Candles:
-    """Closed candles only: those whose closing time lies before `now_ms`.
-
-    The newest row has no successor to prove that the exchange closed it too, so it must be past by more than clocks lie apart: a
-    candle that still moves would be kept until the next close.
-    """
-    newest = [row for row in rows[-1:] if row.close_ms < now_ms - CLOCKS_APART_MS]
-    closed = [row for row in rows[:-1] if row.close_ms < now_ms] + newest
-    return Candles(
-        symbol=symbol,
-        timeframe=timeframe,
-        open_ms=np.array([row.open_ms for row in closed], np.int64),
-        open=np.array([row.open for row in closed], np.float64),
-        high=np.array([row.high for row in closed], np.float64),
-        low=np.array([row.low for row in closed], np.float64),
-        close=np.array([row.close for row in closed], np.float64),
-        volume=np.array([row.volume for row in closed], np.float64),
-    )
 
 
 def ticker_of(row: TickerRow, received_ms: int) -> Ticker:

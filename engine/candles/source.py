@@ -9,6 +9,7 @@ import msgspec
 from engine.candles import rows
 from engine.candles.budget import DATA, FUNDING, Pool
 from engine.candles.door import Door
+from engine.candles.klines import candles_of, klines_of
 from engine.core.instrument import InstrumentRules
 from engine.core.market import (
     FUNDING_GRACE_MS,
@@ -241,8 +242,9 @@ class BinanceData:
     async def _read_candles(self, symbol: str, timeframe: Timeframe) -> Candles:
         params = {"symbol": symbol, "interval": timeframe.value, "limit": CANDLES_LIMIT}
         async with self._candle_slots:
-            found = await self._get("/fapi/v1/klines", list[rows.KlineRow], params, 2)
-        candles = rows.candles_of(symbol, timeframe, found, self._clock.now_ms())
+            found = await self._door.read("/fapi/v1/klines", klines_of, params, 2)
+        self._answered()
+        candles = candles_of(symbol, timeframe, found, self._clock.now_ms())
         self._candles[(symbol, timeframe)] = candles
         return candles
 
