@@ -6,7 +6,7 @@ SCHEDULES := 10000
 REAL := 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint fmt bench lock crash-matrix ccxt-suite fault-storm panic-drill
+.PHONY: help demo test check lint fmt bench skill lock crash-matrix ccxt-suite fault-storm panic-drill
 
 help:  ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -35,6 +35,9 @@ fmt: $(STAMP)  ## Formats and applies safe fixes.
 
 bench: $(STAMP)  ## Benchmarks as ratios against peers; ARGS="--json FILE".
 	@$(PYTHON) -m tests.bench $(ARGS)
+
+skill: $(STAMP)  ## The whale detector on labelled cascades beside baselines, and on recorded sessions (docs/whales.md).
+	@$(PYTHON) -m tests.skill $(ARGS)
 
 crash-matrix: $(STAMP)  ## Cuts every await of a real order, kills the processes at each of its named steps and under trading.
 	@$(PYTHON) -m tests.crash_matrix $(ARGS)
