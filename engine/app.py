@@ -187,7 +187,7 @@ def _exchanges(
     settings: EngineSettings, seal: Seal, budget: SharedBudget, market_data: BinanceData, clock: Clock
 ) -> BinanceExchanges:
     addresses = Addresses(rest=settings.binance_rest_url, streams=settings.binance_ws_url, spot=settings.binance_spot_url)
-    return BinanceExchanges(seal, addresses, budget, market_data, clock)
+    return BinanceExchanges(seal, addresses, budget, market_data, clock, doubt_rules=market_data.doubt_rules)
 
 
 def _own_pair(settings: EngineSettings) -> KeyPair | None:

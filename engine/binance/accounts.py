@@ -65,6 +65,7 @@ class BinanceExchanges:
         clock: Wall time signs, market time ends a search in the past.
         open_session: Makes the session that all accounts share.
         page: Rows of a long list asked for at once.
+        doubt_rules: See `BinanceExchange`.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class BinanceExchanges:
         clock: Clock,
         open_session: Callable[[], Any] | None = None,
         page: int = PAGE,
+        doubt_rules: Callable[[], None] = lambda: None,
     ) -> None:
+        self._doubt_rules = doubt_rules
         self._keys = keys
         self._addresses = addresses
         self._budget = budget
@@ -135,7 +138,7 @@ class BinanceExchanges:
         stream = UserStream(client, self._session, self._addresses.streams, self._clock)
         leverages = Leverages()
         faces = {
-            urgency: BinanceExchange(client, urgency, self._fees, self._clock, stream, leverages, self._page)
+            urgency: BinanceExchange(client, urgency, self._fees, self._clock, stream, leverages, self._page, self._doubt_rules)
             for urgency in Urgency
         }
         return _Opened(client, faces, time.monotonic())

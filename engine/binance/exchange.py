@@ -7,7 +7,7 @@ Source: Binance USDⓈ-M "New Order", "New Algo Order" and the account pages (re
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -19,7 +19,7 @@ from engine.binance.calls import Call
 from engine.binance.client import Client, No
 from engine.binance.codes import Action
 from engine.binance.fees import Fees
-from engine.binance.history import PAGE, History
+from engine.binance.history import History
 from engine.binance.stream import UserStream
 from engine.core.order import OrderRefusal, Wallet
 from engine.errors import VenueAway, VenueError, VenueUnsure
@@ -64,6 +64,17 @@ class Leverages:
         self._known.pop(symbol, None)
 
 
+OF_RULES: Final = frozenset(
+    {
+        OrderRefusal.VENUE_RULE,
+        OrderRefusal.BELOW_MIN_NOTIONAL,
+        OrderRefusal.BELOW_MIN_QUANTITY,
+        OrderRefusal.ABOVE_MAX_QUANTITY,
+    }
+)
+"""Refusals of what we rounded and bounded by the rules ourselves."""
+
+
 class BinanceExchange:
     """See `engine.ports.Exchange`.
 
@@ -75,6 +86,7 @@ class BinanceExchange:
         stream: The account's user data stream.
         leverages: Of the account, shared by all urgencies.
         page: Rows of a long list asked for at once.
+        doubt_rules: Called where an order did not fit its symbol's rules: they may have changed since they were read.
     """
 
     def __init__(
@@ -85,8 +97,10 @@ class BinanceExchange:
         clock: Clock,
         stream: UserStream,
         leverages: Leverages,
-        page: int = PAGE,
+        page: int,
+        doubt_rules: Callable[[], None],
     ) -> None:
+        self._doubt_rules = doubt_rules
         self._client = client
         self._known = leverages
         self._urgency = urgency
@@ -244,6 +258,8 @@ class BinanceExchange:
 
     async def _placed(self, said: No, symbol: str, client_order_id: str, *, conditional: bool) -> VenueOrder | Problem:
         if said.decision.action is Action.REFUSE:
+            if said.decision.refusal in OF_RULES:
+                self._doubt_rules()
             return said.problem
         try:
             found = await self.find(symbol, client_order_id, conditional=conditional)

@@ -35,6 +35,7 @@ CANDLES_AT_ONCE: Final = 16
 """Fewer than the door lets through: an order, a stop or a scan's own books never wait behind a whole scan's candles."""
 
 RULES_AGE_MS: Final = 3_600_000
+DOUBTS_APART_MS: Final = 5_000
 POSITIONING_AGE_MS: Final = 300_000
 """The exchange publishes ratios and open interest every 5 minutes."""
 
@@ -78,6 +79,7 @@ class BinanceData:
         self._flights: dict[Any, asyncio.Task[Any]] = {}
         self._rules: Mapping[str, InstrumentRules] = {}
         self._rules_ms = 0
+        self._doubted_ms = 0
         self._candles: dict[tuple[str, Timeframe], Candles] = {}
         self._candle_slots = asyncio.Semaphore(CANDLES_AT_ONCE)
         self._bars: dict[str, _KeptBars] = {}
@@ -95,6 +97,12 @@ class BinanceData:
             if not self._rules:
                 raise
             return self._rules
+
+    def doubt_rules(self) -> None:
+        """The exchange refused what fits them: they are read again for whoever asks next, some wall seconds apart at most."""
+        now = self._clock.wall_ms()
+        if now - self._doubted_ms >= DOUBTS_APART_MS:
+            self._doubted_ms, self._rules_ms = now, self._clock.now_ms() - RULES_AGE_MS
 
     async def instrument(self, symbol: str) -> InstrumentRules:
         """One symbol's rules; raises UnknownSymbol."""

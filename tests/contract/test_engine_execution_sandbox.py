@@ -16,6 +16,7 @@ from engine.binance import Addresses, BinanceExchanges
 from engine.budget import WeightBudget
 from engine.candles import BinanceData, Door, open_session
 from engine.clock import market_clock
+from engine.core.order import OrderRefusal
 from engine.execution.asking import Patience
 from engine.execution.canary import canary
 from engine.execution.cancel import cancel
@@ -116,6 +117,11 @@ class Trader:
         async with self._session.post(f"{self.base}/sandbox/faults", json=body) as reply:
             assert reply.status == 201, await reply.text()
 
+    async def rules_become(self, **rules: str) -> None:
+        """Other filters at the sandbox from now on."""
+        async with self._session.post(f"{self.base}/sandbox/symbols/{BTC}/rules", json=rules) as reply:
+            assert reply.status == 200, await reply.text()
+
     async def held(self) -> Decimal:
         return sum((position.quantity for position in await self.exchange.positions()), Decimal(0))
 
@@ -137,7 +143,7 @@ async def trader() -> AsyncIterator[Trader]:
         budget = WeightBudget(PLENTY, clock.now_ms)
         market = BinanceData(Door(session, base, budget), clock)
         addresses = Addresses(rest=base, streams=base.replace("http", "ws"), spot=base)
-        exchanges = BinanceExchanges(Pairs(), addresses, budget, market, clock)
+        exchanges = BinanceExchanges(Pairs(), addresses, budget, market, clock, doubt_rules=market.doubt_rules)
         await exchanges.load()
         reports = DictReports()
         turns = Turns(reports)
@@ -365,3 +371,28 @@ async def test_the_stream_nudges_when_an_order_fills(trader: Trader) -> None:
 
 def _fields(request: EntryRequest) -> dict[str, Any]:
     return {name: getattr(request, name) for name in request.__struct_fields__}
+
+
+async def test_rules_that_changed_cost_one_order_and_are_known_to_the_next(trader: Trader) -> None:
+    await trader.desk.market.instruments()
+    await trader.rules_become(step="0.1", min_quantity="0.1")
+    refused = await trader.enter(client_order_id="nt-e-ONE", amount_usdt=Decimal(11_000))
+    assert refused.refusal is not None
+    assert refused.refusal.code == OrderRefusal.VENUE_RULE
+    entered = await trader.enter(client_order_id="nt-e-TWO", amount_usdt=Decimal(11_000))
+    assert entered.status is ExecutionStatus.FILLED, entered.refusal
+    assert entered.filled_quantity == Decimal("0.1")
+    assert {order.quantity for order in await trader.guards()} == {Decimal("0.1")}
+
+
+async def test_a_stop_off_the_new_grid_closes_its_entry_and_the_next_one_is_on_it(trader: Trader) -> None:
+    await trader.desk.market.instruments()
+    await trader.rules_become(tick="100")
+    abandoned = await trader.enter(client_order_id="nt-e-ONE")
+    assert abandoned.closing_fills, abandoned.refusal
+    assert await trader.held() == 0
+    entered = await trader.enter(client_order_id="nt-e-TWO")
+    assert not entered.closing_fills
+    assert entered.protection is not None
+    assert entered.protection.stop_loss is not None
+    assert entered.protection.stop_loss % 100 == 0

@@ -252,6 +252,19 @@ async def test_rules_are_read_once_a_market_hour_and_an_old_word_is_better_than_
             await data.instrument("YUSDT")
 
 
+async def test_doubted_rules_are_read_again_once_in_some_seconds() -> None:
+    exchange = Exchange()
+    exchange.answers["/fapi/v1/exchangeInfo"] = {"symbols": [symbol_row("XUSDT")]}
+    async with data_of(exchange) as data:
+        await data.instruments()
+        data.doubt_rules()
+        data.doubt_rules()
+        await data.instruments()
+        data.doubt_rules()
+        await data.instruments()
+        assert len(exchange.asked) == 2
+
+
 async def test_long_gaps_of_mark_bars_are_read_page_by_page_without_a_hole() -> None:
     exchange = Exchange()
     since = NOW_MS - 4000 * MINUTE
