@@ -11,6 +11,7 @@ from litestar import MediaType, Request, Response
 
 from orchestrator.web import format as fmt
 from orchestrator.web import pages_words as words
+from orchestrator.web import whale_words
 from orchestrator.web.auth import Viewer
 from shared.problem import Problem
 
@@ -96,6 +97,8 @@ def _environment() -> Environment:
         trend=lambda key: words.word(words.TRENDS, key),
         whale=lambda key: words.word(words.WHALES, key),
         pressure=lambda key: words.word(words.PRESSURES, key),
+        cascade=whale_words.cascade_words,
+        whale_figures=whale_words.whale_figures,
     )
     made.globals.update(asset=asset, form_token=form_token, unknown=fmt.UNKNOWN, mid_dot="\u00b7")
     return made

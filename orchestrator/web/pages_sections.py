@@ -21,6 +21,7 @@ from orchestrator.web.problems import not_found
 from orchestrator.web.replies import is_fresh, real_balance_status
 from orchestrator.web.ticks import balance_payload, positions_payload, prices_payload
 from orchestrator.web.valuation import LIVE, books_known, day_start, gain, in_wallet, loss_left, value_all, wealth
+from orchestrator.web.whale_words import cascade_words
 from shared.enums import Mode
 
 SCAN_MINUTES = 15
@@ -286,12 +287,17 @@ def _account_read(real: RealRow | None, wall: datetime) -> dict[str, Any] | None
 
 
 def _suspects(scan: ScanRow) -> list[dict[str, Any]]:
-    """Candidates of a scan from whose order flow the detector expected something."""
+    """Candidates of a scan from whose order flow the detector expected something, or in which a cascade was under way."""
     found = [item for item in scan.candidates if isinstance(item, dict) and (item.get("whale") or {}).get("signal")]
     return [
-        {"symbol": item.get("symbol"), "signal": item["whale"]["signal"], "reasons": item["whale"].get("reasons") or []}
+        {
+            "symbol": item.get("symbol"),
+            "signal": item["whale"]["signal"],
+            "reasons": item["whale"].get("reasons") or [],
+            "whale": item["whale"],
+        }
         for item in found
-        if item["whale"]["signal"] != "NEUTRAL"
+        if item["whale"]["signal"] != "NEUTRAL" or cascade_words(item["whale"])
     ]
 
 
@@ -305,7 +311,9 @@ def _candidate(item: dict[str, Any]) -> dict[str, Any]:
         "rsi": features.get("rsi"),
         "volume_ratio": features.get("volume_ratio"),
         "trend": features.get("trend"),
-        "whale": word(WHALES, whale["signal"]) if whale.get("signal") else fmt.UNKNOWN,
+        "whale": ", ".join(filter(None, (word(WHALES, whale["signal"]), cascade_words(whale))))
+        if whale.get("signal")
+        else fmt.UNKNOWN,
     }
 
 

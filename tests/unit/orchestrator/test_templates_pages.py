@@ -11,6 +11,8 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from orchestrator.errors import StoreUnavailable
+from shared.analysis import CascadeState
+from shared.enums import Side
 from tests.browser.fakes import HOSTILE, FakeBus, FakeMarket, FakeWorld, fill, position_row, site_of
 
 PASSWORD = "correct horse battery"
@@ -322,6 +324,57 @@ def test_whales_show_what_the_last_scan_expected_when_nothing_is_liquidated(made
     text = _text(made.visitor.read("/dashboard/market"))
     assert "dump expected" in text
     assert "scan 14:00" in text
+
+
+CASCADE = {
+    "liquidations": 21,
+    "cascade": CascadeState.RUNNING,
+    "cascade_side": Side.LONG,
+    "cascade_heat": 88.0,
+    "cascade_answer_ratio": 0.0148,
+    "book_imbalance_ratio": -0.32,
+    "buy_wall": False,
+    "sell_wall": True,
+    "large_bought_usd": 60_000.0,
+    "large_sold_usd": 1_900_000.0,
+    "funding_ratio": -0.000125,
+    "open_interest_change_ratio": -0.021,
+    "long_short_ratio": 1.62,
+}
+IN_WORDS = (
+    "Forced orders, 5 min 21", "Price with them +1.48%", "Book 32% to the asks", "Walls within 1% ask", "Large buys, 5 min $60.0k",
+    "Large sells, 5 min $1.9M", "Funding −0.0125%", "Open interest, 5 min −2.10%", "Longs for each short 1.62",
+)  # fmt: skip
+
+
+def test_a_running_cascade_and_what_the_detector_saw_are_shown_where_whales_are(made: World) -> None:
+    fill(made.world, made.market)
+    assert made.market.feed is not None
+    views = [msgspec.structs.replace(made.market.feed.views[0], **CASCADE)]
+    made.market.feed = msgspec.structs.replace(made.market.feed, views=views)
+    brief, whole = _text(made.visitor.read("/dashboard")), _text(made.visitor.read("/dashboard/market"))
+    assert "cascade running, pushing down" in brief
+    assert "Large sells" not in brief
+    assert "cascade running, pushing down" in whole
+    for words in IN_WORDS:
+        assert words in whole
+    assert not ODD.search(whole)
+
+
+def test_a_signal_and_a_candidate_keep_the_cascade_that_was_seen_then(made: World) -> None:
+    fill(made.world, made.market)
+    whale = (
+        {"signal": "NEUTRAL", "pressure": "LONG_HEAVY", "reasons": []} | msgspec.to_builtins(CASCADE) | {"cascade": "EXHAUSTED"}
+    )
+    view = made.world.views[0]
+    made.world.views[0] = msgspec.structs.replace(view, signal=msgspec.structs.replace(view.signal, whale=whale))
+    text = _text(made.visitor.read(f"/dashboard/signals/{view.signal.id}"))
+    assert "Liquidations cascade exhausted, pushed down" in text
+    assert all(words in text for words in IN_WORDS)
+    scan = made.world.scanned[0]
+    candidates = [{"symbol": "WIFUSDT", "direction": "LONG", "score": 12.0, "features": {}, "whale": whale}]
+    made.world.scanned[0] = msgspec.structs.replace(scan, candidates=candidates)
+    assert "quiet, cascade exhausted, pushed down" in _text(made.visitor.read("/dashboard/market"))
 
 
 def test_an_engine_that_is_away_is_said_and_nothing_is_zeroed(made: World) -> None:
