@@ -18,7 +18,7 @@ from litestar import Litestar
 from redis.asyncio import Redis
 
 from engine import candles, log
-from engine.analysis import MarketDesk, RulesAnalyst, ScanPlan, Sources, Widen
+from engine.analysis import Governor, MarketDesk, RulesAnalyst, ScanPlan, Sources, Widen
 from engine.binance import Addresses, BinanceExchanges, announce
 from engine.budget import DailySpending, Prices, SharedBudget
 from engine.candles import BinanceData, Door, open_session
@@ -114,7 +114,12 @@ async def _opened(settings: EngineSettings, seal: Seal) -> AsyncIterator[tuple[M
             await exchanges.load()  # else the first order would wait for an import of seconds
         yield (
             MarketDesk(
-                sources=Sources(market=market_data, snapshots=snapshots, clock=clock),
+                sources=Sources(
+                    market=market_data,
+                    snapshots=snapshots,
+                    clock=clock,
+                    governor=Governor(left=budget.left, cost=market_data.candle_cost),
+                ),
                 plan=_plan(settings),
                 analyst=_analyst(settings, stack, redis, clock),
                 widen=await _widening(settings),

@@ -29,6 +29,7 @@ class RejectionReason(StrEnum):
     OUTSIDE_TOP_MOVERS = "outside_top_movers"
     MARKET_DATA_MISSING = "market_data_missing"
     MARKET_DATA_STALE = "market_data_stale"
+    REQUEST_WEIGHT_SPENT = "request_weight_spent"
     NOT_ENOUGH_HISTORY = "not_enough_history"
     LOW_VOLUME_RATIO = "low_volume_ratio"
     RSI_DEAD_ZONE = "rsi_dead_zone"

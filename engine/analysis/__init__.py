@@ -5,7 +5,19 @@ from engine.analysis.market_desk import MarketDesk
 from engine.analysis.marks import look
 from engine.analysis.ready import Readiness, readiness
 from engine.analysis.scan import ScanPlan, scan
-from engine.analysis.sources import Sources, Widen
+from engine.analysis.sources import Governor, Sources, Widen
 from engine.analysis.whales import show_window
 
-__all__ = ["MarketDesk", "Readiness", "RulesAnalyst", "ScanPlan", "Sources", "Widen", "look", "readiness", "scan", "show_window"]
+__all__ = [
+    "Governor",
+    "MarketDesk",
+    "Readiness",
+    "RulesAnalyst",
+    "ScanPlan",
+    "Sources",
+    "Widen",
+    "look",
+    "readiness",
+    "scan",
+    "show_window",
+]

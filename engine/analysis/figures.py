@@ -5,6 +5,7 @@ Stands between the choice of symbols and the screen. Both ways say the same of t
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -19,7 +20,7 @@ from engine.core.screen import Screened, screen
 from engine.core.screen_fast import screen_fast
 from engine.core.screen_rules import V3_1, RuleSet
 from engine.core.structure import Structure, structure_of
-from engine.errors import ExchangeError, SnapshotsUnavailable
+from engine.errors import ExchangeError, ExchangeThrottled, SnapshotsUnavailable
 from shared.analysis import Rejection, RejectionReason
 
 CLOSE_SECONDS: Final = 1.5
@@ -29,6 +30,14 @@ CLOSE_POLL_SECONDS: Final = 0.05
 
 WHOLE: Final = 0.98
 """The share of symbols with which the figures count as whole: whoever is listed or delisted now need not be waited for."""
+
+
+WEIGHT_SECONDS: Final = 2.0
+"""Wall time for which a scan waits for more request weight before it leaves symbols unread: a price of the shortlist must not grow old."""
+
+WEIGHT_POLL_SECONDS: Final = 0.1
+
+NO_WEIGHT: Final = "not read: the request weight of this minute is spent"
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,8 +118,49 @@ async def _after_the_close(told: Told, sources: Sources) -> Told:
     return told
 
 
-async def read_pairs(symbols: Sequence[str], sources: Sources) -> Pairs:
-    """The candles of these symbols by request; one whose candles do not come, or are old, never affects another."""
+async def read_pairs(symbols: Sequence[str], keep: int, sources: Sources) -> Pairs:
+    """The candles of these symbols by request; one whose candles do not come, or are old, never affects another.
+
+    Where the request weight does not suffice for all, as many as it allows are read, the first ones first.
+
+    Args:
+        symbols: In the order in which they matter.
+        keep: Request weight that the scan needs afterwards; half of what is left at most.
+        sources: The exchange, and who governs what may be asked of it.
+    """
+    keep = await _kept(keep, sources)
+    readable = await _readable(symbols, keep, sources)
+    ends = asyncio.get_running_loop().time() + WEIGHT_SECONDS
+    found = [await _pairs(symbols[:readable], sources)]
+    while readable < len(symbols) and asyncio.get_running_loop().time() < ends:
+        await asyncio.sleep(WEIGHT_POLL_SECONDS)  # where market time runs fast, the next minute's weight is there soon
+        more = await _readable(symbols[readable:], keep, sources)
+        found.append(await _pairs(symbols[readable : readable + more], sources))
+        readable += more
+    left_out = [
+        Rejection(symbol=symbol, reason=RejectionReason.REQUEST_WEIGHT_SPENT, detail=NO_WEIGHT) for symbol in symbols[readable:]
+    ]
+    return Pairs(
+        quarter=[candles for pairs in found for candles in pairs.quarter],
+        four_hour=[candles for pairs in found for candles in pairs.four_hour],
+        rejections=[*(rejection for pairs in found for rejection in pairs.rejections), *left_out],
+    )
+
+
+async def _kept(keep: int, sources: Sources) -> int:
+    return 0 if sources.governor is None else min(keep, await sources.governor.left() // 2)
+
+
+async def _readable(symbols: Sequence[str], keep: int, sources: Sources) -> int:
+    """How many of the first may be read now; what is cached costs nothing."""
+    if sources.governor is None or not symbols:
+        return len(symbols)
+    costs = [sources.governor.cost(symbol) for symbol in symbols]
+    room = await sources.governor.left() - keep if any(costs) else 0
+    return next((place for place, total in enumerate(accumulate(costs)) if total > max(0, room)), len(symbols))
+
+
+async def _pairs(symbols: Sequence[str], sources: Sources) -> Pairs:
     pairs = await asyncio.gather(*(_pair(symbol, sources) for symbol in symbols))
     quarter: list[Candles] = []
     four_hour: list[Candles] = []
@@ -118,7 +168,9 @@ async def read_pairs(symbols: Sequence[str], sources: Sources) -> Pairs:
     now_ms = sources.clock.now_ms()
     for symbol, pair in zip(symbols, pairs, strict=True):
         if isinstance(pair, ExchangeError):
-            rejections.append(Rejection(symbol=symbol, reason=RejectionReason.MARKET_DATA_MISSING, detail=str(pair)))
+            throttled = isinstance(pair, ExchangeThrottled)
+            reason = RejectionReason.REQUEST_WEIGHT_SPENT if throttled else RejectionReason.MARKET_DATA_MISSING
+            rejections.append(Rejection(symbol=symbol, reason=reason, detail=str(pair)))
         elif (stale := stale_in(pair, now_ms)) is not None:
             rejections.append(stale)
         else:

@@ -35,6 +35,10 @@ PRICE_KEPT_MS: Final = 250
 """Wall age up to which the price that the analyst saw also judges its verdict; past it the book is read again."""
 
 
+AFTERWARDS: Final = 12
+"""Request weight that each of the shortlist needs after its candles: books for whales and price, trades, mark. Candles leave it alone."""
+
+
 class ScanPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What the settings say of a scan."""
 
@@ -96,7 +100,7 @@ async def scan(request: AnalyzeRequest, plan: ScanPlan, sources: Sources, analys
         with run.stage("tickers"):
             chosen = await _choose(universe, request, bounds, known, sources, run)
         with run.added("candles"):
-            pairs = await _read(chosen, known, plan.rule_set, sources, run)
+            pairs = await _read(chosen, known, msgspec.structs.replace(plan, bounds=bounds), sources, run)
         with run.stage("features"):
             material = await material_of(chosen, known, pairs, plan.rule_set)
         with run.stage("screen"):
@@ -144,11 +148,14 @@ async def _choose(
     return shortlist.symbols
 
 
-async def _read(chosen: Sequence[str], known: Known, rule_set: RuleSet, sources: Sources, run: _Scan) -> Pairs:
+async def _read(chosen: Sequence[str], known: Known, plan: ScanPlan, sources: Sources, run: _Scan) -> Pairs:
     unknown = [symbol for symbol in chosen if symbol not in known.rows]
-    if unknown and not rule_set.structure:
+    pairs = await read_pairs(unknown, AFTERWARDS * min(plan.bounds.top_n, len(chosen)), sources)
+    if unknown and not plan.rule_set.structure:
         run.fallbacks.append(f"candles of {len(unknown)} symbols from REST")
-    pairs = await read_pairs(unknown, sources)
+    unread = sum(rejection.reason is RejectionReason.REQUEST_WEIGHT_SPENT for rejection in pairs.rejections)
+    if unread:
+        run.fallbacks.append(f"{unread} symbols not read: request weight")
     run.rejections += pairs.rejections
     return pairs
 

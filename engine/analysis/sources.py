@@ -1,6 +1,6 @@
 """Where the use cases get each thing: from the feed while it is fresh, else by request, and they say which."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -24,12 +24,20 @@ type Widen = Callable[[Candles], dict[str, float]]
 """The wider indicator set of one shortlisted symbol, from its 15m candles."""
 
 
+class Governor(msgspec.Struct, frozen=True, kw_only=True):
+    """What reading may cost: `left` of the request weight of all processes now, `cost` of a symbol's candles."""
+
+    left: Callable[[], Awaitable[int]]
+    cost: Callable[[str], int]
+
+
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
-    """What the use cases ask."""
+    """What the use cases ask; without a governor reading is bounded by the budget's own waits alone."""
 
     market: MarketData
     snapshots: Snapshots
     clock: Clock
+    governor: Governor | None = None
 
 
 async def tickers_of(sources: Sources, universe: Sequence[str], fallbacks: list[str]) -> Mapping[str, Ticker]:

@@ -2,6 +2,6 @@
 
 from engine.budget.shared import SharedBudget
 from engine.budget.spending import DailySpending, Prices
-from engine.budget.windows import Pool, WeightBudget
+from engine.budget.windows import Pool, WeightBudget, granted_in
 
-__all__ = ["DailySpending", "Pool", "Prices", "SharedBudget", "WeightBudget"]
+__all__ = ["DailySpending", "Pool", "Prices", "SharedBudget", "WeightBudget", "granted_in"]

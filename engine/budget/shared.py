@@ -6,14 +6,23 @@ is of all callers of the address.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Final, cast
 
 import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from engine.budget.windows import ORDER_LIMITS, POLL_SECONDS, RESERVE_SHARE, Pool, WeightBudget, spent, wall_seconds
+from engine.budget.windows import (
+    LOWERED_SECONDS,
+    ORDER_LIMITS,
+    POLL_SECONDS,
+    RESERVE_SHARE,
+    Pool,
+    WeightBudget,
+    spent,
+    wall_seconds,
+)
 from engine.core.market import MINUTE_MS
 from engine.errors import ExchangeThrottled
 from engine.log import logger
@@ -37,20 +46,37 @@ and a ban told to another replica is heard soon. What protects or watches, and e
 TAKE_SCRIPT: Final = """
 local blocked = math.max(redis.call('PTTL', KEYS[1]), redis.call('PTTL', KEYS[2]))
 if blocked > 0 then return {0, blocked, 0} end
-local weight, learned = tonumber(ARGV[1]), tonumber(ARGV[3])
+local weight, learned, limit = tonumber(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[2])
+limit = math.min(limit, tonumber(redis.call('GET', KEYS[4]) or limit))
 local used = math.max(tonumber(redis.call('GET', KEYS[3]) or '0'), learned)
-if used + weight > tonumber(ARGV[2]) then return {0, 0, used} end
+if used + weight > limit - math.floor(limit * tonumber(ARGV[6])) then return {0, 0, used} end
 local orders, counts = tonumber(ARGV[4]), {}
-for i = 4, #KEYS do
-  counts[i] = math.max(tonumber(redis.call('GET', KEYS[i]) or '0'), tonumber(ARGV[2 * i - 1])) + orders
-  if counts[i] > tonumber(ARGV[2 * i - 2]) then return {0, 0, used} end
+for i = 5, #KEYS do
+  counts[i] = math.max(tonumber(redis.call('GET', KEYS[i]) or '0'), tonumber(ARGV[2 * i - 2])) + orders
+  if counts[i] > tonumber(ARGV[2 * i - 3]) then return {0, 0, used} end
 end
-for i = 4, #KEYS do redis.call('SET', KEYS[i], counts[i], 'EX', ARGV[5]) end
+for i = 5, #KEYS do redis.call('SET', KEYS[i], counts[i], 'EX', ARGV[5]) end
 redis.call('SET', KEYS[3], used + weight, 'EX', ARGV[5])
 return {1, 0, used + weight}
 """
-"""KEYS: ban, ban of the account's orders, weight of the minute, then its order windows. ARGV: weight, limit, what the exchange counted,
-orders, seconds to keep, then for each window its limit and what the exchange counted in it."""
+"""KEYS: ban, ban of the account's orders, weight of the minute, lowered limit, then its order windows. ARGV: weight, limit, what the exchange
+counted, orders, seconds to keep, share left alone, then for each window its limit and what the exchange counted in it."""
+
+LEFT_SCRIPT: Final = """
+if redis.call('PTTL', KEYS[1]) > 0 then return 0 end
+local limit = tonumber(ARGV[1])
+limit = math.min(limit, tonumber(redis.call('GET', KEYS[3]) or limit))
+local used = math.max(tonumber(redis.call('GET', KEYS[2]) or '0'), tonumber(ARGV[2]))
+return math.max(0, limit - math.floor(limit * tonumber(ARGV[3])) - used)
+"""
+"""KEYS: ban, weight of the minute, lowered limit. ARGV: limit, what the exchange counted, share left alone."""
+
+LOWER_SCRIPT: Final = """
+local known = tonumber(redis.call('GET', KEYS[1]) or ARGV[1])
+redis.call('SET', KEYS[1], math.min(known, tonumber(ARGV[1])), 'EX', ARGV[2])
+return 1
+"""
+"""KEYS: lowered limit. ARGV: a limit, seconds to keep."""
 
 DRAW_SCRIPT: Final = """
 local used = tonumber(redis.call('GET', KEYS[1]) or '0')
@@ -99,7 +125,7 @@ class SharedBudget:
 
     def __init__(self, redis: "Redis", limit: int, now_ms: Callable[[], int], patience_seconds: float = 10.0) -> None:
         self._redis = redis
-        self._limit = limit
+        self._given = limit
         self._now_ms = now_ms
         self._patience = patience_seconds
         self._alone = WeightBudget(limit, now_ms, patience_seconds, RESERVE_SHARE)
@@ -162,6 +188,37 @@ class SharedBudget:
         self._alone.block(seconds)
         self._tell(_key("ban"), seconds)
 
+    def lower(self, limit: int) -> None:
+        """Believes for a while that the exchange grants no more than this a minute; told to the other replicas at once."""
+        before = self._alone.limit
+        if limit > before or limit >= self._given:
+            return
+        if limit < before:
+            logger().warning("the exchange grants less request weight than we were given", limit=limit, given=self._given)
+            self._ahead.weight = 0
+        self._alone.lower(limit)
+        self._spawn(self._lowered_all(self._alone.limit))
+
+    async def left(self, urgency: Urgency = Urgency.ENTER) -> int:
+        """What all replicas together have left of this market minute's weight for a purpose; 0 while we stay away."""
+        alone = await self._alone.left(urgency)
+        if alone == 0 or wall_seconds() < self._alone_until:
+            return alone
+        minute = self._minute()
+        learned = self._learned[1] if self._learned[0] == minute else 0
+        given = (str(self._alone.limit), str(learned), str(self._alone.kept_back(urgency)))
+        asked = self._redis.eval(LEFT_SCRIPT, 3, _key("ban"), _key("weight", str(minute)), _key("limit"), *given)
+        try:
+            found = await asyncio.wait_for(cast(Awaitable[int], asked), ANSWER_SECONDS)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._go_alone(error)
+            return alone
+        return found + (self._ahead.weight if self._ahead.minute == minute and wall_seconds() < self._ahead.until else 0)
+
+    def blocked(self) -> float:
+        """Wall seconds for which this replica knows that we stay away."""
+        return self._alone.blocked()
+
     def block_orders(self, account: str, seconds: float) -> None:
         """Sends no order of an account for wall seconds; told to the other replicas at once."""
         self._alone.block_orders(account, seconds)
@@ -203,15 +260,9 @@ class SharedBudget:
         limits = [str(self._alone.orders_allowed(limit, urgency)) for _, limit in ORDER_LIMITS]
         counted = [str(count) for count in self._alone.counted(account)]
         told = [text for pair in zip(limits, counted, strict=True) for text in pair] if orders else []
-        keys = [_key("ban"), _key("ban", account or "-"), _key("weight", str(minute)), *windows]
-        given = [
-            str(weight),
-            str(self._alone.allowed(self._limit, urgency)),
-            str(learned),
-            str(orders),
-            str(KEPT_SECONDS),
-            *told,
-        ]
+        keys = [_key("ban"), _key("ban", account or "-"), _key("weight", str(minute)), _key("limit"), *windows]
+        kept_back = str(self._alone.kept_back(urgency))
+        given = [str(weight), str(self._alone.limit), str(learned), str(orders), str(KEPT_SECONDS), kept_back, *told]
         asked = cast(Awaitable[list[int]], self._redis.eval(TAKE_SCRIPT, len(keys), *keys, *given))
         taken, blocked_ms, used = await asyncio.wait_for(asked, ANSWER_SECONDS)
         return _Taken(taken=bool(taken), blocked=blocked_ms / 1000, used=used)
@@ -235,13 +286,23 @@ class SharedBudget:
             logger().info("Redis is back: all replicas share the exchange's budget")
 
     def _tell(self, key: str, seconds: float) -> None:
-        task = asyncio.ensure_future(self._told_all(key, max(1, round(seconds * 1000))))
+        self._spawn(self._told_all(key, max(1, round(seconds * 1000))))
+
+    def _spawn(self, telling: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(telling)
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
     async def _told_all(self, key: str, milliseconds: int) -> None:
         try:
             await cast(Awaitable[object], self._redis.eval(BLOCK_SCRIPT, 1, key, str(milliseconds)))
+        except (RedisError, OSError, TimeoutError) as error:
+            self._go_alone(error)
+
+    async def _lowered_all(self, limit: int) -> None:
+        try:
+            asked = self._redis.eval(LOWER_SCRIPT, 1, _key("limit"), str(limit), str(int(LOWERED_SECONDS)))
+            await cast(Awaitable[object], asked)
         except (RedisError, OSError, TimeoutError) as error:
             self._go_alone(error)
 

@@ -5,6 +5,7 @@ X-MBX-USED-WEIGHT-1M, 429 and 418 with Retry-After; pools that some endpoints sh
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -25,7 +26,23 @@ RESERVE_SHARE: Final = 0.2
 """Of weight and orders, kept for calls that protect: thirty stops and closes a second are more than anybody's panic."""
 
 LEFT_BY: Final = {Urgency.ENTER: 1.5, Urgency.WATCH: 1.0, Urgency.PROTECT: 0.0}
-"""How many times the weight's reserve a call leaves alone: half of one more lets somebody watch what is protected while scans and books spend all that is theirs."""
+"""How many times the weight's reserve a call leaves alone: half of one more lets somebody watch what is protected while scans and books
+spend all that is theirs."""
+
+LOWERED_SECONDS: Final = 7_200.0
+"""Wall time for which a limit that turned out lower than ours is believed: past it the next refusal, or exchangeInfo, says so again."""
+
+LEAST_LIMIT: Final = 50
+"""Weight a minute below which nothing is believed: with less not even a stop could be placed and watched."""
+
+_GRANTED: Final = re.compile(r"limit of IP\b.{0,80}? is (\d{1,7}) requests? per minute")
+"""Source: the words of a 429 with -1003, "Too many requests; current limit of IP(...) is 2400 requests per minute"."""
+
+
+def granted_in(words: str) -> int | None:
+    """The weight a minute that a refusal names; None where it names none."""
+    found = _GRANTED.search(words)
+    return int(found[1]) if found else None
 
 
 def wall_seconds() -> float:
@@ -85,7 +102,8 @@ class WeightBudget:
     """
 
     def __init__(self, limit: int, now_ms: Callable[[], int], patience_seconds: float = 10.0, reserve_share: float = 0.0) -> None:
-        self._limit = limit
+        self._given = limit
+        self._lowered = (limit, 0.0)
         self._now_ms = now_ms
         self._patience = patience_seconds
         self._share = reserve_share
@@ -98,6 +116,24 @@ class WeightBudget:
     def used(self) -> int:
         """Weight spent in this market minute."""
         return self._weight().used
+
+    @property
+    def limit(self) -> int:
+        """Weight a market minute: what we were given, or less where the exchange grants less."""
+        lowered, until = self._lowered
+        return min(self._given, lowered) if wall_seconds() < until else self._given
+
+    def lower(self, limit: int) -> None:
+        """Believes for a while that the exchange grants no more than this a minute."""
+        self._lowered = (max(LEAST_LIMIT, limit), wall_seconds() + LOWERED_SECONDS)
+
+    async def left(self, urgency: Urgency = Urgency.ENTER) -> int:
+        """What is left of this market minute's weight for a purpose; 0 while we stay away."""
+        return 0 if self.blocked() > 0 else max(0, self.allowed(self.limit, urgency) - self.used)
+
+    def kept_back(self, urgency: Urgency) -> float:
+        """The share of the weight that a purpose leaves alone."""
+        return self._share * LEFT_BY[urgency]
 
     async def spend(self, weight: int, urgency: Urgency = Urgency.ENTER, account: str = "", orders: int = 0) -> int:
         """Takes weight and order counts, waiting for the next window where they are spent.
@@ -119,7 +155,7 @@ class WeightBudget:
     def take(self, weight: int, urgency: Urgency, account: str = "", orders: int = 0) -> bool:
         """Takes at once, or says that it is not there."""
         window, counters = self._weight(), self._counters(account) if orders else []
-        if self._blocks.left(account) > 0 or window.used + weight > self.allowed(self._limit, urgency):
+        if self._blocks.left(account) > 0 or window.used + weight > self.allowed(self.limit, urgency):
             return False
         if any(counter.used + orders > self.orders_allowed(limit, urgency) for counter, limit in counters):
             return False
@@ -130,7 +166,7 @@ class WeightBudget:
 
     def allowed(self, limit: int, urgency: Urgency) -> int:
         """How much of the weight may be used up for this."""
-        return limit - int(limit * self._share * LEFT_BY[urgency])
+        return limit - int(limit * self.kept_back(urgency))
 
     def orders_allowed(self, limit: int, urgency: Urgency) -> int:
         """How many of an account's orders; whoever watches sends none."""

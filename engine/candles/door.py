@@ -7,7 +7,7 @@ from typing import Final
 import aiohttp
 import msgspec
 
-from engine.budget import Pool, SharedBudget, WeightBudget
+from engine.budget import Pool, SharedBudget, WeightBudget, granted_in
 from engine.errors import ExchangeRefused, ExchangeThrottled, ExchangeUnreachable, ReplyMalformed, UnknownSymbol
 
 CONCURRENCY: Final = 24
@@ -19,6 +19,12 @@ RETRY_SECONDS: Final = 0.05
 DEFAULT_RETRY_AFTER: Final = 5.0
 LONGEST_RETRY_AFTER: Final = 3 * 24 * 3600.0
 """The longest ban there is; whoever asks during one makes it longer."""
+
+REFUSED_SHARE: Final = 0.9
+"""Of a count that the exchange refused, taken as granted where its words do not say how much is."""
+
+LEAST_TOLD: Final = 100
+"""A refusal at a lower count was about something else."""
 
 INVALID_SYMBOL: Final = -1121
 
@@ -65,7 +71,9 @@ class Door:
             await self._budget.draw(cost)
         minute = await self._budget.spend(0 if isinstance(cost, Pool) else cost)
         async with self._slots:
-            body = await self._read(path, params, minute)
+            if (wait := self._budget.blocked()) > 0:  # somebody was told to stay away while this one queued
+                raise ExchangeThrottled(f"{path}: not sent", wait)
+            body = await self._read(path, params, None if isinstance(cost, Pool) else minute)
         try:
             return decode(body)
         except (msgspec.MsgspecError, ValueError) as error:
@@ -76,13 +84,18 @@ class Door:
         raws = await self.get(path, list[msgspec.Raw], {}, weight)
         return [row for raw in raws for row in _row(raw, kind)]
 
-    async def _read(self, path: str, params: Mapping[str, str | int], minute: int) -> bytes:
+    def grant(self, limit: int | None) -> None:
+        """Takes over the weight a minute that the exchange says it grants, where it is less than ours; None says nothing."""
+        if limit is not None:
+            self._budget.lower(limit)
+
+    async def _read(self, path: str, params: Mapping[str, str | int], minute: int | None) -> bytes:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with self._session.get(self._base + path, params=params) as reply:
                     body = await reply.read()
-                    self._learn(reply, minute)
-                    self._judge(path, reply, body)
+                    used = self._learned(reply, minute)
+                    self._judge(path, reply, body, used)
                     return body
             except TimeoutError as error:
                 raise ExchangeUnreachable(f"{path}: timed out") from error
@@ -92,17 +105,22 @@ class Door:
                 await asyncio.sleep(RETRY_SECONDS * attempt)
         raise ExchangeUnreachable(path)
 
-    def _learn(self, reply: aiohttp.ClientResponse, minute: int) -> None:
-        used = reply.headers.get("X-MBX-USED-WEIGHT-1M", "")
-        if used.isdigit():
-            self._budget.learn(int(used), minute)
+    def _learned(self, reply: aiohttp.ClientResponse, minute: int | None) -> int:
+        """What the exchange counted of the weight; 0 where it did not say, or the request drew from a pool of its own."""
+        told = reply.headers.get("X-MBX-USED-WEIGHT-1M", "")
+        if minute is None or not told.isdigit():
+            return 0
+        self._budget.learn(int(told), minute)
+        return int(told)
 
-    def _judge(self, path: str, reply: aiohttp.ClientResponse, body: bytes) -> None:
+    def _judge(self, path: str, reply: aiohttp.ClientResponse, body: bytes, used: int) -> None:
         if reply.status == 200:
             return
         if reply.status in (429, 418):
             wait = _seconds(reply.headers.get("Retry-After", ""))
             self._budget.block(wait)
+            if reply.status == 429:
+                self.grant(_granted(body, used))
             raise ExchangeThrottled(f"{path}: {reply.status}", wait)
         if reply.status >= 500 or reply.status == 403:
             raise ExchangeUnreachable(f"{path}: HTTP {reply.status}")
@@ -114,6 +132,14 @@ def _row[T](raw: msgspec.Raw, kind: type[T]) -> list[T]:
         return [msgspec.json.decode(raw, type=kind, strict=False)]
     except (msgspec.ValidationError, ValueError):
         return []
+
+
+def _granted(body: bytes, used: int) -> int | None:
+    """The weight a minute that a 429 shows to be granted: its own words, or less than it counted where that was already too much."""
+    named = granted_in(body.decode(errors="replace"))
+    if named is not None and named <= used:
+        return named
+    return int(used * REFUSED_SHARE) if used >= LEAST_TOLD else None
 
 
 def _seconds(text: str) -> float:

@@ -123,10 +123,25 @@ class SymbolRow(msgspec.Struct, rename="camel"):
     market_take_bound: Decimal = Decimal("0.05")
 
 
-class ExchangeInfo(msgspec.Struct):
+class RateLimitRow(msgspec.Struct, rename="camel"):
+    """A limit of exchangeInfo."""
+
+    rate_limit_type: str = ""
+    interval: str = ""
+    limit: int | None = None
+
+
+class ExchangeInfo(msgspec.Struct, rename="camel"):
     """The reply of exchangeInfo."""
 
     symbols: list[SymbolRow]
+    rate_limits: list[RateLimitRow] = []
+
+    @property
+    def weight_limit(self) -> int | None:
+        """Request weight a minute; None where it names none."""
+        named = (row.limit for row in self.rate_limits if (row.rate_limit_type, row.interval) == ("REQUEST_WEIGHT", "MINUTE"))
+        return next(named, None)
 
 
 def ticker_of(row: TickerRow, received_ms: int) -> Ticker:

@@ -29,6 +29,7 @@ from engine.errors import ExchangeError, UnknownSymbol
 from engine.ports import Clock
 
 CANDLES_LIMIT: Final = 499
+CANDLES_WEIGHT: Final = 2
 """499 candles weigh 2, 500 weigh 5. Source: Binance USDⓈ-M "Kline", weights."""
 
 CANDLES_AT_ONCE: Final = 16
@@ -121,6 +122,12 @@ class BinanceData:
         if kept is not None and self._clock.now_ms() < kept.closed_ms + timeframe.ms:
             return kept
         return await self._shared((symbol, timeframe), lambda: self._read_candles(symbol, timeframe))
+
+    def candle_cost(self, symbol: str) -> int:
+        """The weight that it takes to read both timeframes of a symbol now: nothing for what is cached."""
+        now_ms = self._clock.now_ms()
+        kept = (self._candles.get((symbol, timeframe)) for timeframe in (Timeframe.M15, Timeframe.H4))
+        return sum(CANDLES_WEIGHT for candles in kept if candles is None or now_ms >= candles.closed_ms + candles.timeframe.ms)
 
     async def book(self, symbol: str) -> Book:
         """The 20 best levels of each side, weight 2."""
@@ -232,6 +239,7 @@ class BinanceData:
 
     async def _read_rules(self) -> Mapping[str, InstrumentRules]:
         info = await self._get("/fapi/v1/exchangeInfo", rows.ExchangeInfo, {}, 1)
+        self._door.grant(info.weight_limit)
         found = (rows.rules_of(row) for row in info.symbols)
         self._rules = {rules.symbol: rules for rules in found if rules is not None}
         self._rules_ms = self._clock.now_ms()
@@ -250,7 +258,7 @@ class BinanceData:
     async def _read_candles(self, symbol: str, timeframe: Timeframe) -> Candles:
         params = {"symbol": symbol, "interval": timeframe.value, "limit": CANDLES_LIMIT}
         async with self._candle_slots:
-            found = await self._door.read("/fapi/v1/klines", klines_of, params, 2)
+            found = await self._door.read("/fapi/v1/klines", klines_of, params, CANDLES_WEIGHT)
         self._answered()
         candles = candles_of(symbol, timeframe, found, self._clock.now_ms())
         self._candles[(symbol, timeframe)] = candles

@@ -94,6 +94,24 @@ async def test_a_ban_told_to_one_replica_is_obeyed_by_the_others(replica: Replic
     assert await refused(other) == pytest.approx(30, abs=2)
 
 
+async def test_a_limit_lowered_at_one_replica_holds_for_all_and_what_is_left_is_of_all(replica: Replica, market: Minute) -> None:
+    one, other = replica(), replica()
+    await one.spend(40)
+    assert await other.left() == 30
+    one.lower(60)
+    await eventually(lambda: left_is(other, 2), seconds=2, what="the lowered limit at the other replica")
+    with pytest.raises(ExchangeThrottled):
+        await other.spend(3)
+    await other.spend(20, Urgency.PROTECT)
+    assert await one.left() == 0
+    market.ms += 60_000
+    assert (await one.left(), await other.left()) == (42, 42)
+
+
+async def left_is(budget: SharedBudget, weight: int) -> bool:
+    return await budget.left() == weight
+
+
 async def test_an_account_out_of_orders_is_so_everywhere_and_alone(replica: Replica) -> None:
     one, other = replica(), replica()
     one.block_orders(ACCOUNT, 30)

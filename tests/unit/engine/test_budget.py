@@ -91,3 +91,17 @@ async def test_orders_that_others_sent_for_the_account_are_taken_over(budget: We
     market.ms += 10_000
     budget.learn_orders("u1", market.ms - 10_000, [300, -1])
     await budget.spend(0, Urgency.PROTECT, "u1", 1)
+
+
+async def test_a_lower_limit_is_kept_and_what_is_left_is_told(budget: WeightBudget, market: Minute) -> None:
+    assert (await budget.left(), await budget.left(Urgency.PROTECT)) == (70, 100)
+    await budget.spend(30)
+    budget.lower(60)
+    assert (budget.limit, await budget.left(), await budget.left(Urgency.PROTECT)) == (60, 12, 30)
+    with pytest.raises(ExchangeThrottled):
+        await budget.spend(13)
+    budget.lower(5_000)
+    assert budget.limit == 100
+    market.ms += 60_000
+    budget.block(30)
+    assert await budget.left() == 0

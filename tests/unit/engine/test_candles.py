@@ -498,3 +498,31 @@ def test_the_documented_replies_are_read(fixtures_folder: Path, path: str, kind:
     examples = json.loads((fixtures_folder / "official_sdk" / "rest_api_examples.json").read_text())
     reply = next(example["response"] for example in examples if example["path"] == path)
     assert msgspec.json.decode(msgspec.json.encode(reply), type=kind, strict=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "used", "limit"),
+    [
+        ("Too many requests; current limit of IP(1.2.3.4) is 300 requests per minute. Please use the websocket.", "301", 300),
+        ("Too many requests.", "500", 450),
+        ("Too many requests; current limit of IP is 2400 requests per minute.", "500", 450),
+        ("Too many requests.", "7", 2400),
+    ],
+)
+async def test_a_refusal_teaches_how_much_is_granted(words: str, used: str, limit: int) -> None:
+    exchange = Exchange()
+    exchange.status, exchange.headers["X-MBX-USED-WEIGHT-1M"] = 429, used
+    exchange.answers["/fapi/v1/depth"] = {"code": -1003, "msg": words}
+    async with data_of(exchange) as data:
+        with pytest.raises(ExchangeThrottled):
+            await data.book("BTCUSDT")
+        assert exchange.budget.limit == limit
+
+
+async def test_what_a_symbols_candles_cost_is_nothing_once_they_are_kept() -> None:
+    exchange = Exchange()
+    exchange.answers["/fapi/v1/klines"] = until_now
+    async with data_of(exchange) as data:
+        assert data.candle_cost("BTCUSDT") == 4
+        await data.candles("BTCUSDT", Timeframe.M15)
+        assert data.candle_cost("BTCUSDT") == 2
