@@ -41,7 +41,11 @@ def _frame(exchange: ccxt.binanceusdm, symbol: str, timeframe: str) -> pd.DataFr
 
 
 def _score(exchange: ccxt.binanceusdm, symbol: str) -> float:
-    quarter, four_hour = _frame(exchange, symbol, "15m"), _frame(exchange, symbol, "4h")
+    return score_of(_frame(exchange, symbol, "15m"), _frame(exchange, symbol, "4h"))
+
+
+def score_of(quarter: pd.DataFrame, four_hour: pd.DataFrame) -> float:
+    """A symbol's score from its closed candles; 0 where it is dropped."""
     if len(quarter) < 50 or len(four_hour) < 200:
         return 0.0
     volume_ratio = quarter["volume"].iloc[-1] / pandas_ta.sma(quarter["volume"], length=20, talib=False).iloc[-1]

@@ -16,6 +16,10 @@ class Ratio(msgspec.Struct, frozen=True, kw_only=True):
     n: int
 
 
+class Took(float):
+    """Milliseconds that a work measured itself, instead of who asked for it: it runs in another process."""
+
+
 type Work = Callable[[], Awaitable[object]]
 
 
@@ -24,25 +28,44 @@ async def alternate(ours: Work, peer: Work, rounds: int, before: Callable[[], ob
 
     `before` is called ahead of each timed work, untimed.
     """
-    await ours()
-    await peer()
-    pairs: list[tuple[float, float]] = []
+    (found,) = await alternate_with([ours], peer, rounds, before)
+    return found
+
+
+async def alternate_with(ours: list[Work], peer: Work, rounds: int, before: Callable[[], object] = bool) -> list[Ratio]:
+    """The same for several of our ways beside one round of a peer that takes long."""
+    for work in (*ours, peer):
+        await work()
+    return await _measure(ours, peer, rounds, before)
+
+
+async def once_with(ours: list[Work], peer: Work) -> list[Ratio]:
+    """One timed round of a peer that takes very long; only ours are warmed up."""
+    for work in ours:
+        await work()
+    return await _measure(ours, peer, 1, bool)
+
+
+async def _measure(ours: list[Work], peer: Work, rounds: int, before: Callable[[], object]) -> list[Ratio]:
+    taken: list[list[float]] = [[] for _ in range(len(ours) + 1)]
     for place in range(rounds):
-        if place % 2:
-            theirs = await _timed(peer, before)
-            pairs.append((await _timed(ours, before), theirs))
-        else:
-            pairs.append((await _timed(ours, before), await _timed(peer, before)))
+        works = list(enumerate([*ours, peer]))
+        for which, work in reversed(works) if place % 2 else works:
+            taken[which].append(await _timed(work, before))
+    return [_ratio(mine, taken[-1]) for mine in taken[:-1]]
+
+
+def _ratio(mine: list[float], theirs: list[float]) -> Ratio:
     return Ratio(
-        ratio=round(statistics.median(theirs / mine for mine, theirs in pairs), 2),
-        ours_ms=round(statistics.median(mine for mine, _ in pairs), 3),
-        peer_ms=round(statistics.median(theirs for _, theirs in pairs), 3),
-        n=rounds,
+        ratio=round(statistics.median(their / my for my, their in zip(mine, theirs, strict=True)), 2),
+        ours_ms=round(statistics.median(mine), 3),
+        peer_ms=round(statistics.median(theirs), 3),
+        n=len(mine),
     )
 
 
 async def _timed(work: Work, before: Callable[[], object]) -> float:
     before()
     begun = time.perf_counter()
-    await work()
-    return (time.perf_counter() - begun) * 1000
+    took = await work()
+    return took if isinstance(took, Took) else (time.perf_counter() - begun) * 1000

@@ -76,3 +76,8 @@ async def cold_loopback_vs_first_system() -> Ratio:
         ratio = await alternate(mine, theirs, ROUNDS)
         _require_agreement(found["ours"], found["theirs"])
         return ratio
+
+
+async def beside_first_system() -> dict[str, Ratio]:
+    """The row."""
+    return {"cold_loopback_vs_first_system": await cold_loopback_vs_first_system()}
