@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from engine.analysis.figures import Known, Pairs, known_figures, material_of, read_pairs, screened
-from engine.analysis.sources import Sources, Widen, tickers_of
+from engine.analysis.sources import Sources, Widen, skew_of, tickers_of
 from engine.analysis.whale_views import whale_views
 from engine.core.instrument import InstrumentRules
 from engine.core.market import Candles, Timeframe, at
@@ -37,6 +37,12 @@ PRICE_KEPT_MS: Final = 250
 
 AFTERWARDS: Final = 12
 """Request weight that each of the shortlist needs after its candles: books for whales and price, trades, mark. Candles leave it alone."""
+
+
+SKEW_TOLD_MS: Final = 1_000
+MOST_SKEW_MS: Final = 10_000
+"""Wall time by which our clock may differ from the exchange's before a reply says so, and before nothing is decided: which candle closed
+last, and what the last 300 s are, is judged by our clock. Twice the receive window that the exchange grants a signed call."""
 
 
 class ScanPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,9 +147,22 @@ def _universe(rules: Mapping[str, InstrumentRules], asked: Sequence[str] | None,
 async def _choose(
     universe: Sequence[str], request: AnalyzeRequest, bounds: ScreenBounds, known: Known, sources: Sources, run: _Scan
 ) -> Sequence[str]:
+    skew_ms = await skew_of(sources)
+    if abs(skew_ms) > SKEW_TOLD_MS:
+        run.fallbacks.append(f"our clock differs by {skew_ms / 1000:+.1f} s from the exchange's")
+    if abs(skew_ms) > MOST_SKEW_MS:
+        for symbol in universe:
+            run.drop(
+                symbol, RejectionReason.MARKET_DATA_STALE, f"how old anything is cannot be told: our clock is off by {skew_ms} ms"
+            )
+        return []
     if request.symbols is not None:
         return universe
-    shortlist = preselect_fast(universe, await tickers_of(sources, universe, run.fallbacks), bounds, known.rows)
+    tickers = await tickers_of(sources, universe, run.fallbacks)
+    for symbol, age_ms in tickers.stale.items():
+        run.drop(symbol, RejectionReason.MARKET_DATA_STALE, f"its 24 h ticker is {age_ms / 1000:.0f} s old")
+    current = [symbol for symbol in universe if symbol not in tickers.stale]
+    shortlist = preselect_fast(current, tickers.living, bounds, known.rows)
     run.rejections += shortlist.rejections
     return shortlist.symbols
 

@@ -15,10 +15,13 @@ FRESH_MS: Final = 5_000
 """Wall age past which the feed's word is not used; every stream sends each second."""
 
 TICKER_MS: Final = 60_000
-"""Wall age past which a single symbol's ticker counts as missing: one that trades enough for us changes within seconds."""
+"""Wall age past which a single symbol's ticker is stale: one that trades enough for us changes within seconds."""
 
 COVERAGE: Final = 0.9
 """The ticker stream sends changed symbols only: right after its start the feed does not know the market yet."""
+
+SKEW_MS: Final = 600_000
+"""Wall age past which a measured clock skew says nothing any more."""
 
 type Widen = Callable[[Candles], dict[str, float]]
 """The wider indicator set of one shortlisted symbol, from its 15m candles."""
@@ -40,7 +43,14 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     governor: Governor | None = None
 
 
-async def tickers_of(sources: Sources, universe: Sequence[str], fallbacks: list[str]) -> Mapping[str, Ticker]:
+class Tickers(msgspec.Struct, frozen=True, kw_only=True):
+    """24 h tickers by symbol; `stale` have one that is too old, with its wall age in milliseconds."""
+
+    living: Mapping[str, Ticker]
+    stale: Mapping[str, int] = {}
+
+
+async def tickers_of(sources: Sources, universe: Sequence[str], fallbacks: list[str]) -> Tickers:
     """The 24 h tickers of the universe: the feed's while fresh and whole, else by request."""
     try:
         kept = await sources.snapshots.tickers()
@@ -51,9 +61,21 @@ async def tickers_of(sources: Sources, universe: Sequence[str], fallbacks: list[
     living = {symbol: ticker for symbol, ticker in kept.items() if now_ms - ticker.received_ms <= TICKER_MS}
     covered = sum(symbol in living for symbol in universe)
     if now_ms - newest <= FRESH_MS and covered >= COVERAGE * len(universe):
-        return living
+        old = (symbol for symbol in universe if symbol in kept and symbol not in living)
+        return Tickers(living=living, stale={symbol: now_ms - kept[symbol].received_ms for symbol in old})
     fallbacks.append("tickers from REST")
-    return await sources.market.tickers()
+    return Tickers(living=await sources.market.tickers())
+
+
+async def skew_of(sources: Sources) -> int:
+    """What the exchange's clock is ahead of ours, milliseconds, as the leading feed measured it of late; 0 where nobody did."""
+    try:
+        state = await sources.snapshots.figures_state()
+    except SnapshotsUnavailable:
+        return 0
+    if state is None or state.skew_ms is None or sources.clock.wall_ms() - state.written_ms > SKEW_MS:
+        return 0
+    return state.skew_ms
 
 
 async def liquidations_of(sources: Sources, fallbacks: list[str]) -> Sequence[ForcedOrder]:

@@ -13,6 +13,7 @@ from engine.core.screen import ScreenBounds
 from engine.core.screen_presets import PRESETS
 from engine.core.verdict import AnalystFailure, Case, Verdict
 from engine.errors import ExchangeUnreachable
+from engine.ports import FiguresState
 from shared.analysis import AnalyzeReply, AnalyzeRequest, LiquidationPressure, RejectionReason, WhaleSignal
 from shared.enums import AnalystKind, Side
 from tests.unit.engine.execution_desk import NOW, WALL_MS, StandingClock
@@ -122,14 +123,17 @@ async def test_a_trend_of_yesterday_decides_nothing_either() -> None:
     assert "4h" in found.rejections[0].detail
 
 
-async def test_a_ticker_that_stopped_long_ago_is_missing_while_the_others_go_on() -> None:
+async def test_a_symbol_whose_ticker_stopped_long_ago_is_stale_while_the_others_go_on() -> None:
     market = Market()
     market.world.rules |= {name: rules_of(name) for name in (f"Q{place}USDT" for place in range(20))}
     market.kept.ticker_of |= {name: ticker(name, volume=1) for name in market.world.rules if name.startswith("Q")}
     market.kept.ticker_of["AUSDT"] = ticker("AUSDT", received_ms=WALL_MS - 61_000)
     found = await market.scan()
     assert found.fallbacks == ["candles of 1 symbols from REST"]
-    assert reasons(found)["AUSDT"] is RejectionReason.MARKET_DATA_MISSING
+    assert [no.detail for no in found.rejections if no.reason is RejectionReason.MARKET_DATA_STALE] == [
+        "its 24 h ticker is 61 s old"
+    ]
+    assert reasons(found)["AUSDT"] is RejectionReason.MARKET_DATA_STALE
     assert [signal.symbol for signal in found.signals] == ["BUSDT"]
 
 
@@ -149,6 +153,22 @@ async def test_a_silent_feed_is_replaced_by_requests_and_the_reply_says_so() -> 
     found = await market.scan()
     assert len(found.signals) == 2
     assert found.fallbacks == ["tickers from REST", READ, "no liquidations: the feed is silent"]
+
+
+@pytest.mark.parametrize(
+    ("skew_ms", "told", "signals"), [(900, False, 2), (-2_500, True, 2), (10_001, True, 0), (-60_000, True, 0)]
+)
+async def test_a_clock_that_differs_from_the_exchanges_is_told_and_past_ten_seconds_decides_nothing(
+    skew_ms: int, told: bool, signals: int
+) -> None:
+    market = Market()
+    market.kept.figures_by = FiguresState(leader="one", written_ms=WALL_MS, market_ms=NOW_MS, skew_ms=skew_ms)
+    found = await market.scan()
+    assert any("our clock differs" in said for said in found.fallbacks) is told
+    assert len(found.signals) == signals
+    assert len(found.signals) + len(found.rejections) == found.universe
+    market.kept.figures_by = msgspec.structs.replace(market.kept.figures_by, written_ms=WALL_MS - 600_001)
+    assert len((await market.scan()).signals) == 2
 
 
 async def test_without_redis_a_scan_goes_on_by_request() -> None:
