@@ -1,7 +1,8 @@
 """Candles from the exchange's own bytes, without a Python object a number.
 
 A reply of klines is of one form, row after row, and the numbers in it are short: what is of that form is read in one go, and every other reply
-as JSON, by msgspec, which also says what is wrong with it. Both read the same numbers to the bit.
+as JSON, by msgspec, which also says what is wrong with it. Both read the same numbers to the bit. What follows a row's closing time is not read,
+only passed over as far as it may be numbers.
 
 Source: Binance USDⓈ-M "Kline/Candlestick Data" (2026-05). W. D. Clinger, "How to read floating point numbers accurately" (1990): an integer
 below 2^53 over a power of ten up to 10^22, both exact, divides to the nearest number.
@@ -12,6 +13,9 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.extending import intrinsic
 
 from engine.candles.rows import KlineRow
 from engine.core.features_steps import kernel
@@ -29,8 +33,14 @@ SHORTEST_ROW: Final = 40
 """Bytes: two opening times, five numbers of a digit and what stands between them need more."""
 
 VALUES: Final = 5
-QUOTE, COMMA, POINT, ZERO, OPEN, CLOSE, ESCAPE, SPACE = b'",.0[]\\ '
-LAST_PLAIN: Final = 126
+QUOTE, COMMA, POINT, ZERO, OPEN, CLOSE, SPACE = b'",.0[] '
+
+UPPER, SIXES, THREES, ZEROS, CLASS, PLAIN = (
+    np.uint64(each * 0x0101010101010101) for each in (0xF0, 0x06, 0x33, 0x30, 0xE0, 0x20)
+)
+PAIRS = np.uint64(0x000000FF000000FF)
+HUNDRED_AND_MILLION, ONE_AND_TEN_THOUSAND = np.uint64(0x000F424000000064), np.uint64(0x0000271000000001)
+TEN, FOUR = np.uint64(10), np.uint64(4)
 
 type Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -72,9 +82,8 @@ def candles_of(symbol: str, timeframe: Timeframe, klines: Klines, now_ms: int) -
     The newest row has no successor to prove that the exchange closed it too, so it must be past by more than clocks lie apart: a
     candle that still moves would be kept until the next close.
     """
-    closed = klines.close_ms < now_ms
-    closed[-1:] &= klines.close_ms[-1:] < now_ms - CLOCKS_APART_MS
-    kept: Any = slice(int(closed.sum())) if closed[: closed.sum()].all() else closed
+    count = _closed_prefix(klines.close_ms, now_ms)
+    kept: Any = slice(count) if count >= 0 else _are_closed(klines.close_ms, now_ms)
     opened, high, low, close, volume = klines.values[:, kept]
     return Candles(
         symbol=symbol,
@@ -88,6 +97,44 @@ def candles_of(symbol: str, timeframe: Timeframe, klines: Klines, now_ms: int) -
     )
 
 
+@intrinsic  # type: ignore[untyped-decorator]  # numba has no types
+def _eight(_: Any, body: Any, place: Any) -> Any:  # noqa: ARG001  # its type is always intp
+    """Eight bytes from a place on as one number, the first the lowest."""
+
+    def load(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, given[0]).data
+        wide = builder.bitcast(builder.gep(data, [given[1]]), ir.IntType(64).as_pointer())
+        return builder.load(wide, align=1)
+
+    return types.uint64(body, types.intp), load
+
+
+@kernel
+def _are_digits(eight: int) -> bool:
+    """Whether all of eight bytes are digits: their upper halves are 3, also with 6 added."""
+    return (eight & UPPER) | (((eight + SIXES) & UPPER) >> FOUR) == THREES  # type: ignore[no-any-return]
+
+
+@kernel
+def _number_of_eight(eight: int) -> int:
+    """Eight digits as a number: pairs, then fours, then all."""
+    digits: Any = eight - ZEROS
+    eight = digits * TEN + (digits >> np.uint64(8))
+    upper = (eight & PAIRS) * HUNDRED_AND_MILLION
+    lower = ((eight >> np.uint64(16)) & PAIRS) * ONE_AND_TEN_THOUSAND
+    return np.int64((upper + lower) >> np.uint64(32))  # type: ignore[return-value]
+
+
+@kernel
+def _moment(body: Bytes, place: int) -> tuple[int, int]:
+    """An integer of thirteen digits, as milliseconds are until the year 2286, or any other; and the place after it."""
+    if place + 16 <= len(body) and body[place] != ZERO:
+        first, last = _eight(body, place), _eight(body, place + 5)
+        if _are_digits(first) and _are_digits(last) and (body[place + 13] == COMMA or body[place + 13] == CLOSE):
+            return _number_of_eight(first) * 100_000 + _number_of_eight(last) % 100_000, place + 13
+    return _integer(body, place)
+
+
 @kernel
 def _digits(body: Bytes, place: int, value: int) -> tuple[int, int]:
     """A number carried on by the digits from a place on, and the place after them; meaningless past DIGITS."""
@@ -97,6 +144,25 @@ def _digits(body: Bytes, place: int, value: int) -> tuple[int, int]:
         place += 1
         digit = np.int64(body[place]) - ZERO
     return value, place
+
+
+def _are_closed(close_ms: Integers, now_ms: int) -> Any:
+    closed = close_ms < now_ms
+    closed[-1:] &= close_ms[-1:] < now_ms - CLOCKS_APART_MS
+    return closed
+
+
+@kernel
+def _closed_prefix(close_ms: Integers, now_ms: int) -> int:
+    """How many rows are closed where those are the first; below zero where they are not."""
+    rows = len(close_ms)
+    count = 0
+    while count < rows and close_ms[count] < now_ms - (CLOCKS_APART_MS if count == rows - 1 else 0):
+        count += 1
+    for row in range(count, rows):
+        if close_ms[row] < now_ms - (CLOCKS_APART_MS if row == rows - 1 else 0):
+            return -1
+    return count
 
 
 @kernel
@@ -139,23 +205,20 @@ def _number(body: Bytes, place: int, tens: Floats) -> tuple[float, int]:
 
 
 @kernel
-def _past_string(body: Bytes, place: int) -> int:
-    while body[place] != QUOTE:
-        if body[place] < SPACE or body[place] > LAST_PLAIN or body[place] == ESCAPE or body[place] == CLOSE:
-            return -1
-        place += 1
-    return place + 1
+def _are_plain(eight: int) -> bool:
+    """Whether eight bytes are signs that stand in numbers and between them, which letters, brackets and control signs are not."""
+    return eight & CLASS == PLAIN  # type: ignore[no-any-return]
 
 
 @kernel
 def _past(body: Bytes, place: int) -> int:
-    """The place after the values that nobody reads, where their row must end; below zero where they have another form."""
-    while place >= 0 and body[place] == COMMA:
+    """The place where a row ends after the values that nobody reads; below zero where anything but numbers stands there."""
+    if place < 0 or (body[place] != COMMA and body[place] != CLOSE):
+        return -1
+    while place + 8 <= len(body) and _are_plain(_eight(body, place)):
+        place += 8
+    while body[place] & 0xE0 == SPACE:
         place += 1
-        if body[place] == QUOTE:
-            place = _past_string(body, place + 1)
-        else:
-            _, place = _integer(body, place)
     return place
 
 
@@ -164,14 +227,14 @@ def _read_row(body: Bytes, place: int, tens: Floats, row: int, times: Integers, 
     """The place after a row; below zero where it has another form."""
     if body[place] != OPEN:
         return -1
-    times[0, row], place = _integer(body, place + 1)
+    times[0, row], place = _moment(body, place + 1)
     for column in range(VALUES):
         if place < 0 or body[place] != COMMA:
             return -1
         values[column, row], place = _number(body, place + 1, tens)
     if place < 0 or body[place] != COMMA:
         return -1
-    times[1, row], place = _integer(body, place + 1)
+    times[1, row], place = _moment(body, place + 1)
     place = _past(body, place)
     return place + 1 if place >= 0 and body[place] == CLOSE else -1
 

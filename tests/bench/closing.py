@@ -21,7 +21,7 @@ from engine.core.screen_fast import Ranking, rank, rank_told
 from tests.bench.market import Market, require_agreement
 from tests.bench.outside import Outside
 from tests.bench.peers.ranking import Picks
-from tests.bench.rounds import Ratio, alternate_with, once_with
+from tests.bench.rounds import AROUND, Ratio, alternate_with, once_with
 from tests.bench.table_peers import PandasTa, Polars
 from tests.bench.talib_peers import CoinByCoin, Streaming
 
@@ -34,6 +34,8 @@ BATCH_ROUNDS = 7
 SLOW_ROUNDS = 3
 
 MANY = 2000
+ALL_AROUND = 1 + 2 * AROUND
+"""Closes that ours take around one of a slow peer, the last of which the peer takes too."""
 
 type Names = dict[str, str]
 """Rows' names, and which of our ways each is of: "close" or "batch"."""
@@ -158,9 +160,9 @@ async def beside_slow(peer: Peer, names: Names, full: bool = False) -> dict[str,
     """Rows by name, three rounds at 60 symbols; then, timed once, at 600 and, where asked for, at 2,000."""
     found = await beside(peer, {f"{name}_{FEW}": way for name, way in names.items()}, SLOW_ROUNDS, FEW)
     for symbols in (SYMBOLS, MANY) if full else (SYMBOLS,):
-        market = Market(symbols, 2)
-        ours = Ours(market, 2)
-        async with peer(market, range(1, 2)) as theirs:
+        market = Market(symbols, ALL_AROUND)
+        ours = Ours(market, ALL_AROUND)
+        async with peer(market, range(ALL_AROUND - 1, ALL_AROUND)) as theirs:
             ratios = await once_with([getattr(ours, way) for way in names.values()], theirs.close)
             ours.require_agreement(theirs.picks)
         found |= dict(zip((name if symbols == SYMBOLS else f"{name}_{symbols}" for name in names), ratios, strict=True))

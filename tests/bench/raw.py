@@ -32,8 +32,8 @@ type Replies = list[tuple[str, bytes, bytes]]
 
 def reply_of(candles: Candles) -> bytes:
     """As the exchange writes klines, what follows the closing time included, and one candle that is still open."""
-    numbers = stacked(candles)
-    rows = [_row(int(open_ms), candles.timeframe, list(row)) for open_ms, row in zip(candles.open_ms, numbers, strict=True)]
+    numbers: Any = stacked(candles)
+    rows = [_row(int(open_ms), candles.timeframe, row) for open_ms, row in zip(list(candles.open_ms), numbers, strict=True)]
     still_open: list[Any] = [rows[-1][6] + 1, *rows[-1][1:6], LONG_AFTER_MS, *rows[-1][7:]]
     return orjson.dumps([*rows, still_open])
 

@@ -20,6 +20,8 @@ class Took(float):
     """Milliseconds that a work measured itself, instead of who asked for it: it runs in another process."""
 
 
+AROUND = 3
+
 type Work = Callable[[], Awaitable[object]]
 
 
@@ -40,10 +42,16 @@ async def alternate_with(ours: list[Work], peer: Work, rounds: int, before: Call
 
 
 async def once_with(ours: list[Work], peer: Work) -> list[Ratio]:
-    """One timed round of a peer that takes very long; only ours are warmed up."""
+    """One timed round of a peer that takes very long, with some of ours ahead of it and as many after; only ours are warmed up."""
     for work in ours:
         await work()
-    return await _measure(ours, peer, 1, bool)
+    taken: list[list[float]] = [[] for _ in ours]
+    for which, work in [*enumerate(ours)] * AROUND:
+        taken[which].append(await _timed(work, bool))
+    theirs = await _timed(peer, bool)
+    for which, work in [*enumerate(ours)] * AROUND:
+        taken[which].append(await _timed(work, bool))
+    return [_ratio([statistics.median(mine)], [theirs]) for mine in taken]
 
 
 async def _measure(ours: list[Work], peer: Work, rounds: int, before: Callable[[], object]) -> list[Ratio]:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from freqtrade.enums import CandleType, RunMode  # type: ignore[import-not-found]
-from freqtrade.strategy import IStrategy, informative  # type: ignore[import-not-found]
+from freqtrade.enums import CandleType, RunMode  # type: ignore[import-not-found, unused-ignore]
+from freqtrade.strategy import IStrategy, informative  # type: ignore[import-not-found, unused-ignore]
 from talib import abstract
 
 from tests.bench.peers.ranking import Picks, ranked

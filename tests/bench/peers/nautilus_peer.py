@@ -3,7 +3,7 @@
 import sys
 
 import numpy as np
-from nautilus_trader.indicators import (  # type: ignore[import-not-found]
+from nautilus_trader.indicators import (  # type: ignore[import-not-found, unused-ignore]
     AverageTrueRange,
     BollingerBands,
     DirectionalMovement,
