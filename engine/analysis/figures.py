@@ -21,10 +21,11 @@ from engine.core.screen_fast import screen_fast
 from engine.core.screen_rules import V3_1, RuleSet
 from engine.core.structure import Structure, structure_of
 from engine.errors import ExchangeError, ExchangeThrottled, SnapshotsUnavailable
+from engine.ports import Clock
 from shared.analysis import Rejection, RejectionReason
 
 CLOSE_SECONDS: Final = 1.5
-"""Wall time for which a scan waits for the feed's figures after a candle has closed: its closing frames are on their way."""
+"""Wall time after a close for which its closing frames are on their way, and for which a scan waits for them at most."""
 
 CLOSE_POLL_SECONDS: Final = 0.05
 
@@ -84,7 +85,12 @@ async def known_figures(sources: Sources, rule_set: RuleSet) -> Known:
         return Known()
     try:
         told = await sources.snapshots.figures()
-        if told is not None and _on_their_way(told, sources.clock.now_ms()) and await _feed_lives(sources):
+        if (
+            told is not None
+            and _just_closed(sources.clock)
+            and _on_their_way(told, sources.clock.now_ms())
+            and await _feed_lives(sources)
+        ):
             told = await _after_the_close(told, sources)
     except SnapshotsUnavailable:
         return Known()
@@ -92,6 +98,13 @@ async def known_figures(sources: Sources, rule_set: RuleSet) -> Known:
         return Known()
     rows = np.flatnonzero(told.fresh(sources.clock.now_ms())).tolist()
     return Known(told=told, rows={told.symbols[row]: row for row in rows})
+
+
+def _just_closed(clock: Clock) -> bool:
+    """Whether the last close is so near that its frames may still come; where market time runs fast it always is."""
+    now_ms = clock.now_ms()
+    since = clock.wall_seconds(at(now_ms - now_ms % Timeframe.M15.ms), at(now_ms))
+    return since is None or since <= CLOSE_SECONDS
 
 
 def _on_their_way(told: Told, now_ms: int) -> bool:

@@ -1,19 +1,29 @@
 """POST /analyze from the figures that the feed keeps: the whole universe without a candle read, the same as from candles."""
 
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from engine.analysis import RulesAnalyst, scan
+from engine.analysis import RulesAnalyst, ScanPlan, Sources, scan
+from engine.analysis.figures import CLOSE_SECONDS
 from engine.core.features_bytes import told_bytes, told_of
-from engine.core.features_live import Closes, Told
-from engine.core.market import Timeframe
+from engine.core.features_live import Closes, LiveFeatures, Told
+from engine.core.market import Timeframe, at
+from engine.core.screen import ScreenBounds
 from engine.core.screen_presets import PRESETS
-from shared.analysis import AnalyzeRequest, RejectionReason
-from tests.unit.engine.execution_desk import NOW
-from tests.unit.engine.market_world import Kept, ticker
+from shared.analysis import AnalyzeReply, AnalyzeRequest, RejectionReason
+from tests.unit.engine.execution_desk import NOW, StandingClock
+from tests.unit.engine.market_world import Kept, World, book, living_feed, rules_of, ticker
 from tests.unit.engine.test_features_live import part
 from tests.unit.engine.test_scan import PLAN, STAGES, Market, Silent, no_wider, reasons
+from tests.unit.engine.test_screen_fast import NOW as RECORDED_NOW
+from tests.unit.engine.test_screen_fast import Recorded, advance, seeded
 
 M15, H4 = Timeframe.M15, Timeframe.H4
 
@@ -130,3 +140,86 @@ async def test_right_after_a_close_the_closing_frames_are_waited_for_instead_of_
     assert {signal.candle_close for signal in found.signals} == {NOW}
     assert "candles" not in market.world.asked
     assert found.fallbacks == []
+
+
+async def test_long_after_a_close_nobody_waits_for_a_frame_that_did_not_come() -> None:
+    market = Market()
+    market.kept.follow({key: part(candles, 0, len(candles) - (key[1] is M15)) for key, candles in market.world.candle_of.items()})
+    market.clock.market = NOW + timedelta(seconds=30)
+    async with asyncio.timeout(CLOSE_SECONDS):
+        assert (await market.scan()).fallbacks == ["candles of 2 symbols from REST"]
+
+
+class RecordedWorld:
+    """The recorded market as an exchange tells it at a moment, and a feed that has followed it."""
+
+    def __init__(self, recorded: Recorded, live: LiveFeatures, now_ms: int) -> None:
+        self.clock = StandingClock()
+        self.clock.market = at(now_ms + 60_000)
+        self.world, self.kept = World(self.clock), Kept()
+        self.kept.feed, self.kept.told = living_feed(), live.told
+        for symbol in recorded.symbols:
+            pair = {timeframe: recorded.until(symbol, timeframe, now_ms) for timeframe in (M15, H4)}
+            close = pair[M15].close
+            moved = (close[-1] / close[-97] - 1) * 100
+            self.world.rules[symbol] = rules_of(symbol)
+            self.kept.ticker_of[symbol] = ticker(symbol, change=moved, volume=float(pair[M15].volume[-96:] @ close[-96:]))
+            self.world.book_of[symbol] = book(symbol, middle=str(close[-1]))
+            self.world.candle_of |= {(symbol, timeframe): candles for timeframe, candles in pair.items()}
+
+    async def scan(self, plan: ScanPlan, told: Told | None, **request: object) -> AnalyzeReply:
+        self.kept.told = told
+        self.world.asked.clear()
+        sources = Sources(market=self.world, snapshots=self.kept, clock=self.clock)
+        return await scan(msgspec.convert(request, AnalyzeRequest), plan, sources, RulesAnalyst(), None)
+
+
+@pytest.fixture(scope="module")
+def followed_day(data_folder: Path) -> dict[int, RecordedWorld]:
+    """A feed that followed twenty closes of a recorded day, at the last four of them."""
+    recorded = Recorded(data_folder, RECORDED_NOW)
+    begin = RECORDED_NOW - 20 * M15.ms
+    live, found = seeded(recorded, begin), {}
+    for now_ms in range(begin + M15.ms, RECORDED_NOW + 1, M15.ms):
+        advance(live, recorded, now_ms, set())
+        if now_ms > RECORDED_NOW - 4 * M15.ms:
+            found[now_ms] = RecordedWorld(recorded, live, now_ms)
+            found[now_ms].kept.told = copied(live.told)
+    return found
+
+
+def said_of(found: AnalyzeReply) -> tuple[object, ...]:
+    """All that a caller decides by."""
+    return found.candidates, found.signals, sorted(found.rejections, key=lambda no: no.symbol), found.universe, found.screened
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_scan_from_figures_says_what_one_from_candles_says(followed_day: dict[int, RecordedWorld], data: st.DataObject) -> None:
+    there = followed_day[data.draw(st.sampled_from(sorted(followed_day)))]
+    whole = there.kept.told or pytest.fail("nobody told anything")
+    symbols = list(whole.symbols)
+    told = copied(whole)
+    for symbol in data.draw(st.lists(st.sampled_from(symbols), max_size=8)):
+        told.quarter.newest_ms[symbols.index(symbol)] -= M15.ms
+    asked = data.draw(st.none() | st.lists(st.sampled_from(symbols), max_size=30))
+    preset = PRESETS[data.draw(st.sampled_from(["v3.1", "v4", "v5", "squeeze", "momentum"]))]
+    least = data.draw(st.sampled_from([0.0, 1.5, 6.0]))
+    plan = ScanPlan(
+        bounds=ScreenBounds(min_quote_volume=0, min_change_percent=least, top_n=10), min_confidence=0, rule_set=preset
+    )
+    top_n = data.draw(st.integers(10, 60))
+    from_candles = asyncio.run(there.scan(plan, None, symbols=asked, top_n=top_n))
+    from_figures = asyncio.run(there.scan(plan, told, symbols=asked, top_n=top_n))
+    there.kept.told = whole
+    assert said_of(from_figures) == said_of(from_candles)
+    if not preset.structure:
+        assert there.world.asked.count("candles") < 2 * 8 + 1
+
+
+async def test_a_recorded_day_has_candidates_and_signals_from_figures_alone(followed_day: dict[int, RecordedWorld]) -> None:
+    plan = ScanPlan(bounds=ScreenBounds(min_quote_volume=0, min_change_percent=1.5, top_n=10), min_confidence=0)
+    found = [await there.scan(plan, there.kept.told) for there in followed_day.values()]
+    assert sum(len(one.candidates) for one in found) >= 10
+    assert sum(len(one.signals) for one in found) >= 1
+    assert all("candles" not in there.world.asked for there in followed_day.values())
