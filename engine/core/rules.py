@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from engine.core.verdict import Case, Verdict
-from engine.core.whales import expected_side
+from engine.core.whales import favours
 from shared.enums import AnalystKind, Side
 from shared.margin import round_to_tick
 
@@ -107,7 +107,7 @@ def _flow(view: _View) -> Evidence | None:
 
 def _whales(view: _View) -> Evidence | None:
     whale = view.case.candidate.whale
-    if whale is None or expected_side(whale) is not view.case.candidate.direction:
+    if whale is None or not favours(whale, view.case.candidate.direction):
         return None
     points = 20 if whale.confidence >= 75 else 15
     return Evidence(points=points, words=f"whales: {whale.signal} at {whale.confidence} ({', '.join(whale.reasons)})")

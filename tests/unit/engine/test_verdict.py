@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.core.rules import argue, evidence_of, levels_of
 from engine.core.verdict import Case, Ground, LivePrice, Verdict, judge
-from shared.analysis import LiquidationPressure, Rejection, RejectionReason, Signal, WhaleSignal, WhaleView
+from shared.analysis import CascadeState, LiquidationPressure, Rejection, RejectionReason, Signal, WhaleSignal, WhaleView
 from shared.brackets import brackets_of
 from shared.enums import AnalystKind, Side
 from tests.unit.engine.execution_desk import BTC, NOW
@@ -145,6 +145,26 @@ def test_an_analyst_that_turns_a_candidate_round_is_vetoed_where_whales_stand_ag
     assert isinstance(turned, Rejection)
     assert turned.reason is RejectionReason.WHALE_VETO
     assert isinstance(judge(LONG, with_whale, 75), Signal)
+
+
+def test_a_running_cascade_vetoes_a_verdict_against_it_though_the_points_speak_for_it() -> None:
+    seen = ground()
+    running = msgspec.structs.replace(PUMP, cascade=CascadeState.RUNNING, cascade_side=Side.LONG)
+    whole = msgspec.structs.replace(seen, candidate=msgspec.structs.replace(seen.candidate, whale=running))
+    refused = judge(LONG, whole, 75)
+    assert isinstance(refused, Rejection)
+    assert (refused.reason, refused.detail) == (
+        RejectionReason.WHALE_VETO,
+        "a running cascade of liquidated LONG positions against LONG",
+    )
+    for state in (CascadeState.BUILDING, CascadeState.EXHAUSTED):
+        candidate_ = msgspec.structs.replace(seen.candidate, whale=msgspec.structs.replace(running, cascade=state))
+        assert isinstance(judge(LONG, msgspec.structs.replace(seen, candidate=candidate_), 75), Signal)
+
+
+def test_a_whale_whose_cascade_runs_the_other_way_is_no_evidence() -> None:
+    running = msgspec.structs.replace(PUMP, cascade=CascadeState.RUNNING, cascade_side=Side.LONG)
+    assert argue(case({}, Side.LONG, running)).confidence < argue(case({}, Side.LONG, PUMP)).confidence
 
 
 def test_a_whale_speaks_only_for_its_own_direction() -> None:
