@@ -195,7 +195,10 @@ class AnalyzeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class AnalyzeReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One scan. `universe` counts tradable perpetuals, `screened` those whose candles were read."""
+    """One scan. `universe` counts tradable perpetuals, `screened` those that were judged by their candles, from wherever.
+
+    `fallbacks` says in words what did not come from where it usually does, and what could not be read.
+    """
 
     as_of: At
     universe: int
