@@ -4,6 +4,7 @@ EngineError
 ├── SettingsError            a setting is missing or malformed; the start stops with its name
 ├── ClockUnavailable         the market clock did not answer within its bound
 ├── SnapshotsUnavailable     Redis does not answer
+├── LeaseLost                another feed leads by now: nothing was written
 ├── ReportStoreUnavailable   Redis does not answer for a report: whether it was kept is unknown
 ├── ClientOrderIdReused      an id came again with another order behind it
 ├── SealBroken               sealed credentials do not open: another user's, another key's, or damaged
@@ -38,6 +39,10 @@ class ClockUnavailable(EngineError):
 
 class SnapshotsUnavailable(EngineError):
     """Redis does not answer."""
+
+
+class LeaseLost(EngineError):
+    """Another feed leads by now: nothing was written, and nothing more is to be."""
 
 
 class ReportStoreUnavailable(EngineError):

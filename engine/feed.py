@@ -1,28 +1,44 @@
-"""The feed process, run by `python -m engine.feed`: market streams in, Redis snapshots out.
+"""The feed process, run by `python -m engine.feed`: market streams in, Redis snapshots out, by one leader of the deployment.
 
-It keeps nothing that may be lost: tickers and marks come again within a second, the liquidation window is read back from Redis at the
-start, and the ticks of the last minutes stay in Redis, where a gap shows as what it is. Kill it at any moment; the app goes on by
-request and says so.
+It keeps nothing that may be lost: tickers and marks come again within a second, the liquidation window and the memory of the figures
+are read back from Redis by whoever leads next, and the ticks of the last minutes stay in Redis, where a gap shows as what it is. Kill
+it at any moment: a standby leads within seconds, and the app goes on by request and says so.
 """
 
 import asyncio
 import itertools
 import os
+import secrets
 import signal
+import socket
 from collections import deque
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, Final, Protocol
 
-from engine import log
+from redis.asyncio import Redis
+
+from engine import candles, log
+from engine.budget import SharedBudget
+from engine.candles import BinanceData, Door, open_session
+from engine.candles.history import CandleHistory
 from engine.clock import market_clock
-from engine.core.market import ForcedOrder, Mark, Ticker
+from engine.core import features_live
+from engine.core.features_live import LiveFeatures
+from engine.core.market import ClosedCandle, ForcedOrder, Mark, Ticker
 from engine.core.ticks import TickFrame, frame_of
 from engine.core.whales import WINDOW_MS
 from engine.errors import EngineError, SnapshotsUnavailable
+from engine.feeding.backfill import Backfill, Skew, follow_universe
+from engine.feeding.keeper import Keeper
+from engine.feeding.leading import lead
+from engine.feeding.telling import Teller
+from engine.feeding.trades import TradeWatch, keep_trades
+from engine.kline_streams import listen_klines
+from engine.lease import KEY, Lease
 from engine.ports import Clock, FeedState
 from engine.settings import EngineSettings, read_settings
-from engine.snapshots import RedisSnapshots, connect
-from engine.streams import listen
+from engine.snapshots import Fence, RedisSnapshots, connect
+from engine.streams import listen, listen_trades
 
 WRITE_SECONDS: Final = 0.25
 """Streams speak each second: writing four times as often adds a quarter to a price's age at most."""
@@ -36,6 +52,9 @@ MOST_WAITING: Final = 60
 MOST_ORDERS: Final = 5_000
 LARGE_USD: Final = 100_000.0
 """A liquidation that is worth a line in the log."""
+
+LAST_ORDERS: Final = 100
+"""Among so many forced orders one is looked for that is told twice, while one connection replaces another."""
 
 
 class Board(Protocol):
@@ -82,6 +101,8 @@ class Feed:
 
     def take_liquidation(self, order: ForcedOrder) -> None:
         """One forced order."""
+        if order in itertools.islice(reversed(self.orders), LAST_ORDERS):
+            return
         self.orders.append(order)
         self._touch("orders")
         if order.usd >= LARGE_USD:
@@ -91,6 +112,11 @@ class Feed:
         """The connection came up or went down."""
         self._up = up
         self._reconnects += up
+
+    def traded(self, symbol: str) -> float:
+        """A symbol's 24 h volume in USDT, 0 before its ticker came."""
+        ticker = self.tickers.get(symbol)
+        return 0.0 if ticker is None else ticker.quote_volume
 
     def state(self) -> FeedState:
         """The feed's account of itself."""
@@ -154,15 +180,70 @@ async def keep_writing(feed: Feed, snapshots: Board) -> None:
         await asyncio.sleep(WRITE_SECONDS)
 
 
-async def run(settings: EngineSettings) -> None:
-    """Feeds until SIGTERM or SIGINT."""
-    clock = await market_clock(settings.market_clock_url)
-    redis = connect(settings.redis_url)
-    snapshots = RedisSnapshots(redis)
+class Klines:
+    """Hands closing frames to the keeper."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+
+    def wanted_symbols(self) -> Sequence[str]:
+        """The universe."""
+        return self._keeper.symbols
+
+    def take_close(self, candle: ClosedCandle) -> None:
+        """One closed candle."""
+        self._keeper.take(candle)
+
+    def klines_connection(self, symbols: Iterable[str], up: bool) -> None:
+        """What was not heard meanwhile is read."""
+        if up:
+            self._keeper.interrupted(symbols)
+
+
+async def lead_once(settings: EngineSettings, clock: Clock, redis: Redis, lease: Lease) -> None:
+    """What the leader does, until it is cancelled; raises LeaseLost where another one leads."""
+    snapshots = RedisSnapshots(redis, Fence(key=KEY, holder=lease.holder, seconds=lease.seconds))
     feed = Feed(clock)
     await _remember(feed, snapshots)
+    keeper = Keeper(await _memory(snapshots), clock)
+    trades = TradeWatch(clock, lambda: feed.tickers)
+    async with open_session() as session:
+        door = Door(session, settings.binance_rest_url, SharedBudget(redis, settings.request_weight_limit, clock.now_ms))
+        history = CandleHistory(door, clock)
+        skew = Skew(history)
+        await _together(
+            listen(settings.binance_ws_url, feed, clock),
+            keep_writing(feed, snapshots),
+            follow_universe(keeper, BinanceData(door, clock)),
+            listen_klines(settings.binance_ws_url, Klines(keeper)),
+            Backfill(keeper, history, feed.traded).run(),
+            Teller(keeper, snapshots, clock, lease.holder, lambda: skew.ms).run(),
+            skew.run(),
+            listen_trades(settings.binance_ws_url, trades),
+            keep_trades(trades, snapshots),
+        )
+
+
+async def _together(*work: Coroutine[Any, Any, None]) -> None:
+    """All until one of them fails; its error, not a group of errors, says why."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def run(settings: EngineSettings) -> None:
+    """Feeds, or stands by, until SIGTERM or SIGINT."""
+    clock = await market_clock(settings.market_clock_url)
+    for kernels in (features_live, candles):
+        await asyncio.to_thread(kernels.warm_up)  # before it leads: compiling lets no lease be renewed
+    redis = connect(settings.redis_url)
+    lease = Lease(redis, f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}")
     log.logger().info("feed starts", url=settings.binance_ws_url)
-    work = asyncio.gather(listen(settings.binance_ws_url, feed, clock), keep_writing(feed, snapshots))
+    work = asyncio.ensure_future(lead(lease, lambda: lead_once(settings, clock, redis, lease)))
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, work.cancel)
@@ -175,11 +256,21 @@ async def run(settings: EngineSettings) -> None:
 
 
 async def _remember(feed: Feed, snapshots: RedisSnapshots) -> None:
-    """The window of the feed that ran before; without it the next 300 s would look calm."""
+    """What the leader before left: without its window the next 300 s would look calm, and quiet symbols have no ticker for a while."""
     try:
         feed.orders.extend(await snapshots.liquidations())
+        feed.tickers.update(await snapshots.tickers())
     except EngineError as error:
         log.logger().warning("no window to go on with", error=str(error))
+
+
+async def _memory(snapshots: RedisSnapshots) -> LiveFeatures:
+    try:
+        found = await snapshots.memory()
+    except EngineError as error:
+        log.logger().warning("no figures to go on with", error=str(error))
+        found = None
+    return LiveFeatures.of(()) if found is None else found
 
 
 def main() -> None:

@@ -131,7 +131,8 @@ class FiguresState(msgspec.Struct, frozen=True, kw_only=True):
     """The leading feed's account of the figures that it keeps.
 
     `leader` names the process, `written_ms` is wall time at the write and `market_ms` market time then. `skew_ms` is what the exchange's clock
-    is ahead of the market clock, None before it was measured. `seeded` of `wanted` symbols have figures; `stale` waits for candles.
+    is ahead of our wall clock, None where it is not measured. `seeded` of `wanted` symbols have figures; `stale` waits for candles.
+    `candles_ms` is wall time at the last closing frame, None before the first.
     """
 
     leader: str
@@ -141,6 +142,7 @@ class FiguresState(msgspec.Struct, frozen=True, kw_only=True):
     wanted: int = 0
     seeded: int = 0
     stale: tuple[str, ...] = ()
+    candles_ms: int | None = None
 
 
 class TradeWindows(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,19 +7,18 @@ written once, whoever asks reads only the time that it wants, and the set is bou
 """
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Final, cast
 
 import msgspec
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
 from engine.core.features_bytes import memory_of, told_of
 from engine.core.features_live import LiveFeatures, Told
 from engine.core.market import ForcedOrder, Mark, Ticker
 from engine.core.ticks import GAP_MS, MOST_FRAMES, Tick, TickFrame, ticks_in
-from engine.errors import SnapshotsUnavailable
+from engine.errors import LeaseLost, SnapshotsUnavailable
 from engine.ports import FeedState, FiguresState, TradeWindows
 
 VERSION: Final = 1
@@ -41,7 +40,31 @@ KEPT_SECONDS: Final = 3600
 WANTED_SECONDS: Final = 900
 """Wall time for which a shortlisted symbol's trades stay wanted: a few scans."""
 
+WRITE_SCRIPT: Final = """
+local held = redis.call('GET', KEYS[1])
+if held and held ~= ARGV[1] then return 0 end
+if not held then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
+local at = 3
+while at <= #ARGV do
+  local length = tonumber(ARGV[at])
+  redis.call(unpack(ARGV, at + 1, at + length))
+  at = at + length + 1
+end
+return 1
+"""
+"""KEYS: the lease. ARGV: who writes, for how many milliseconds it leads where nobody does, then each command after its length."""
+
+type Command = tuple[str | bytes | int, ...]
+
 _encoder = msgspec.msgpack.Encoder()
+
+
+class Fence(msgspec.Struct, frozen=True, kw_only=True):
+    """Under which lease, and in whose name, something is written; `seconds` is what the lease lasts."""
+
+    key: str
+    holder: str
+    seconds: float
 
 
 def connect(url: str) -> Redis:
@@ -51,10 +74,16 @@ def connect(url: str) -> Redis:
 
 
 class RedisSnapshots:
-    """Reads and writes the snapshots; every method raises SnapshotsUnavailable where Redis does not answer."""
+    """Reads and writes the snapshots; every method raises SnapshotsUnavailable where Redis does not answer.
 
-    def __init__(self, redis: Redis) -> None:
+    Args:
+        redis: Shared by the deployment.
+        fence: Of a feed that leads: its writes raise LeaseLost, and change nothing, once another one leads. Nobody else has one.
+    """
+
+    def __init__(self, redis: Redis, fence: Fence | None = None) -> None:
         self._redis = redis
+        self._fence = fence
         self.answered_ms: int | None = None
 
     async def tickers(self) -> Mapping[str, Ticker]:
@@ -92,8 +121,8 @@ class RedisSnapshots:
         return await self._read(LARGE_TRADES, TradeWindows)
 
     async def write_large_trades(self, windows: TradeWindows) -> None:
-        """Writes the windows of large trades; raises SnapshotsUnavailable."""
-        await self._set(LARGE_TRADES, _encoder.encode(windows))
+        """Writes the windows of large trades; raises SnapshotsUnavailable or LeaseLost."""
+        await self._commit([_kept(LARGE_TRADES, _encoder.encode(windows))])
 
     async def want_trades(self, symbols: Sequence[str]) -> None:
         """Asks the feed to listen to the trades of these symbols for the next WANTED_SECONDS; raises SnapshotsUnavailable."""
@@ -138,17 +167,10 @@ class RedisSnapshots:
 
         Raises:
             SnapshotsUnavailable: Redis does not answer; nothing was written.
+            LeaseLost: Another feed leads; nothing was written.
         """
         parts = {FIGURES: told, MEMORY: memory, FIGURES_STATE: None if state is None else _encoder.encode(state)}
-        try:
-            async with self._redis.pipeline(transaction=True) as pipe:
-                for key, value in parts.items():
-                    if value is not None:
-                        pipe.set(key, value, ex=KEPT_SECONDS)
-                await pipe.execute()
-        except (RedisError, OSError) as error:
-            raise SnapshotsUnavailable(type(error).__name__) from error
-        self._answered()
+        await self._commit([_kept(key, value) for key, value in parts.items() if value is not None])
 
     async def write(
         self,
@@ -162,19 +184,11 @@ class RedisSnapshots:
 
         Raises:
             SnapshotsUnavailable: Redis does not answer; nothing was written.
+            LeaseLost: Another feed leads; nothing was written.
         """
         parts: dict[str, object] = {TICKERS: tickers, MARKS: marks, LIQUIDATIONS: liquidations, STATE: state}
-        try:
-            async with self._redis.pipeline(transaction=True) as pipe:
-                for key, value in parts.items():
-                    if value is not None:
-                        pipe.set(key, _encoder.encode(value), ex=KEPT_SECONDS)
-                if ticks:
-                    _add(pipe, ticks)
-                await pipe.execute()
-        except (RedisError, OSError) as error:
-            raise SnapshotsUnavailable(type(error).__name__) from error
-        self._answered()
+        commands = [_kept(key, _encoder.encode(value)) for key, value in parts.items() if value is not None]
+        await self._commit([*commands, *_added(ticks)])
 
     async def beat(self) -> None:
         """Pings Redis."""
@@ -189,12 +203,24 @@ class RedisSnapshots:
         except msgspec.MsgspecError:
             return None
 
-    async def _set(self, key: str, body: bytes) -> None:
+    async def _commit(self, commands: Sequence[Command]) -> None:
         try:
-            await self._redis.set(key, body, ex=KEPT_SECONDS)
+            if self._fence is not None:
+                await self._commit_as(self._fence, commands)
+            else:
+                async with self._redis.pipeline(transaction=True) as pipe:
+                    for command in commands:
+                        pipe.execute_command(*command)
+                    await pipe.execute()
         except (RedisError, OSError) as error:
             raise SnapshotsUnavailable(type(error).__name__) from error
         self._answered()
+
+    async def _commit_as(self, fence: Fence, commands: Sequence[Command]) -> None:
+        spelt = [part for command in commands for part in (len(command), *command)]
+        asked = self._redis.eval(WRITE_SCRIPT, 1, fence.key, fence.holder, round(fence.seconds * 1000), *spelt)  # type: ignore[arg-type]
+        if not await cast(Awaitable[int], asked):
+            raise LeaseLost(fence.holder)
 
     async def _get(self, key: str) -> bytes | None:
         try:
@@ -208,12 +234,20 @@ class RedisSnapshots:
         self.answered_ms = time.time_ns() // 1_000_000
 
 
-def _add(pipe: Pipeline, ticks: Sequence[TickFrame]) -> None:
+def _kept(key: str, value: bytes) -> Command:
+    return ("SET", key, value, "EX", KEPT_SECONDS)
+
+
+def _added(ticks: Sequence[TickFrame]) -> list[Command]:
     """Market time that went back forgets what came after; the same event said twice is one member."""
-    pipe.zadd(TICKS, {_encoder.encode(frame): frame.at_ms for frame in ticks})
-    pipe.zremrangebyscore(TICKS, f"({ticks[-1].at_ms}", "+inf")
-    pipe.zremrangebyrank(TICKS, 0, -MOST_FRAMES - 1)
-    pipe.expire(TICKS, KEPT_SECONDS)
+    if not ticks:
+        return []
+    return [
+        ("ZADD", TICKS, *(part for frame in ticks for part in (frame.at_ms, _encoder.encode(frame)))),
+        ("ZREMRANGEBYSCORE", TICKS, f"({ticks[-1].at_ms}", "+inf"),
+        ("ZREMRANGEBYRANK", TICKS, 0, -MOST_FRAMES - 1),
+        ("EXPIRE", TICKS, KEPT_SECONDS),
+    ]
 
 
 def _frame(member: bytes) -> list[TickFrame]:

@@ -6,7 +6,6 @@ Source: Binance USDⓈ-M "Websocket Market Streams" (2026-05): routed /market pa
 
 import asyncio
 import itertools
-import random
 from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
 from typing import Final, Protocol
@@ -18,26 +17,12 @@ from websockets.exceptions import WebSocketException
 from engine.core.market import ForcedOrder, Mark, Ticker, Trade, rate_of
 from engine.log import logger
 from engine.ports import Clock
+from engine.sockets import PATIENCE, Patience, Send, hear, pause_before
 from shared.enums import Side
 from shared.wire import require_positive
 
 STREAMS: Final = ("!forceOrder@arr", "!markPrice@arr@1s", "!ticker@arr")
 USD_MARGINED: Final = 1
-
-
-class Patience(msgspec.Struct, frozen=True, kw_only=True):
-    """Wall seconds that a connection is given.
-
-    Marks come each second, so `silence` means death; the exchange cuts after 24 h, so we leave at `lifetime`.
-    """
-
-    silence: float = 10.0
-    lifetime: float = 23.5 * 3600
-    first_pause: float = 0.25
-    longest_pause: float = 10.0
-
-
-PATIENCE: Final = Patience()
 
 
 class Listener(Protocol):
@@ -121,28 +106,30 @@ def deliver(frame: bytes | str, listener: Listener, received_ms: int) -> None:
 
 
 async def listen(base_url: str, listener: Listener, clock: Clock, patience: Patience = PATIENCE) -> None:
-    """Listens until it is cancelled; a drop, silence or old age means a new connection after a growing, jittered pause."""
-    attempt = 0
-    url = f"{base_url}/market/stream?streams={'/'.join(STREAMS)}"
-    while True:
-        heard = 0
-        reason = "old age"
-        try:
-            async with connect(url, max_size=2**24, open_timeout=5, close_timeout=2) as socket:
-                listener.connection(up=True)
-                logger().info("streams connected", attempt=attempt)
-                async for frame in _frames(socket, patience):
-                    heard += 1
-                    _deliver_or_say(frame, listener, clock.wall_ms())
-        except TimeoutError:
-            reason = "silence"
-        except (OSError, WebSocketException) as error:
-            reason = type(error).__name__
-        listener.connection(up=False)
-        attempt = 1 if heard else attempt + 1
-        pause = pause_before(attempt, patience)
-        logger().warning("streams dropped", reason=reason, attempt=attempt, seconds=round(pause, 2))
-        await asyncio.sleep(pause)
+    """Listens until it is cancelled; a drop or silence means a new connection after a growing, jittered pause, old age one before the end."""
+    await hear(f"{base_url}/market/stream?streams={'/'.join(STREAMS)}", _Whole(listener, clock), patience)
+
+
+class _Whole:
+    """The connection of the streams of the whole market, whose streams never change."""
+
+    name = "streams"
+
+    def __init__(self, listener: Listener, clock: Clock) -> None:
+        self._listener = listener
+        self._clock = clock
+
+    def take(self, frame: bytes) -> None:
+        _deliver_or_say(frame, self._listener, self._clock.wall_ms())
+
+    def connection(self, up: bool) -> None:
+        self._listener.connection(up)
+
+    async def opened(self, send: Send) -> None:
+        """The address names the streams."""
+
+    async def reviewed(self, send: Send) -> None:
+        """Nothing ever changes."""
 
 
 def _deliver_or_say(frame: bytes | str, listener: Listener, received_ms: int) -> None:
@@ -150,12 +137,6 @@ def _deliver_or_say(frame: bytes | str, listener: Listener, received_ms: int) ->
         deliver(frame, listener, received_ms)
     except msgspec.MsgspecError as error:
         logger().warning("a frame does not fit", error=str(error))
-
-
-def pause_before(attempt: int, patience: Patience = PATIENCE) -> float:
-    """Wall seconds before an attempt, doubling from the first pause to the longest, with jitter of a half."""
-    full: float = min(patience.longest_pause, patience.first_pause * 2.0 ** min(attempt - 1, 10))
-    return full * (0.5 + random.random() / 2)  # noqa: S311 - jitter, not a secret
 
 
 async def _frames(socket: ClientConnection, patience: Patience) -> AsyncIterator[bytes | str]:

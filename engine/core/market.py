@@ -87,6 +87,19 @@ class Candles(msgspec.Struct, frozen=True, kw_only=True):
         return int(self.open_ms[-1]) + self.timeframe.ms if len(self) else 0
 
 
+class ClosedCandle(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One candle that closed, as a stream tells it; volume in base asset."""
+
+    symbol: str
+    timeframe: Timeframe
+    open_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+
+
 class Ticker(msgspec.Struct, frozen=True, kw_only=True):
     """The rolling 24 h of one symbol; change in percent, quote volume in USDT."""
 

@@ -19,6 +19,7 @@ from engine.core.whales import Flow, flow_of
 from engine.errors import SnapshotsUnavailable
 from engine.feed import MOST_WAITING, Feed
 from engine.ports import FeedState
+from engine.sockets import Patience, pause_before
 from shared.enums import Side
 from tests.polling import eventually
 from tests.unit.engine.execution_desk import WALL_MS, StandingClock
@@ -48,7 +49,7 @@ def frame(stream: str, data: object) -> str:
     return json.dumps({"stream": stream, "data": data})
 
 
-HURRIED = streams.Patience(silence=0.2, first_pause=0.01)
+HURRIED = Patience(silence=0.2, first_pause=0.01)
 
 
 class Heard:
@@ -145,7 +146,7 @@ def test_recorded_forced_orders_are_read_to_the_last(data_folder: Path) -> None:
 
 def test_the_pause_before_a_new_attempt_doubles_to_ten_seconds_and_is_jittered() -> None:
     for attempt, full in [(1, 0.25), (2, 0.5), (4, 2.0), (50, 10.0)]:
-        pauses = [streams.pause_before(attempt) for _ in range(20)]
+        pauses = [pause_before(attempt) for _ in range(20)]
         assert full / 2 <= min(pauses) <= max(pauses) <= full
         assert len(set(pauses)) > 1
 

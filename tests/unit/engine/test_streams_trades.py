@@ -11,6 +11,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from engine import streams
 from engine.core.market import Trade
+from engine.sockets import Patience
 from tests.polling import eventually
 
 TRADE = {
@@ -26,7 +27,7 @@ TRADE = {
     "T": 5,
     "m": True,
 }
-HURRIED = streams.Patience(silence=0.3, first_pause=0.01)
+HURRIED = Patience(silence=0.3, first_pause=0.01)
 
 
 class Heard:
@@ -88,7 +89,7 @@ class Server:
 
 
 @asynccontextmanager
-async def listening(server: Server, heard: Heard, patience: streams.Patience = HURRIED) -> AsyncIterator[None]:
+async def listening(server: Server, heard: Heard, patience: Patience = HURRIED) -> AsyncIterator[None]:
     async with serve(server.talk, "127.0.0.1", 0) as running:
         port = running.sockets[0].getsockname()[1]
         task = asyncio.create_task(streams.listen_trades(f"ws://127.0.0.1:{port}", heard, patience, review_seconds=0.01))

@@ -1,0 +1,145 @@
+"""Reads what closing frames left out: at the start, after a reconnect, and where a frame did not come; and who is in the universe at all.
+
+Everything goes through the deployment's one weight budget. The most traded symbols are read first, so that a scan finds what it would choose.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from engine.core.instrument import InstrumentRules
+from engine.core.market import Candles, Timeframe
+from engine.errors import EngineError, ExchangeError, ExchangeThrottled
+from engine.feeding.keeper import Keeper, Missing
+from engine.log import logger
+
+AT_ONCE: Final = 8
+"""Reads under way: half of what a scan's candles may have, so that neither shuts the other out."""
+
+LOOK_SECONDS: Final = 0.1
+THROTTLED_SECONDS: Final = 1.0
+"""At least so long nothing is read after the budget was found spent."""
+
+UNIVERSE_SECONDS: Final = 10.0
+"""Between two looks at the exchange's symbols, which `instruments` itself keeps for a market hour."""
+
+SKEW_SECONDS: Final = 60.0
+
+
+class History(Protocol):
+    """What is read of one symbol."""
+
+    async def newest_candles(self, symbol: str, timeframe: Timeframe, count: int) -> Candles:
+        """The newest closed candles, about so many; raises an ExchangeError."""
+        ...
+
+    async def skew_ms(self) -> int:
+        """By how much the exchange's clock is ahead of ours; raises an ExchangeError."""
+        ...
+
+
+class Listings(Protocol):
+    """Who is listed."""
+
+    async def instruments(self) -> Mapping[str, InstrumentRules]:
+        """The rules of every listed symbol; raises an ExchangeError."""
+        ...
+
+
+class Backfill:
+    """Keeps a keeper whole.
+
+    Args:
+        keeper: What lacks candles.
+        history: Where they are read.
+        rank: The greater, the sooner a symbol is read.
+    """
+
+    def __init__(self, keeper: Keeper, history: History, rank: Callable[[str], float]) -> None:
+        self._keeper = keeper
+        self._history = history
+        self._rank = rank
+        self._reading: set[asyncio.Task[None]] = set()
+        self._not_before = 0.0
+        self._was_whole = False
+
+    async def run(self) -> None:
+        """Reads until it is cancelled."""
+        try:
+            while True:
+                self._begin()
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            for task in self._reading:
+                task.cancel()
+
+    def _begin(self) -> None:
+        room = AT_ONCE - len(self._reading)
+        if room <= 0 or asyncio.get_running_loop().time() < self._not_before:
+            return
+        for missing in self._keeper.due(self._rank, room):
+            self._spawn(missing)
+        if self._keeper.symbols and not self._reading and not self._was_whole and not self._keeper.stale():
+            self._was_whole = True
+            logger().info("figures of every symbol are known", count=len(self._keeper.symbols))
+
+    def _spawn(self, missing: Missing) -> None:
+        task = asyncio.ensure_future(self._read(missing))
+        self._reading.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._reading.discard(task)
+        if not task.cancelled():
+            task.result()
+            self._begin()
+
+    async def _read(self, missing: Missing) -> None:
+        try:
+            candles = await self._history.newest_candles(missing.symbol, missing.timeframe, missing.count + 1)
+        except ExchangeThrottled as error:
+            pause = max(THROTTLED_SECONDS, error.retry_after_seconds)
+            self._not_before = asyncio.get_running_loop().time() + pause
+            self._keeper.failed(missing)
+        except ExchangeError as error:
+            logger().warning("candles did not come", symbol=missing.symbol, error=str(error))
+            self._keeper.failed(missing)
+        else:
+            self._keeper.fill(missing, candles)
+
+
+async def follow_universe(keeper: Keeper, listings: Listings, seconds: float = UNIVERSE_SECONDS) -> None:
+    """Follows who is listed and who is not any more, until it is cancelled."""
+    while True:
+        await look_at_universe(keeper, listings)
+        await asyncio.sleep(seconds if keeper.symbols else 1.0)
+
+
+async def look_at_universe(keeper: Keeper, listings: Listings) -> None:
+    """One look; where the exchange does not answer, nothing changes."""
+    try:
+        rules = await listings.instruments()
+    except ExchangeError as error:
+        logger().warning("the universe is not known", error=str(error))
+        return
+    symbols = sorted(symbol for symbol, rule in rules.items() if rule.tradable)
+    if symbols and tuple(symbols) != keeper.symbols:
+        logger().info("the universe changed", universe=len(symbols), count=len(set(symbols) ^ set(keeper.symbols)))
+        keeper.follow(symbols)
+
+
+class Skew:
+    """By how much the exchange's clock is ahead of ours, as last measured; None before that, and where it was long ago."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self.ms: int | None = None
+
+    async def run(self, seconds: float = SKEW_SECONDS) -> None:
+        """Measures until it is cancelled."""
+        while True:
+            try:
+                self.ms = await self._history.skew_ms()
+            except EngineError:
+                self.ms = None
+            await asyncio.sleep(seconds)

@@ -1,0 +1,158 @@
+"""A websocket that is heard for as long as it is asked: reconnected after a drop or silence, replaced before it is a day old.
+
+The door to websockets below `streams` and `kline_streams`, which know what is said. The exchange cuts every connection after 24 h; we open the next
+one before that and close the old one only when the new one speaks, so that nothing is missed. What was said on both is heard twice.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+
+from engine.log import logger
+
+type Send = Callable[[str], Awaitable[None]]
+
+
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """Wall seconds that a connection is given.
+
+    Marks come each second, so `silence` means death; the exchange cuts after 24 h, so we have another by `lifetime`.
+    """
+
+    silence: float = 10.0
+    lifetime: float = 23.5 * 3600
+    first_pause: float = 0.25
+    longest_pause: float = 10.0
+
+
+PATIENCE: Final = Patience()
+
+AGAIN_SECONDS: Final = 60.0
+"""Until the next try to replace a connection that grows old and still speaks."""
+
+DRAIN_SECONDS: Final = 1.0
+QUIET_SECONDS: Final = 0.05
+"""How long the old connection's last frames are read once the new one speaks: until it is quiet, or so long at most."""
+
+
+class Ear(Protocol):
+    """Who hears a connection."""
+
+    name: str
+    """Of what is heard, for the log."""
+
+    def take(self, frame: bytes) -> None:
+        """One frame."""
+        ...
+
+    def connection(self, up: bool) -> None:
+        """The connection came up or went down; replacing it in time is neither."""
+        ...
+
+    async def opened(self, send: Send) -> None:
+        """Subscribes on a new connection."""
+        ...
+
+    async def reviewed(self, send: Send) -> None:
+        """Called after each frame; the only moment at which anything may be sent."""
+        ...
+
+
+class _Count(msgspec.Struct):
+    frames: int = 0
+
+
+async def hear(url: str, ear: Ear, patience: Patience = PATIENCE) -> None:
+    """Hears until it is cancelled; a drop or silence means a new connection after a growing, jittered pause."""
+    attempt = 0
+    while True:
+        heard, reason = _Count(), "silence"
+        try:
+            await _life(url, ear, patience, heard, attempt)
+        except TimeoutError:
+            pass
+        except (OSError, WebSocketException) as error:
+            reason = type(error).__name__
+        ear.connection(up=False)
+        attempt = 1 if heard.frames else attempt + 1
+        pause = pause_before(attempt, patience)
+        logger().warning(f"{ear.name} dropped", reason=reason, attempt=attempt, seconds=round(pause, 2))
+        await asyncio.sleep(pause)
+
+
+def pause_before(attempt: int, patience: Patience = PATIENCE) -> float:
+    """Wall seconds before an attempt, doubling from the first pause to the longest, with jitter of a half."""
+    full: float = min(patience.longest_pause, patience.first_pause * 2.0 ** min(attempt - 1, 10))
+    return full * (0.5 + random.random() / 2)  # noqa: S311 - jitter, not a secret
+
+
+async def _life(url: str, ear: Ear, patience: Patience, heard: _Count, attempt: int) -> None:
+    """One connection after the other, each replaced in time; raises where one ends before that."""
+    socket = await _opened(url, ear)
+    try:
+        ear.connection(up=True)
+        logger().info(f"{ear.name} connected", attempt=attempt)
+        lasts = patience.lifetime
+        while True:
+            await _until(socket, ear, patience, heard, lasts)
+            following = await _following(url, ear, patience)
+            lasts = AGAIN_SECONDS if following is None else patience.lifetime
+            if following is not None:
+                old, socket = socket, following[0]
+                await _drain(old, ear)
+                ear.take(following[1])
+                await old.close()
+                logger().info(f"{ear.name} moved to a new connection")
+    finally:
+        await socket.close()
+
+
+async def _opened(url: str, ear: Ear) -> ClientConnection:
+    socket = await connect(url, max_size=2**24, open_timeout=5, close_timeout=2, compression=None)
+    try:
+        await ear.opened(socket.send)
+    except BaseException:
+        await socket.close()
+        raise
+    return socket
+
+
+async def _until(socket: ClientConnection, ear: Ear, patience: Patience, heard: _Count, seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + seconds
+    while loop.time() < ends:
+        async with asyncio.timeout(patience.silence):
+            frame = await socket.recv(decode=False)
+        heard.frames += 1
+        ear.take(frame)
+        await ear.reviewed(socket.send)
+
+
+async def _following(url: str, ear: Ear, patience: Patience) -> tuple[ClientConnection, bytes] | None:
+    """A connection that speaks, and what it said first; None where there is none now."""
+    socket = None
+    try:
+        socket = await _opened(url, ear)
+        async with asyncio.timeout(patience.silence):
+            return socket, await socket.recv(decode=False)
+    except (OSError, WebSocketException, TimeoutError) as error:
+        logger().warning(f"{ear.name} cannot be replaced yet", reason=type(error).__name__)
+        if socket is not None:
+            await socket.close()
+        return None
+
+
+async def _drain(socket: ClientConnection, ear: Ear) -> None:
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while True:
+                async with asyncio.timeout(QUIET_SECONDS):
+                    frame = await socket.recv(decode=False)
+                ear.take(frame)
+    except (OSError, WebSocketException, TimeoutError):
+        return
