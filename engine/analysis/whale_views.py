@@ -32,10 +32,8 @@ async def whale_views(symbols: Sequence[str], sources: Sources, fallbacks: list[
     """
     if not symbols:
         return {}
-    orders = await liquidations_of(sources, fallbacks)
+    orders, flows, _ = await asyncio.gather(liquidations_of(sources, fallbacks), flows_of(sources), _want(symbols, sources))
     cascades = await cascades_of(symbols, orders, sources)
-    flows = await flows_of(sources)
-    await _want(symbols, sources)
     now_ms = sources.clock.now_ms()
     heard = [
         Traces(flow=flow_of(orders, symbol, now_ms), large=flows.get(symbol), cascade=cascades[symbol]) for symbol in symbols

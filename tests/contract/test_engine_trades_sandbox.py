@@ -6,6 +6,8 @@ from contextlib import suppress
 from deploy.sandbox.app import running_exchange
 from deploy.sandbox.exchange import Exchange
 from deploy.sandbox.options import SandboxOptions
+from engine.candles import BinanceData, Door, WeightBudget, open_session
+from engine.clock import market_clock
 from engine.core.large_trades import LargeTrades
 from engine.core.market import Trade
 from engine.streams import listen_trades
@@ -43,3 +45,12 @@ async def test_the_sandbox_sends_trades_of_who_is_wanted_and_of_who_is_wanted_la
     flows = {flow.symbol: flow for flow in heard.large.told(newest)}
     assert flows["BTCUSDT"].trades > 0
     assert heard.ups == [True]
+
+
+async def test_the_sandbox_publishes_what_positioning_asks_for() -> None:
+    async with running_exchange(Exchange(SandboxOptions(port=0, speed=60))) as base, open_session() as session:
+        clock = await market_clock(base)
+        data = BinanceData(Door(session, base, WeightBudget(2_400, clock.now_ms)), clock)
+        found = await data.positioning("ETHUSDT")
+    assert None not in (found.funding_ratio, found.long_short_ratio, found.open_interest_change)
+    assert abs(found.open_interest_change or 0.0) < 0.5
