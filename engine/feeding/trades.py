@@ -19,6 +19,9 @@ from engine.ports import Clock, TradeWindows
 MOST_LIQUID: Final = 20
 """Symbols that are followed whatever the scans want: by 24 h quote volume they are most of the market's turnover."""
 
+MOST_FOLLOWED: Final = 60
+"""As many as one connection is asked for (`engine.streams.MOST_TRADED`): who is not listened to is not said to be quiet."""
+
 WRITE_SECONDS: Final = 1.0
 ASK_EVERY: Final = 5
 """Writes between two looks at what the scans want."""
@@ -52,10 +55,10 @@ class TradeWatch:
         self.shortlisted: Sequence[str] = ()
 
     def wanted(self) -> Sequence[str]:
-        """The shortlisted, then the most liquid of the symbols that have a ticker; following begins with the answer."""
+        """The shortlisted, those asked for last first, then the most liquid; of symbols with a ticker. Following begins with the answer."""
         tickers = self._tickers()
         liquid = heapq.nlargest(MOST_LIQUID, tickers.values(), key=lambda ticker: (ticker.quote_volume, ticker.symbol))
-        listed = [symbol for symbol in self.shortlisted if symbol in tickers]
+        listed = [symbol for symbol in self.shortlisted if symbol in tickers][: MOST_FOLLOWED - MOST_LIQUID]
         symbols = list(dict.fromkeys([*listed, *(ticker.symbol for ticker in liquid)]))
         self._large.follow(symbols, self._clock.now_ms())
         return symbols

@@ -8,6 +8,7 @@ from engine.core.market import Ticker, Trade
 from engine.errors import SnapshotsUnavailable
 from engine.feeding.trades import MOST_LIQUID, TradeWatch, keep_trades
 from engine.ports import TradeWindows
+from engine.streams import MOST_TRADED
 from tests.unit.engine.execution_desk import WALL_MS, StandingClock
 from tests.unit.engine.market_world import NOW_MS, ticker
 from tests.unit.engine.test_streams_trades import becomes
@@ -27,6 +28,15 @@ def test_the_shortlist_is_followed_first_then_the_most_liquid_and_nobody_twice()
     assert wanted[:2] == ["S40", "S3"]
     assert wanted[2:6] == ["S0", "S1", "S2", "S4"]
     assert len(wanted) == len(set(wanted)) == MOST_LIQUID + 1
+
+
+def test_never_more_are_followed_than_one_connection_listens_to() -> None:
+    watch = watching({f"S{place}": ticker(f"S{place}", volume=1e9 - place) for place in range(200)})
+    watch.shortlisted = [f"S{place}" for place in range(199, 100, -1)]
+    wanted = watch.wanted()
+    assert len(wanted) == MOST_TRADED
+    assert wanted[0] == "S199"
+    assert {"S0", f"S{MOST_LIQUID - 1}"} <= set(wanted)
 
 
 def test_before_the_first_ticker_nobody_is_followed() -> None:
