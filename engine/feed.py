@@ -82,6 +82,7 @@ class Feed:
         self.orders: deque[ForcedOrder] = deque(maxlen=MOST_ORDERS)
         self.ticks: deque[TickFrame] = deque(maxlen=MOST_WAITING)
         """Events that Redis does not have yet: each is written once."""
+        self.knows_tickers = asyncio.Event()
         self._dirty = {"tickers": False, "marks": False, "orders": False}
         self._spoke: dict[str, int | None] = {"tickers": None, "marks": None, "orders": None}
         self._up = False
@@ -90,6 +91,7 @@ class Feed:
     def take_tickers(self, tickers: list[Ticker]) -> None:
         """Changed tickers of one second."""
         self.tickers.update((ticker.symbol, ticker) for ticker in tickers)
+        self.knows_tickers.set()
         self._touch("tickers")
 
     def take_marks(self, marks: list[Mark]) -> None:
@@ -219,9 +221,15 @@ async def lead_once(settings: EngineSettings, clock: Clock, redis: Redis, lease:
             Backfill(keeper, history, feed.traded).run(),
             Teller(keeper, snapshots, clock, lease.holder, lambda: skew.ms).run(),
             skew.run(),
-            listen_trades(settings.binance_ws_url, trades),
+            _listen_trades(settings.binance_ws_url, trades, feed),
             keep_trades(trades, snapshots),
         )
+
+
+async def _listen_trades(url: str, trades: TradeWatch, feed: Feed) -> None:
+    """Which symbols are liquid is known with the first tickers."""
+    await feed.knows_tickers.wait()
+    await listen_trades(url, trades)
 
 
 async def _together(*work: Coroutine[Any, Any, None]) -> None:

@@ -132,7 +132,7 @@ class FiguresState(msgspec.Struct, frozen=True, kw_only=True):
 
     `leader` names the process, `written_ms` is wall time at the write and `market_ms` market time then. `skew_ms` is what the exchange's clock
     is ahead of our wall clock, None where it is not measured. `seeded` of `wanted` symbols have figures; `stale` waits for candles.
-    `candles_ms` is wall time at the last closing frame, None before the first.
+    `late` of them lack a candle that should have come by now. `candles_ms` is wall time at the last closing frame, None before the first.
     """
 
     leader: str
@@ -142,6 +142,7 @@ class FiguresState(msgspec.Struct, frozen=True, kw_only=True):
     wanted: int = 0
     seeded: int = 0
     stale: tuple[str, ...] = ()
+    late: int = 0
     candles_ms: int | None = None
 
 

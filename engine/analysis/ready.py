@@ -1,7 +1,7 @@
 """The use case behind GET /ready: how old the last word of every source is, and whether the engine can do without it.
 
-Exchange and Redis are must-haves: without them neither scan nor order is possible. A silent feed degrades: tickers and marks come by request,
-liquidations are missed; every reply says so.
+Exchange and Redis are must-haves: without them neither scan nor order is possible. A silent feed degrades: tickers, marks and candles come by
+request, liquidations are missed; every reply says so.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import Final, Literal
 import msgspec
 
 from engine.errors import EngineError, SnapshotsUnavailable
-from engine.ports import Analyst, Clock, FeedState, Heart, Snapshots
+from engine.ports import Analyst, Clock, FeedState, FiguresState, Heart, Snapshots, TradeWindows
 from shared.enums import AnalystKind
 
 STALE_MS: Final = 10_000
@@ -18,6 +18,9 @@ ASK_AFTER_MS: Final = 1_000
 """A source that spoke this recently is not asked again only to hear it."""
 
 ASK_SECONDS: Final = 2.0
+
+MOST_LATE: Final = 0.1
+"""The share of symbols without their newest candle past which figures count as stale; a few are always being listed, or quiet."""
 
 
 class SourceAge(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +31,19 @@ class SourceAge(msgspec.Struct, frozen=True, kw_only=True):
     must_have: bool
 
 
+class FiguresReadiness(msgspec.Struct, frozen=True, kw_only=True):
+    """What the leading feed knows: of `wanted` symbols `seeded` have figures, and `late` lack a candle that should have come.
+
+    `skew_ms` is what the exchange's clock is ahead of the feed's, None where it is not measured.
+    """
+
+    leader: str
+    wanted: int
+    seeded: int
+    late: int
+    skew_ms: int | None
+
+
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     """Every source's age; unready where a must-have is stale, degraded where another one is."""
 
@@ -35,13 +51,14 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     sources: dict[str, SourceAge]
     analyst: str
     reconnects: int
+    figures: FiguresReadiness | None = None
 
 
 async def readiness(exchange: Heart, redis: Heart, snapshots: Snapshots, analyst: Analyst, clock: Clock) -> Readiness:
     """Asks what has been silent and tells every age."""
     await asyncio.gather(_ask(exchange, clock), _ask(redis, clock))
     now_ms = clock.wall_ms()
-    feed = await _feed(snapshots)
+    feed, figures, trades = await _told(snapshots)
     sources = {
         "exchange": _age(exchange.answered_ms, now_ms, must_have=True),
         "redis": _age(redis.answered_ms, now_ms, must_have=True),
@@ -49,10 +66,23 @@ async def readiness(exchange: Heart, redis: Heart, snapshots: Snapshots, analyst
         "feed_tickers": _age(feed.tickers_ms if feed else None, now_ms),
         "feed_marks": _age(feed.marks_ms if feed else None, now_ms),
         "feed_liquidations": _liquidations(feed, now_ms),
+        "feed_figures": _age(figures.written_ms if figures else None, now_ms),
+        "feed_candles": _candles(figures, now_ms),
+        "feed_trades": _trades(trades, now_ms),
         "analyst": _analyst(analyst, now_ms),
     }
     return Readiness(
-        status=_status(sources), sources=sources, analyst=str(analyst.kind), reconnects=feed.reconnects if feed else 0
+        status=_status(sources),
+        sources=sources,
+        analyst=str(analyst.kind),
+        reconnects=feed.reconnects if feed else 0,
+        figures=_known(figures) if figures else None,
+    )
+
+
+def _known(figures: FiguresState) -> FiguresReadiness:
+    return FiguresReadiness(
+        leader=figures.leader, wanted=figures.wanted, seeded=figures.seeded, late=figures.late, skew_ms=figures.skew_ms
     )
 
 
@@ -75,6 +105,21 @@ def _liquidations(feed: FeedState | None, now_ms: int) -> SourceAge:
     return SourceAge(age_ms=None if spoke_ms is None else max(0, now_ms - spoke_ms), stale=down, must_have=False)
 
 
+def _candles(figures: FiguresState | None, now_ms: int) -> SourceAge:
+    """Closing frames come every 15 market minutes: this one is stale where too many symbols wait for theirs, or nobody says so."""
+    if figures is None:
+        return SourceAge(age_ms=None, stale=True, must_have=False)
+    late = figures.late > MOST_LATE * figures.wanted or not figures.wanted
+    age = None if figures.candles_ms is None else max(0, now_ms - figures.candles_ms)
+    return SourceAge(age_ms=age, stale=late or now_ms - figures.written_ms > STALE_MS, must_have=False)
+
+
+def _trades(windows: TradeWindows | None, now_ms: int) -> SourceAge:
+    """The age of the feed's word, quiet or not: this one is stale where it does not listen."""
+    beat = _age(windows.beat_ms if windows else None, now_ms)
+    return msgspec.structs.replace(beat, stale=beat.stale or windows is None or not windows.connected)
+
+
 def _analyst(analyst: Analyst, now_ms: int) -> SourceAge:
     """Rules always answer. A model is asked only when there are candidates: it is stale where its last question had no answer."""
     if analyst.kind is AnalystKind.RULES:
@@ -93,8 +138,8 @@ async def _ask(source: Heart, clock: Clock) -> None:
         return
 
 
-async def _feed(snapshots: Snapshots) -> FeedState | None:
+async def _told(snapshots: Snapshots) -> tuple[FeedState | None, FiguresState | None, TradeWindows | None]:
     try:
-        return await snapshots.state()
+        return await snapshots.state(), await snapshots.figures_state(), await snapshots.large_trades()
     except SnapshotsUnavailable:
-        return None
+        return None, None, None

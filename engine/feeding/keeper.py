@@ -52,6 +52,10 @@ class _Behind(msgspec.Struct):
     failures: int = 0
     reading: bool = False
 
+    def overdue(self, wall_ms: int) -> bool:
+        """Whether it has been waited for long enough."""
+        return self.reading or self.failures > 0 or self.read_at_ms <= wall_ms
+
 
 class Keeper:
     """The figures, what waits to be taken into them, and what they lack.
@@ -226,6 +230,11 @@ class Keeper:
         """Symbols that lack a candle which has closed by now."""
         fresh = self.live.told.fresh(self._clock.now_ms())
         return tuple(self.symbols[row] for row in np.flatnonzero(~fresh))
+
+    def late(self) -> int:
+        """Symbols that lack a candle which should have come by now, whether it is being read or the exchange does not have it."""
+        wall_ms = self._clock.wall_ms()
+        return len({key[0] for key in self._lacking() if key in self._behind and self._behind[key].overdue(wall_ms)})
 
     def seeded(self) -> int:
         """Symbols of which both timeframes know something."""

@@ -92,5 +92,6 @@ class Teller:
             wanted=len(keeper.symbols),
             seeded=keeper.seeded(),
             stale=stale,
+            late=keeper.late(),
             candles_ms=keeper.heard_ms,
         )

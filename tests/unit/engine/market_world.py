@@ -267,5 +267,11 @@ class Kept:
         self.answered_ms = WALL_MS
 
 
+def living_figures(written_ms: int = WALL_MS, late: int = 0) -> FiguresState:
+    return FiguresState(
+        leader="one", written_ms=written_ms, market_ms=NOW_MS, skew_ms=3, wanted=100, seeded=99, late=late, candles_ms=written_ms
+    )
+
+
 def living_feed(beat_ms: int = WALL_MS) -> FeedState:
     return FeedState(beat_ms=beat_ms, tickers_ms=beat_ms, marks_ms=beat_ms, liquidations_ms=beat_ms, connected=True)

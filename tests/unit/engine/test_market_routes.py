@@ -10,13 +10,14 @@ from litestar.testing import AsyncTestClient
 from engine.analysis import MarketDesk, RulesAnalyst, ScanPlan, Sources
 from engine.core.market import Candles, at
 from engine.core.screen import ScreenBounds
+from engine.ports import TradeWindows
 from engine.routes import market
 from engine.routes.http import EXCEPTION_HANDLERS, token_guard, trace_middleware
 from shared.analysis import AnalyzeReply, MarksReply, WhalesReply
 from shared.problem import Problem
 from shared.wire import TRACE_HEADER, decode
-from tests.unit.engine.execution_desk import StandingClock
-from tests.unit.engine.market_world import NOW_MS, Kept, World, bar, forced, living_feed, mark
+from tests.unit.engine.execution_desk import WALL_MS, StandingClock
+from tests.unit.engine.market_world import NOW_MS, Kept, World, bar, forced, living_feed, living_figures, mark
 
 TOKEN = {"Authorization": "Bearer right"}
 DOORS = [("POST", "/analyze"), ("POST", "/marks"), ("GET", "/whales"), ("GET", "/ready"), ("GET", "/metrics")]
@@ -31,6 +32,8 @@ class House:
         self.clock = StandingClock()
         self.world, self.kept = World(self.clock), Kept()
         self.kept.feed = living_feed()
+        self.kept.figures_by = living_figures()
+        self.kept.windows = TradeWindows(beat_ms=WALL_MS, connected=True)
         self.world.list_dip("AUSDT")
         self.desk = MarketDesk(
             sources=Sources(market=self.world, snapshots=self.kept, clock=self.clock),
@@ -151,7 +154,9 @@ async def test_ready_tells_the_age_of_every_source_and_each_grows_when_it_stops(
     house.kept.answered_ms = house.clock.wall_ms()
     first = (await client.get("/ready")).json()
     assert first["status"] == "ready"
-    assert set(first["sources"]) == {"exchange", "redis", "feed", "feed_tickers", "feed_marks", "feed_liquidations", "analyst"}
+    feed = {"feed", "feed_tickers", "feed_marks", "feed_liquidations", "feed_figures", "feed_candles", "feed_trades"}
+    assert set(first["sources"]) == {"exchange", "redis", "analyst"} | feed
+    assert first["figures"] == {"leader": "one", "wanted": 100, "seeded": 99, "late": 0, "skew_ms": 3}
     house.clock.pass_wall(timedelta(seconds=11))
     house.world.down = house.kept.down = True
     answer = await client.get("/ready")
@@ -169,6 +174,20 @@ async def test_a_silent_feed_degrades_and_a_silent_exchange_is_fatal(house: Hous
     house.world.down = True
     house.clock.pass_wall(timedelta(seconds=11))
     assert (await client.get("/ready")).status_code == 503
+
+
+async def test_candles_that_do_not_come_and_trades_that_are_not_heard_degrade(
+    house: House, client: AsyncTestClient[Litestar]
+) -> None:
+    for late, stale in ((10, False), (11, True)):
+        house.kept.figures_by = living_figures(late=late)
+        answer = (await client.get("/ready")).json()
+        assert answer["sources"]["feed_candles"] == {"age_ms": 0, "stale": stale, "must_have": False}
+        assert (answer["status"], answer["figures"]["late"]) == ("degraded" if stale else "ready", late)
+    house.kept.figures_by = None
+    house.kept.windows = TradeWindows(beat_ms=WALL_MS, connected=False)
+    sources = (await client.get("/ready")).json()["sources"]
+    assert {name for name, source in sources.items() if source["stale"]} == {"feed_figures", "feed_candles", "feed_trades"}
 
 
 async def test_metrics_tell_scans_weight_ages_and_reasons(client: AsyncTestClient[Litestar]) -> None:
