@@ -6,7 +6,7 @@ Stands between the choice of symbols and the screen. Both ways say the same of t
 import asyncio
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -96,8 +96,8 @@ async def known_figures(sources: Sources, rule_set: RuleSet) -> Known:
         return Known()
     if told is None:
         return Known()
-    rows = np.flatnonzero(told.fresh(sources.clock.now_ms())).tolist()
-    return Known(told=told, rows={told.symbols[row]: row for row in rows})
+    fresh: Any = told.fresh(sources.clock.now_ms()).tolist()
+    return Known(told=told, rows={symbol: row for row, symbol in enumerate(told.symbols) if fresh[row]})
 
 
 def _just_closed(clock: Clock) -> bool:

@@ -5,6 +5,7 @@ Stands beside `screen`, which stays the reference: its tables carry any `RuleSet
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -161,18 +162,24 @@ def screen_fast(features: Features, top_n: int) -> Screened:
         top_n: Candidates kept.
     """
     ranking = rank(features)
-    candidates = tuple(_candidate(features, ranking, row) for row in ranking.best[:top_n])
+    candidates = _candidates(features, ranking, ranking.best[:top_n])
     return Screened(candidates=candidates, rejections=(*_dropped(features, ranking), *_outranked(features, ranking, top_n)))
 
 
-def _candidate(features: Features, ranking: Ranking, row: int) -> Candidate:
-    bull = bool(ranking.bull[row])
+def _candidates(features: Features, ranking: Ranking, rows: Integers) -> tuple[Candidate, ...]:
+    columns: list[Any] = [getattr(features, name)[rows].tolist() for name in SHOWN]
+    scores: list[Any] = [column[rows].tolist() for column in (ranking.score, ranking.bull)]
+    return tuple(
+        _candidate(features.symbols[row], score, bull=bull, shown=shown)
+        for row, score, bull, *shown in zip(rows, *scores, *columns, strict=True)
+    )
+
+
+def _candidate(symbol: str, score: float, *, bull: bool, shown: Sequence[float]) -> Candidate:
     figures: dict[str, float | str | bool | None] = {"trend": "BULL" if bull else "BEAR"}
-    for name in SHOWN:
-        value = float(getattr(features, name)[row])
-        figures[name] = value if np.isfinite(value) else None
-    side = Side.LONG if bull else Side.SHORT
-    return Candidate(symbol=features.symbols[row], score=float(ranking.score[row]), direction=side, features=figures)
+    for name, value in zip(SHOWN, shown, strict=True):
+        figures[name] = value if isfinite(value) else None
+    return Candidate(symbol=symbol, score=score, direction=Side.LONG if bull else Side.SHORT, features=figures)
 
 
 def _dropped(features: Features, ranking: Ranking) -> list[Rejection]:
@@ -186,10 +193,16 @@ def _told_of(
     symbols: Sequence[str], outcome: Integers, rules: Sequence[DropRule], columns: Mapping[str, Sequence[Any]]
 ) -> list[Rejection]:
     """In the symbols' order, each that a rule dropped, in that rule's words."""
+    told = [[columns[name] for name in rule.told] for rule in rules]
+    words = [(rule.reason, rule.detail.format) for rule in rules]
     rejections = []
-    for row in np.flatnonzero(outcome >= 0):
-        rule = rules[outcome[row]]
-        rejections.append(_rejection(rule, symbols[row], [columns[name][row] for name in rule.told]))
+    places: Any = outcome.tolist()
+    for row, place in enumerate(places):
+        if place >= 0:
+            reason, detail = words[place]
+            rejections.append(
+                Rejection(symbol=symbols[row], reason=reason, detail=detail(*[column[row] for column in told[place]]))
+            )
     return rejections
 
 
