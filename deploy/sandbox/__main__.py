@@ -5,6 +5,8 @@ import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 
+import uvloop
+
 from deploy.sandbox.app import SandboxOptions, serve
 from deploy.sandbox.core.limits import DEFAULT_WEIGHT
 from deploy.sandbox.options import DEMO_SPEED
@@ -37,6 +39,7 @@ def milliseconds(text: str) -> int:
 
 if __name__ == "__main__":
     try:
-        asyncio.run(serve(parsed()))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(parsed()))
     except OSError as error:
         raise SystemExit(f"the sandbox cannot start: {error}") from error

@@ -7,13 +7,16 @@ import sys
 import ccxt
 
 from deploy.servers import free_port, tethered
+from engine import candles as reading
 from engine.candles import BinanceData, Door, WeightBudget, open_session
 from engine.clock import MarketClock, market_clock
-from engine.core.features import features_of, panel_of
+from engine.core import features_batch, screen_fast
+from engine.core.features_batch import features_from
 from engine.core.market import Timeframe
-from engine.core.screen import screen
 from tests.bench import first_system
-from tests.bench.rounds import Ratio, alternate
+from tests.bench.market import require_agreement
+from tests.bench.peers.ranking import Picks
+from tests.bench.rounds import Ratio, alternate, once_with
 
 SYMBOLS = 60
 ROUNDS = 5
@@ -39,13 +42,12 @@ class SandboxProcess:
         await asyncio.to_thread(self._process.wait, 10)
 
 
-async def ours(url: str, clock: MarketClock, symbols: list[str]) -> list[tuple[str, float]]:
-    """Candidates with their scores, best first, nothing cached."""
-    async with open_session() as session:
-        data = BinanceData(Door(session, url, WeightBudget(PLENTY, clock.now_ms)), clock)
-        asked = [data.candles(symbol, timeframe) for timeframe in (Timeframe.M15, Timeframe.H4) for symbol in symbols]
-        candles = await asyncio.gather(*asked)
-    kept = screen(features_of(panel_of(candles[: len(symbols)]), panel_of(candles[len(symbols) :])), len(symbols))
+async def ours(door: Door, clock: MarketClock, symbols: list[str]) -> Picks:
+    """Candidates with their scores, best first, nothing kept but the connections, which the peer keeps too."""
+    data = BinanceData(door, clock)
+    asked = [data.candles(symbol, timeframe) for timeframe in (Timeframe.M15, Timeframe.H4) for symbol in symbols]
+    candles = await asyncio.gather(*asked)
+    kept = screen_fast.screen_fast(features_from(candles[: len(symbols)], candles[len(symbols) :]), len(symbols))
     return [(candidate.symbol, candidate.score) for candidate in kept.candidates]
 
 
@@ -54,30 +56,26 @@ def _symbols(exchange: ccxt.binanceusdm) -> list[str]:
     return ids[:SYMBOLS]
 
 
-def _require_agreement(mine: list[tuple[str, float]], theirs: list[tuple[str, float]]) -> None:
-    if [symbol for symbol, _ in mine] != [symbol for symbol, _ in theirs]:
-        raise SystemExit(f"the two ways found different candidates: {mine} and {theirs}")
-
-
-async def cold_loopback_vs_first_system() -> Ratio:
-    """From 120 requests to ranked candidates; both sides must find the same ones."""
-    async with SandboxProcess() as sandbox:
+async def beside_first_system() -> dict[str, Ratio]:
+    """From 120 requests to ranked candidates, CCXT's own throttle off and, once, on; both sides must find the same ones."""
+    for kernels in (reading, features_batch, screen_fast):
+        kernels.warm_up()
+    async with SandboxProcess() as sandbox, open_session() as session:
         clock = await market_clock(sandbox.url)
+        door = Door(session, sandbox.url, WeightBudget(PLENTY, clock.now_ms))
         exchange = await asyncio.to_thread(first_system.client, sandbox.url)
         symbols = _symbols(exchange)
-        found: dict[str, list[tuple[str, float]]] = {}
+        found: dict[str, Picks] = {}
 
         async def mine() -> None:
-            found["ours"] = await ours(sandbox.url, clock, symbols)
+            found["ours"] = await ours(door, clock, symbols)
 
         async def theirs() -> None:
             found["theirs"] = await asyncio.to_thread(first_system.screen, exchange, symbols)
 
-        ratio = await alternate(mine, theirs, ROUNDS)
-        _require_agreement(found["ours"], found["theirs"])
-        return ratio
-
-
-async def beside_first_system() -> dict[str, Ratio]:
-    """The row."""
-    return {"cold_loopback_vs_first_system": await cold_loopback_vs_first_system()}
+        free = await alternate(mine, theirs, ROUNDS)
+        require_agreement(found["ours"], found["theirs"])
+        exchange.enableRateLimit = True
+        (throttled,) = await once_with([mine], theirs)
+        require_agreement(found["ours"], found["theirs"])
+        return {"cold_loopback_vs_first_system": free, "cold_loopback_throttled_vs_first_system": throttled}

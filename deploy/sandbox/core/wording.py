@@ -1,11 +1,13 @@
 """Ticks and steps as the wire spells them, and the rows of klines."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from deploy.sandbox.core import funding, klines
 from deploy.sandbox.core.intervals import next_open
 from deploy.sandbox.core.path import CLOSE, HIGH, LOW, OPEN, QUOTE, TAKER_BASE, TAKER_QUOTE, TRADES, VOLUME, Ints
-from deploy.sandbox.core.tape import Rows, Tape
+from deploy.sandbox.core.tape import Rows, Tape, Ticks
 
 QUOTE_DECIMALS = 7
 """At most; fewer where tick times step has fewer."""
@@ -76,8 +78,18 @@ def _close_times(rows: Rows, interval: str) -> Ints:
     return rows.opened + (next_open(interval, 0) - 1)
 
 
+class Reply(NamedTuple):
+    """A reply, and for how long it is true: the same span, the same tick of the same walk."""
+
+    span: tuple[int, int]
+    ticks: Ticks
+    seen: int
+    alive: bool
+    body: bytes
+
+
 class RenderedKlines:
-    """Klines of one symbol, interval and kind as bytes; closed candles are rendered once.
+    """Klines of one symbol, interval and kind as bytes; closed candles are rendered once, and a reply stands until the next tick.
 
     Args:
         tape: The symbol's.
@@ -91,9 +103,17 @@ class RenderedKlines:
         self._first = 0
         self._longest = 0
         self._rows: list[bytes] = []
+        self._last: Reply | None = None
 
     def reply(self, start: int, end: int, now: int) -> bytes:
         """The candles with open times in [start, end], both on the grid, as one JSON array."""
+        ticks, seen = self._tape.seen(now)
+        alive, last = self._tape.alive(now + 1), self._last
+        if last is None or last.ticks is not ticks or (last.span, last.seen, last.alive) != ((start, end), seen, alive):
+            last = self._last = Reply((start, end), ticks, seen, alive, self._written(start, end, now))
+        return last.body
+
+    def _written(self, start: int, end: int, now: int) -> bytes:
         closed_end = min(end, next_open(self._interval, klines.last_open(self._tape, self._interval, now), -1))
         if self._tape.end is not None and not self._tape.alive(now + 1):
             closed_end = end

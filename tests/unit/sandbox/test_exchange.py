@@ -16,6 +16,7 @@ from deploy.sandbox.core.clock import MarketClock
 from deploy.sandbox.core.delivery import delivery_ms
 from deploy.sandbox.core.intervals import DAY_MS, next_open, open_time
 from deploy.sandbox.core.synthetic import DEFAULT_START_MS
+from deploy.sandbox.core.wording import RenderedKlines
 from deploy.sandbox.exchange import Exchange
 from deploy.sandbox.options import SandboxOptions
 
@@ -194,3 +195,19 @@ async def test_the_process_says_when_it_serves_and_ends_on_sigterm() -> None:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+@pytest.mark.parametrize("kind", ["last", "mark", "premium"])
+def test_a_reply_that_stands_until_the_next_tick_is_the_one_that_would_be_written_anew(exchange: Exchange, kind: str) -> None:
+    quarter, now = 900_000, exchange.now()
+    tape = exchange.prices.market.tape("BTCUSDT", now)
+    words = exchange.prices.words(tape)
+    kept, begin = RenderedKlines(tape, words, "15m", kind), now - now % quarter
+    moments = [begin + passed for passed in (0, 1, 4_000, 5_001, 5_002, 60_000, quarter - 1, quarter, quarter + 5_001)]
+    replies = []
+    for moment in moments:
+        start, end = open_time("15m", moment) - 3 * quarter, open_time("15m", moment)
+        replies.append(kept.reply(start, end, moment))
+        assert replies[-1] == RenderedKlines(tape, words, "15m", kind).reply(start, end, moment)
+        assert kept.reply(start, start, moment) != replies[-1]
+    assert len(set(replies)) > 1
