@@ -6,7 +6,7 @@ Stands before the whole arrow in REAL: nothing is armed by a branch elsewhere. E
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -69,6 +69,25 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     refusal: str | None = None
 
 
+class Standing(Protocol):
+    """What decides whether real entries may be made, wherever it was read."""
+
+    @property
+    def armed_at(self) -> datetime | None:
+        """When REAL was armed."""
+        ...
+
+    @property
+    def refusal(self) -> str | None:
+        """Why no new real entry is made, while something forbids it."""
+        ...
+
+    @property
+    def canary_detail(self) -> str | None:
+        """How the last proof of protection went."""
+        ...
+
+
 def lacks(known: Readiness) -> list[Lack]:
     """Everything that is missing, the first to mend first; the problems of a key in the place of its audit."""
     missing: list[Lack] = []
@@ -95,12 +114,12 @@ def only_read(canary_detail: str | None, *, dry_run: bool) -> str | None:
     return ONLY_READ if not dry_run and (canary_detail or "").startswith(DRY_CANARY) else None
 
 
-def stopped_by(known: Readiness, *, dry_run: bool) -> str | None:
+def stopped_by(known: Standing, *, dry_run: bool) -> str | None:
     """Why an armed account makes no new real entries now, if it does not."""
     return known.refusal or only_read(known.canary_detail, dry_run=dry_run)
 
 
-def is_armed(known: Readiness, *, dry_run: bool) -> bool:
+def is_armed(known: Standing, *, dry_run: bool) -> bool:
     """Whether real entries may be made now, each kind by a canary of its own."""
     return known.armed_at is not None and stopped_by(known, dry_run=dry_run) is None
 

@@ -90,6 +90,7 @@ class RealRow(msgspec.Struct, frozen=True, kw_only=True):
 
     armed_at: datetime | None = None
     refusal: str | None = None
+    canary_detail: str | None = None
     heard_at: datetime | None = None
     opened: bool = False
     position_mode: str | None = None

@@ -24,7 +24,7 @@ LIVE_ORDERS: Final = sorted(status.value for status in LIVE)
 async def real_row(session: AsyncSession, user_id: UUID) -> RealRow:
     """The account as it was last heard."""
     known = (
-        select(Arming.armed_at, Arming.refusal, *(getattr(AccountTruth, name) for name in _TRUTH))
+        select(Arming.armed_at, Arming.refusal, Arming.canary_detail, *(getattr(AccountTruth, name) for name in _TRUTH))
         .select_from(User)
         .outerjoin(Arming, Arming.user_id == User.id)
         .outerjoin(AccountTruth, AccountTruth.user_id == User.id)

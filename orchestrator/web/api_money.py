@@ -97,7 +97,8 @@ async def ledger(
 @get("/exchange", summary="The account at the exchange")
 async def exchange(request: Asked) -> ExchangeReply:
     """What is known of the account at the exchange: wallet, difference to the ledger, what is not ours, why entries are stopped."""
-    return exchange_of(await doors_of(request).reads.real(request.user.id))
+    doors = doors_of(request)
+    return exchange_of(await doors.reads.real(request.user.id), dry_run=doors.arm.dry_run)
 
 
 async def wealth_of(doors: Doors, request: Asked, mode: str) -> tuple[Wealth, int]:

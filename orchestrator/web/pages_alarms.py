@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from orchestrator.core.arming import stopped_by
 from orchestrator.ports import PositionRow, RealRow, UserRow
 from orchestrator.web import format as fmt
 from orchestrator.web.pages_words import sentence
@@ -61,7 +62,7 @@ def alarms_of(user: UserRow, real: RealRow, rows: Sequence[PositionRow], wall: d
     """Everything that should be seen, what costs money first."""
     found = [*_naked(rows), *_unanswered(real), *_differs(real)]
     if user.mode == Mode.REAL:
-        found += _stopped(user, real)
+        found += _stopped(user, real, dry_run=dry_run)
         found += _unheard(real, wall, dry_run=dry_run)
         found += _hedged(real)
     found += _foreign(real)
@@ -108,14 +109,15 @@ def _differs(real: RealRow) -> Iterator[Alarm]:
         )
 
 
-def _stopped(user: UserRow, real: RealRow) -> Iterator[Alarm]:
+def _stopped(user: UserRow, real: RealRow, *, dry_run: bool) -> Iterator[Alarm]:
     """Why no new real entry is made, and the way to make them again."""
+    stop = stopped_by(real, dry_run=dry_run)
     if not user.has_api_key:
         why, does = "There is no exchange key of this account.", "Store a key and arm REAL"
-    elif real.refusal is not None:
-        why, does = sentence(real.refusal), "Check everything again and arm REAL"
-    elif real.armed_at is None:
+    elif real.armed_at is None and real.refusal is None:
         why, does = "REAL is not armed.", "Arm REAL"
+    elif stop is not None:
+        why, does = sentence(stop), "Check everything again and arm REAL"
     else:
         return
     yield Alarm(title="No new real entries", says=f"{why} Open positions stay protected.", href=f"{SETTINGS}#mode", does=does)

@@ -8,6 +8,7 @@ from typing import Any
 from litestar import Response, get
 from litestar.params import FromPath
 
+from orchestrator.core.arming import is_armed
 from orchestrator.ports import PositionRow, RealRow, ScanRow, UserRow
 from orchestrator.web import format as fmt
 from orchestrator.web.doors import Asked, Doors, doors_of
@@ -63,7 +64,7 @@ async def money_context(request: Asked, user: UserRow) -> dict[str, Any]:
         "money": money,
         "stats": stats,
         "worst_case": worst_case(own),
-        "status": status_of(user, money, own, now, armed=is_sound(real["real"])),
+        "status": status_of(user, money, own, now, armed=is_sound(real["real"], dry_run=doors_of(request).arm.dry_run)),
         "first_steps": user.mode == Mode.PAPER and stats.trades == 0 and not views,
     }
 
@@ -84,9 +85,9 @@ async def real_context(request: Asked, user: UserRow, rows: Sequence[PositionRow
     }
 
 
-def is_sound(real: RealRow | None) -> bool:
+def is_sound(real: RealRow | None, *, dry_run: bool) -> bool:
     """Whether real entries may be made, as far as the account goes."""
-    return real is None or (real.armed_at is not None and real.refusal is None)
+    return real is None or is_armed(real, dry_run=dry_run)
 
 
 def status_of(user: UserRow, money: Money, views: list[PositionView], now: datetime, *, armed: bool = True) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
+from orchestrator.core.arming import stopped_by
 from orchestrator.ports import LedgerRow, RealRow
 from orchestrator.web.replies import Reply, amount, maybe
 
@@ -114,7 +115,7 @@ class ExchangeReply(Reply, frozen=True, kw_only=True):
     unknown: list[str]
 
 
-def exchange_of(row: RealRow) -> ExchangeReply:
+def exchange_of(row: RealRow, *, dry_run: bool) -> ExchangeReply:
     """What is known of the account."""
     return ExchangeReply(
         heard_at=row.heard_at,
@@ -123,7 +124,7 @@ def exchange_of(row: RealRow) -> ExchangeReply:
         difference=amount(row.difference),
         differs=row.alarmed_at is not None,
         armed_at=row.armed_at,
-        stopped=row.refusal,
+        stopped=stopped_by(row, dry_run=dry_run),
         foreign=[Foreign(symbol=one.symbol, name=one.name, side=one.side, quantity=amount(one.quantity)) for one in row.foreign],
         unknown=list(row.unknown),
     )

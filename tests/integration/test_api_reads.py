@@ -148,6 +148,7 @@ async def test_an_account_at_the_exchange_is_read_with_what_is_not_ours_and_what
     await rows.order(database, user_id, await rows.signal(database), "UNKNOWN")
     known = await reads.real(user_id)
     assert (known.armed_at, known.refusal, known.heard_at, known.opened) == (NOON, "not proven today", NOON, True)
+    assert known.canary_detail == "-2015"
     assert (known.wallet, known.difference, known.alarmed_at) == (Decimal(1000), Decimal("0.5"), NOON)
     assert known.foreign == [ForeignRow(symbol="ETHUSDT", name="position", side="LONG", quantity=Decimal(2))]
     assert known.unknown == []  # that one is on paper

@@ -12,6 +12,7 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from orchestrator.core.arming import DRY_CANARY
 from orchestrator.core.order import RefusalReason
 from orchestrator.core.position import CloseReason
 from orchestrator.ports import ForeignRow, PositionRow, RealRow, UserRow
@@ -76,6 +77,16 @@ def test_why_real_entries_are_stopped_is_said_with_the_way_to_mend_it(real: Real
     assert alarm.title == "No new real entries"
     assert says in alarm.says
     assert alarm.href == "/dashboard/settings#mode"
+
+
+def test_a_proof_of_protection_that_was_a_dry_run_stops_live_entries_here_as_where_they_are_armed() -> None:
+    dry = msgspec.structs.replace(SOUND, canary_detail=f"{DRY_CANARY}: nothing was placed")
+    (alarm,) = seen(dry)
+    assert (alarm.title, alarm.href) == ("No new real entries", "/dashboard/settings#mode")
+    assert "the last proof of protection was a dry run" in alarm.says.lower()
+    assert [one.title for one in seen(dry, dry_run=True)] == ["Dry run"]
+    (unarmed,) = seen(msgspec.structs.replace(dry, armed_at=None))
+    assert "REAL is not armed" in unarmed.says
 
 
 def test_what_is_not_ours_is_named_and_belongs_to_its_owner() -> None:
@@ -221,6 +232,18 @@ def test_stopped_entries_are_said_in_the_strip_and_a_differing_ledger_in_the_hea
     assert "Trading waits" in overview
     assert "Not proven today: hedge mode. Open positions stay protected." in overview
     assert "Ledger and its wallet differ" in overview
+
+
+def test_the_strip_waits_too_while_the_last_proof_was_a_dry_run(
+    dashboard: tuple[FakeWorld, FakeMarket, TestClient[Litestar]],
+) -> None:
+    world, _, client = dashboard
+    assert "Trading waits" not in read(client, "/dashboard")
+    world.known = msgspec.structs.replace(world.known, canary_detail=f"{DRY_CANARY}: nothing was placed")
+    overview = read(client, "/dashboard")
+    assert "Trading waits" in overview
+    assert "No new real entries" in overview
+    assert "was a dry run" in client.get("/api/user/exchange").json()["stopped"]
 
 
 def test_the_past_of_paper_stays_readable_in_real(dashboard: tuple[FakeWorld, FakeMarket, TestClient[Litestar]]) -> None:
