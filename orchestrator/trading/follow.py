@@ -116,7 +116,7 @@ class Follow:
             if sight is not None and position_id not in self._passed:
                 sight.alarm()
             elif sight is not None:
-                sight.wrong = True
+                sight.learns(True, sight.looks())
         self._passed = set(passed)
         return len(set(passed.values()))
 
@@ -136,9 +136,9 @@ class Follow:
         looks = 0
         while True:
             nudged.clear()
-            sight.asks(asyncio.get_running_loop().time())
+            asked = sight.asks(asyncio.get_running_loop().time())
             done = await self._once(user_id)
-            sight.hears(done)
+            sight.hears(done, asked)
             looks = looks + 1 if done.soon else 0
             await asyncio.sleep(self._rhythm.apart)
             await _set_within(nudged, self._pause(looks) - self._rhythm.apart)
@@ -158,8 +158,9 @@ class Follow:
 
     async def _glance_once(self, user_id: UUID, sight: "_Sight", places: asyncio.Semaphore) -> None:
         async with places:
+            asked = sight.looks()
             try:
-                sight.wrong = await self._reconcile.glance(user_id)
+                sight.learns(await self._reconcile.glance(user_id), asked)
             except OrchestratorError as error:
                 logger().warning("a glance waits", user_id=str(user_id), error=f"{type(error).__name__}: {error}")
             except Exception:  # noqa: BLE001 - the edge of a follower, as for a truth
@@ -214,26 +215,44 @@ class Follow:
 
 
 class _Sight:
-    """What is known of how an account stands: whether something is wrong, and since when; and since when no truth was heard."""
+    """What is known of how an account stands: whether something is wrong, and since when; and since when no truth was heard.
+
+    Answers overtake each other: what was asked for later is what counts, whenever it comes.
+    """
 
     def __init__(self) -> None:
         self.wrong = False
+        self._questions = 0
+        self._known = 0
         self._unheard_since: float | None = None
         self._troubled_since: float | None = None
         self._glanced_at = 0.0
 
     def alarm(self) -> None:
         """Something new may be wrong: whatever else lasts, this is looked at eagerly."""
-        self.wrong, self._troubled_since = True, None
+        self.learns(True, self.looks())
+        self._troubled_since = None
 
-    def asks(self, now: float) -> None:
-        """A truth is asked for."""
+    def looks(self) -> int:
+        """The account is looked at; the number by which the answer's age is known."""
+        self._questions += 1
+        return self._questions
+
+    def learns(self, wrong: bool, asked: int) -> None:
+        """What a look said, unless a later one has said it already."""
+        if asked >= self._known:
+            self.wrong, self._known = wrong, asked
+
+    def asks(self, now: float) -> int:
+        """A truth is asked for; as for a look."""
         self._unheard_since = now if self._unheard_since is None else self._unheard_since
+        return self.looks()
 
-    def hears(self, done: Reconciled) -> None:
+    def hears(self, done: Reconciled, asked: int) -> None:
         """It came, or did not."""
         if done.heard:
-            self.wrong, self._unheard_since = done.wrong, None
+            self._unheard_since = None
+            self.learns(done.wrong, asked)
 
     def calls(self, now: float, rhythm: Rhythm) -> bool:
         """Whether it is time for a glance: the longer the trouble lasts, the longer the pauses."""

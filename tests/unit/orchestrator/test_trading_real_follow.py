@@ -7,7 +7,9 @@ from msgspec import structs
 
 from orchestrator.core.position import CloseReason
 from orchestrator.trading.follow import Follow, Rhythm, _Sight
+from orchestrator.trading.reconcile import Reconciled
 from shared.enums import Mode
+from shared.execution import TruthReply, TruthRequest
 from tests.builders import USER, d, signal, trader
 from tests.fakes_real import RealWorld, real_trader
 from tests.polling import eventually
@@ -139,6 +141,60 @@ async def test_what_cannot_be_put_right_is_glanced_at_less_and_less_often() -> N
     assert max(after - at for at, after in pairwise(glances)) <= 4.5
     sight.alarm()
     assert [sight.calls(60 + number / 2, rhythm) for number in range(1, 5)] == [True] * 4
+
+
+async def test_what_was_asked_before_a_nudge_does_not_take_back_what_the_nudge_told() -> None:
+    """A truth under way when the nudge came says nothing of what it told of; a glance asked after both does."""
+    sight, rhythm = _Sight(), Rhythm()
+    before = sight.asks(0.0)
+    sight.alarm()
+    sight.hears(Reconciled(heard=True), before)
+    assert sight.calls(0.5, rhythm)
+    after = sight.looks()
+    sight.learns(False, after)
+    assert not sight.calls(1.0, rhythm)
+    older, newer = sight.asks(2.0), sight.looks()
+    sight.learns(True, newer)
+    sight.hears(Reconciled(heard=True), older)
+    assert sight.calls(2.5, rhythm)
+    sight.hears(Reconciled(heard=True), sight.asks(3.0))
+    assert not sight.calls(3.5, rhythm)
+
+
+async def test_a_truth_that_was_under_way_when_a_stop_failed_keeps_nobody_from_glancing() -> None:
+    world = RealWorld()
+    await world.reconcile()
+    await world.enter(signal())
+    held, told = asyncio.Event(), world.engine.truth
+
+    async def truth(request: TruthRequest) -> TruthReply:
+        reply = await told(request)
+        await held.wait()
+        return reply
+
+    world.engine.truth = truth  # type: ignore[method-assign]
+    follow = follow_of(world, structs.replace(QUICK, glance=0.3, apart=60))
+    await follow.run()
+
+    async def asked() -> bool:
+        return len(world.engine.sent("truth")) == 2 and len(world.engine.sent("events")) == 1
+
+    await eventually(asked, seconds=2, what="the truth, which is on its way, and the stream")
+    world.engine.stuck.add("SOLUSDT")
+    world.engine.tick("SOLUSDT", 97)
+    world.engine.nudge(USER)
+
+    async def nudged() -> bool:
+        return world.engine.nudges[str(USER)].empty()
+
+    await eventually(nudged, seconds=2, what="the nudge to be heard")
+    held.set()
+
+    async def glanced() -> bool:
+        return len(world.engine.sent("guards")) >= 1
+
+    await eventually(glanced, seconds=2, what="a glance, though the truth knew nothing of it")
+    await follow.end()
 
 
 async def test_only_accounts_with_something_real_are_followed() -> None:
