@@ -240,8 +240,8 @@ class SharedBudget:
         return _Taken(taken=self._alone.take(weight, urgency, account, orders), blocked=0.0, used=self._alone.used)
 
     async def _shared(self, minute: int, weight: int, urgency: Urgency, account: str, orders: int) -> _Taken:
-        """From all replicas' budget: at once for what protects and for orders, in larger pieces for the rest."""
-        if urgency is not Urgency.ENTER or orders or weight >= AHEAD:
+        """From all replicas' budget: at once for what protects, for orders and for nothing, in larger pieces for the rest."""
+        if urgency is not Urgency.ENTER or orders or not 0 < weight < AHEAD:
             return await self._ask(minute, weight, urgency, account, orders)
         async with self._taking:
             if wall_seconds() < self._alone_until:
