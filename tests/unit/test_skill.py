@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.core.cascade import ANSWER, RUNNING_HEAT
 from shared.analysis import CascadeState
+from tests.conftest import PROJECT
 from tests.skill.labelled import CASCADE, PRESSURE, RETURN_SPIKE, VOLUME_SPIKE, judged
 from tests.skill.recorded import FILES, Candles, flags_of, read_events, sessions_of, told
 from tests.skill.scoring import Alarm, Label, best_threshold, skill_of, tally, wilson
@@ -102,3 +104,11 @@ def test_every_recorded_session_is_judged_and_what_came_next_is_read_from_candle
         close = candles["15m"].close_after(flag.symbol, flag.at_ms, 1)
         assert close is not None
         assert flag.next_ratio["15m candle, 15 to 30 min on"] == pytest.approx(flag.sign * (close / flag.price - 1))
+
+
+def test_the_page_on_whales_quotes_the_constants_and_the_threshold_that_was_chosen() -> None:
+    page = (PROJECT / "docs" / "whales.md").read_text()
+    assert f"**Running** from heat {RUNNING_HEAT:g} once the price has moved {ANSWER:.1%}".replace("%", " %") in page
+    starred = [line.split("|")[1:3] for line in page.splitlines() if line.startswith("|") and "* |" in line]
+    assert [name.strip().partition(",")[0] for name, _ in starred] == [CASCADE, PRESSURE, VOLUME_SPIKE, RETURN_SPIKE]
+    assert starred[0][1].strip() == f"{RUNNING_HEAT:g}*"
