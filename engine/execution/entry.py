@@ -8,6 +8,7 @@ import msgspec
 from engine.core.fills import MONEY, average_price, order_side_of
 from engine.core.order import EntryPlan, OrderRefusal, margin_of, no, plan_entry
 from engine.execution.desk import Desk, quote, tell
+from engine.execution.unprotected import note_unprotected
 from engine.ports import Entered, Holdings, Terms, Unknown, Venue
 from shared.brackets import brackets_of
 from shared.enums import ExecutionStatus
@@ -32,7 +33,7 @@ async def enter(desk: Desk, request: EntryRequest) -> ExecutionReport:
         return _without_fills(desk, venue, request, status, refusal)
 
     async def work() -> ExecutionReport:
-        return tell(venue, await _enter(desk, venue, request))
+        return note_unprotected(tell(venue, await _enter(desk, venue, request)))
 
     return await desk.keeper(venue).run(request, work, blank, keep_refusals=True)
 

@@ -50,12 +50,6 @@ LATENCY = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 
-UNPROTECTED = Histogram(
-    "neurotrade_engine_unprotected_seconds",
-    "Wall time from an entry's fill to its confirmed stop, or to flat; real positions only.",
-    buckets=(0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0),
-)
-
 
 @post("/execute/entry", status_code=200)
 async def execute_entry(request: Request[Any, Any, State]) -> Response[bytes]:
@@ -181,8 +175,6 @@ async def _measured(kind: str, work: Awaitable[ExecutionReport]) -> ExecutionRep
 
 def _count(kind: str, report: ExecutionReport) -> None:
     ORDERS.labels(kind, report.venue, report.status).inc()
-    if report.unprotected_seconds is not None and not report.dry_run and report.venue != "paper":
-        UNPROTECTED.observe(report.unprotected_seconds)
     if report.refusal is not None:
         REFUSALS.labels(kind, report.refusal.code).inc()
 

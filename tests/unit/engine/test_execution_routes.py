@@ -1,17 +1,22 @@
 """The doors of /execute over HTTP: token, strict bodies, problems, and the wire contract's shapes."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
+from prometheus_client import REGISTRY
 
 from engine.routes.execution import HANDLERS
 from engine.routes.http import EXCEPTION_HANDLERS, token_guard, trace_middleware
-from tests.unit.engine.execution_desk import World
+from shared.wire import encode
+from tests.unit.engine.execution_desk import WALL_MS, World, armed, entry
+from tests.unit.engine.fake_exchange import FakeExchange
 
+SENT = datetime.fromtimestamp(WALL_MS / 1000, UTC)
 TOKEN = {"Authorization": "Bearer the-token"}
 PAPER = {"mode": "PAPER", "book": {"balance": "10000", "positions": []}}
 HELD = {
@@ -41,6 +46,11 @@ CLOSE = {"account": HOLDING, "client_order_id": "c-1", "symbol": "BTCUSDT", "sid
 
 @pytest.fixture
 def client() -> Iterator[TestClient[Litestar]]:
+    with client_of(World()) as client:
+        yield client
+
+
+def client_of(world: World) -> TestClient[Litestar]:
     app = Litestar(
         route_handlers=HANDLERS,
         guards=[token_guard("the-token")],
@@ -49,9 +59,8 @@ def client() -> Iterator[TestClient[Litestar]]:
         openapi_config=None,
         logging_config=None,
     )
-    app.state.desk = World().desk
-    with TestClient(app, raise_server_exceptions=False) as client:
-        yield client
+    app.state.desk = world.desk
+    return TestClient(app, raise_server_exceptions=False)
 
 
 def ask(client: TestClient[Litestar], path: str, body: Any, status: int = 200) -> Any:
@@ -94,6 +103,31 @@ def test_an_entry_answers_a_report_with_money_as_strings(client: TestClient[Lite
     assert report["venue"] == "paper"
     assert report["fills"][0]["price"] == "60000.1"
     assert report["protection"]["stop_loss"] == "59400.0"
+
+
+def test_the_time_without_a_stop_is_counted_once_however_often_its_report_is_asked_for() -> None:
+    exchange, told = FakeExchange(), REGISTRY.get_sample_value
+    world = World(dry_run=False, exchanges=exchange)
+    count, total = (f"neurotrade_engine_unprotected_seconds_{what}" for what in ("count", "sum"))
+
+    def counted(order_id: str, *, resume: bool = False) -> tuple[float, Any]:
+        before, asked = told(count), entry(armed(), client_order_id=order_id, sent_at=SENT, resume=resume)
+        report = ask(real, "/execute/entry", msgspec.json.decode(encode(asked)))
+        assert report["status"] == "FILLED"
+        assert before is not None
+        return (told(count) or 0) - before, report
+
+    with client_of(world) as real:
+        once, report = counted("nt-e-COUNTED")
+        summed = told(total)
+        again, replayed = counted("nt-e-COUNTED")
+        resumed = [counted("nt-e-COUNTED", resume=True)[0]]
+        world.reports.kept.clear()  # another replica's memory: the report is made anew from the exchange
+        resumed += [counted("nt-e-COUNTED", resume=True)[0] for _ in range(2)]
+    assert report["unprotected_seconds"] is not None
+    assert replayed == report
+    assert (once, again, resumed) == (1, 0, [0, 0, 0])
+    assert told(total) == summed
 
 
 def test_json_numbers_are_accepted_for_money(client: TestClient[Litestar]) -> None:
