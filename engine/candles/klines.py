@@ -8,13 +8,13 @@ Source: Binance USDⓈ-M "Kline/Candlestick Data" (2026-05). W. D. Clinger, "How
 below 2^53 over a power of ten up to 10^22, both exact, divides to the nearest number.
 """
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
 
 import msgspec
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic
 
 from engine.candles.rows import KlineRow
@@ -43,6 +43,11 @@ HUNDRED_AND_MILLION, ONE_AND_TEN_THOUSAND = np.uint64(0x000F424000000064), np.ui
 TEN, FOUR = np.uint64(10), np.uint64(4)
 
 type Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def _part[F: Callable[..., Any]](function: F) -> F:
+    """A part of `read_rows`, compiled into it: a call for every number would take longer than reading it."""
+    return cast(F, njit(nogil=True, error_model="numpy", forceinline=True)(function))
 
 
 class Klines(msgspec.Struct, frozen=True):
@@ -109,13 +114,13 @@ def _eight(_: Any, body: Any, place: Any) -> Any:  # noqa: ARG001  # its type is
     return types.uint64(body, types.intp), load
 
 
-@kernel
+@_part
 def _are_digits(eight: int) -> bool:
     """Whether all of eight bytes are digits: their upper halves are 3, also with 6 added."""
     return (eight & UPPER) | (((eight + SIXES) & UPPER) >> FOUR) == THREES  # type: ignore[no-any-return]
 
 
-@kernel
+@_part
 def _number_of_eight(eight: int) -> int:
     """Eight digits as a number: pairs, then fours, then all."""
     digits: Any = eight - ZEROS
@@ -125,7 +130,7 @@ def _number_of_eight(eight: int) -> int:
     return np.int64((upper + lower) >> np.uint64(32))  # type: ignore[return-value]
 
 
-@kernel
+@_part
 def _moment(body: Bytes, place: int) -> tuple[int, int]:
     """An integer of thirteen digits, as milliseconds are until the year 2286, or any other; and the place after it."""
     if place + 16 <= len(body) and body[place] != ZERO:
@@ -135,7 +140,7 @@ def _moment(body: Bytes, place: int) -> tuple[int, int]:
     return _integer(body, place)
 
 
-@kernel
+@_part
 def _digits(body: Bytes, place: int, value: int) -> tuple[int, int]:
     """A number carried on by the digits from a place on, and the place after them; meaningless past DIGITS."""
     digit: Any = np.int64(body[place]) - ZERO
@@ -165,7 +170,7 @@ def _closed_prefix(close_ms: Integers, now_ms: int) -> int:
     return count
 
 
-@kernel
+@_part
 def _integer(body: Bytes, place: int) -> tuple[int, int]:
     """A plain integer and the place after it; a place below zero where none begins."""
     value, end = _digits(body, place, 0)
@@ -175,7 +180,7 @@ def _integer(body: Bytes, place: int) -> tuple[int, int]:
     return value, end
 
 
-@kernel
+@_part
 def _decimal(value: int, decimals: int, tens: Floats) -> tuple[float, bool]:
     """An integer over a power of ten, and whether it is the nearest number to it."""
     while value > WHOLE and decimals > 0 and value % 10 == 0:
@@ -184,9 +189,12 @@ def _decimal(value: int, decimals: int, tens: Floats) -> tuple[float, bool]:
     return value / tens[decimals], value <= WHOLE
 
 
-@kernel
-def _number(body: Bytes, place: int, tens: Floats) -> tuple[float, int]:
-    """A quoted decimal number and the place after it; a place below zero where it has another form or too many digits."""
+@_part
+def _number(body: Bytes, place: int, tens: Floats, shapes: Integers, column: int) -> tuple[float, int]:
+    """A quoted decimal number and the place after it; a place below zero where it has another form or too many digits.
+
+    `shapes` learns how many digits the column's numbers have before and after its point.
+    """
     if body[place] != QUOTE:
         return 0.0, -1
     begin = place + 1
@@ -200,17 +208,46 @@ def _number(body: Bytes, place: int, tens: Floats) -> tuple[float, int]:
         place = end if decimals > 0 else begin
     if whole + decimals > DIGITS or body[place] != QUOTE:
         return 0.0, -1
+    shapes[column, 0], shapes[column, 1] = whole, decimals
     number, exact = _decimal(value, decimals, tens)
     return number, (place + 1 if exact else -1)
 
 
-@kernel
+@_part
+def _some_digits(body: Bytes, place: int, count: int) -> int:
+    """One to eight digits as a number, below zero where one of them is none; zeros are put in front of them."""
+    missing = np.uint64(8 * (8 - count))
+    eight = (_eight(body, place) << missing) | ((ZEROS >> np.uint64(8)) >> np.uint64(8 * (count - 1)))
+    return _number_of_eight(eight) if _are_digits(eight) else -1
+
+
+@_part
+def _like(body: Bytes, place: int, tens: Floats, shapes: Integers, column: int) -> tuple[float, int]:
+    """A number of the same shape as the one of the row above; a place below zero where it is none.
+
+    In one column most are, and where the next number begins is then known without looking at this one.
+    """
+    whole, decimals = shapes[column, 0], shapes[column, 1]
+    point = place + 1 + whole
+    end = point + 1 + decimals
+    if not (0 < whole <= 8 and 0 < decimals <= 8) or end + 8 > len(body):
+        return 0.0, -1
+    if body[place] != QUOTE or body[point] != POINT or body[end] != QUOTE or (whole > 1 and body[place + 1] == ZERO):
+        return 0.0, -1
+    left, right = _some_digits(body, place + 1, whole), _some_digits(body, point + 1, decimals)
+    value = left * np.int64(tens[decimals]) + right
+    if left < 0 or right < 0 or value > WHOLE:
+        return 0.0, -1
+    return value / tens[decimals], end + 1
+
+
+@_part
 def _are_plain(eight: int) -> bool:
     """Whether eight bytes are signs that stand in numbers and between them, which letters, brackets and control signs are not."""
     return eight & CLASS == PLAIN  # type: ignore[no-any-return]
 
 
-@kernel
+@_part
 def _past(body: Bytes, place: int) -> int:
     """The place where a row ends after the values that nobody reads; below zero where anything but numbers stands there."""
     if place < 0 or (body[place] != COMMA and body[place] != CLOSE):
@@ -222,8 +259,8 @@ def _past(body: Bytes, place: int) -> int:
     return place
 
 
-@kernel
-def _read_row(body: Bytes, place: int, tens: Floats, row: int, times: Integers, values: Floats) -> int:
+@_part
+def _read_row(body: Bytes, place: int, tens: Floats, row: int, times: Integers, values: Floats, shapes: Integers) -> int:
     """The place after a row; below zero where it has another form."""
     if body[place] != OPEN:
         return -1
@@ -231,7 +268,10 @@ def _read_row(body: Bytes, place: int, tens: Floats, row: int, times: Integers, 
     for column in range(VALUES):
         if place < 0 or body[place] != COMMA:
             return -1
-        values[column, row], place = _number(body, place + 1, tens)
+        begin = place + 1
+        values[column, row], place = _like(body, begin, tens, shapes, column)
+        if place < 0:
+            values[column, row], place = _number(body, begin, tens, shapes, column)
     if place < 0 or body[place] != COMMA:
         return -1
     times[1, row], place = _moment(body, place + 1)
@@ -249,9 +289,9 @@ def read_rows(body: Bytes, tens: Floats, times: Integers, values: Floats) -> int
     last = len(body) - 1
     if last < 3 or body[0] != OPEN or body[last] != CLOSE:
         return 0  # no step below goes past the last byte, because none but a row's end takes a closing bracket
-    place = 1
+    place, shapes = 1, np.zeros((VALUES, 2), np.int64)
     for row in range(times.shape[1]):
-        place = _read_row(body, place, tens, row, times, values)
+        place = _read_row(body, place, tens, row, times, values, shapes)
         if place < 0 or place > last:
             return 0
         if body[place] != COMMA:
