@@ -43,7 +43,7 @@ def score_of(side: Side, view: WhaleView) -> float:
     return kept[0].score if kept else 0.0
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(traces(), st.sampled_from(Side))
 def test_a_view_against_a_side_never_raises_it(seen: Traces, side: Side) -> None:
     view = detect("XUSDT", seen)
@@ -54,7 +54,7 @@ def test_a_view_against_a_side_never_raises_it(seen: Traces, side: Side) -> None
         assert score_of(side, view) == 20.0
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(traces(), st.sampled_from(["longs", "asks", "sold", "funding", "crowd", "cascade"]), usd)
 def test_more_that_speaks_for_a_fall_never_raises_a_long(seen: Traces, more: str, amount: float) -> None:
     changed = worse(seen, more, amount)
