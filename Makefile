@@ -48,7 +48,7 @@ fault-storm: $(STAMP)  ## Seeded schedules of faults over real trading: SCHEDULE
 panic-drill: $(STAMP)  ## Panics over 60 positions, calm and in a storm: seconds until verified flat; ARGS="--runs N --json FILE".
 	@$(PYTHON) -m tests.panic_drill $(ARGS)
 
-ccxt-suite: $(STAMP)  ## Runs ccxt's own live suite against the sandbox; CCXT_SOURCE names its unpacked source package.
+ccxt-suite: $(STAMP)  ## Runs ccxt's own live suite against the sandbox; fetches its pinned source unless CCXT_SOURCE names the folder.
 	@$(PYTHON) -m tests.ccxt_suite $(ARGS)
 
 lock: $(STAMP)  ## Pins the dependencies anew; needs uv.

@@ -1,4 +1,4 @@
-"""CCXT's own live test suite against the sandbox: `make ccxt-suite CCXT_SOURCE=folder`, the unpacked source package of ccxt.
+"""CCXT's own live test suite against the sandbox: `make ccxt-suite`, from the unpacked source package of ccxt.
 
 The suite's exit code says nothing; a line with TEST_FAILURE is a failure. What it must not ask is listed in `SKIPPED` with the reason, and
 in docs/ccxt-suite.md, which a test keeps equal. Two files are written into the folder and taken away again.
@@ -170,9 +170,11 @@ async def asked(folder: Path, flags: tuple[str, ...]) -> str:
             async with asyncio.timeout(SECONDS):
                 await process.wait()
         except TimeoutError:
-            process.kill()
-            await process.wait()
             late = f"\n[TEST_FAILURE] no end within {SECONDS:g} seconds"
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         said.seek(0)
         return said.read().decode(errors="replace") + late
 
