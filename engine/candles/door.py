@@ -36,7 +36,8 @@ class _Refusal(msgspec.Struct):
 
 def open_session() -> aiohttp.ClientSession:
     """The session that one process shares; close it when the process ends."""
-    return aiohttp.ClientSession(timeout=TIMEOUT, connector=aiohttp.TCPConnector(limit=CONCURRENCY, ttl_dns_cache=60))
+    connector = aiohttp.TCPConnector(limit=CONCURRENCY, ttl_dns_cache=60)
+    return aiohttp.ClientSession(timeout=TIMEOUT, connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 
 class Door:
