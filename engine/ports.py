@@ -456,6 +456,10 @@ class Budget(Protocol):
         """Stays away for wall seconds, as a 429 or 418 demands: all replicas."""
         ...
 
+    def lower(self, limit: int) -> None:
+        """Believes for a while that the exchange grants no more weight a minute than this, where it is less than ours: all replicas."""
+        ...
+
     def block_orders(self, account: str, seconds: float) -> None:
         """Sends no order of an account for wall seconds."""
         ...

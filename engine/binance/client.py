@@ -16,6 +16,7 @@ from engine.binance import calls, vendor
 from engine.binance.calls import Call
 from engine.binance.codes import CLASSES, Action, Decision, decide
 from engine.binance.rows import TimeReply
+from engine.budget import granted_in
 from engine.core.order import no
 from engine.errors import ExchangeThrottled, VenueAway, VenueHalted, VenueUnsure
 from engine.log import logger
@@ -210,6 +211,9 @@ class Client:
             self._budget.block_orders(self._user_id, seconds)
         else:
             self._budget.block(seconds)
+            granted = granted_in(said.detail)
+            if granted is not None:
+                self._budget.lower(granted)
         raise VenueAway(said.detail, said.code, seconds)
 
     def _banned(self, detail: str) -> float:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+import pytest
 
 from deploy.sandbox.core.limits import Ledger, Pool, Standing
 from deploy.sandbox.exchange import Exchange
@@ -18,7 +19,9 @@ from engine.budget import WeightBudget
 from engine.candles import BinanceData, Door
 from engine.core.market import at
 from engine.core.screen import ScreenBounds
+from engine.errors import VenueAway
 from shared.analysis import AnalyzeReply, AnalyzeRequest, RejectionReason
+from tests.contract.engine_binance_server import bench
 from tests.unit.engine.market_world import Kept
 from tests.virtual_time import run, wall_of
 
@@ -134,3 +137,13 @@ def test_a_limit_that_is_lowered_without_a_word_costs_one_wave_of_refusals_and_t
         assert scanner.witness.answers[418] == 0
 
     on_a_loop(proof)
+
+
+async def test_a_limit_that_a_signed_call_is_refused_with_is_kept_by_every_call() -> None:
+    async with bench() as tiny:
+        words = "Too many requests; current limit of IP(1.2.3.4) is 600 requests per minute. Please use the websocket."
+        tiny.exchange.says("GET", "/fapi/v3/balance", {"code": -1003, "msg": words}, 429, {"Retry-After": "0"})
+        tiny.exchange.says("GET", "/fapi/v3/account", {"code": -1003, "msg": words}, 429, {"Retry-After": "0"})
+        with pytest.raises(VenueAway):
+            await tiny.entering.wallet()
+        assert tiny.budget.limit == 600
