@@ -62,6 +62,20 @@ def test_invariant_16_a_figure_that_is_nan_rejects_its_symbol_alone(figure: str)
     assert [kept.symbol for kept in found.candidates] == ["BUSDT"]
 
 
+async def test_invariant_16_figures_without_the_newest_closed_candle_decide_nothing() -> None:
+    clock = StandingClock()
+    world, kept = World(clock), Kept()
+    for name in ("AUSDT", "BUSDT"):
+        world.list_dip(name)
+    live = kept.follow(world.candle_of)
+    clock.market = at(NOW_MS + 60_000)
+    live.quarter.told.newest_ms[0] -= Timeframe.M15.ms
+    world.broken.add("AUSDT")
+    found = await scan(AnalyzeRequest(), PLAN, Sources(market=world, snapshots=kept, clock=clock), RulesAnalyst(), None)
+    assert [(no.symbol, no.reason) for no in found.rejections] == [("AUSDT", RejectionReason.MARKET_DATA_MISSING)]
+    assert [signal.symbol for signal in found.signals] == ["BUSDT"]
+
+
 async def test_invariant_17_readiness_tells_real_ages() -> None:
     clock = StandingClock()
     world, kept = World(clock), Kept()
