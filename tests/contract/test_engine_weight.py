@@ -110,7 +110,7 @@ def test_a_limit_that_exchange_info_tells_is_kept_from_the_first_scan_and_what_w
             found = await scanner.scan()
             screened.append(found.screened)
             assert found.screened + unread(found) == READ
-            said = f"{unread(found)} symbols not read: request weight"
+            said = f"{unread(found)} symbol{'s' * (unread(found) > 1)} not read: request weight"
             assert (said in found.fallbacks) is (unread(found) > 0)
             await asyncio.sleep(61)
         assert 0 < screened[0] < screened[-1] == READ

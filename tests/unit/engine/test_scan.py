@@ -129,7 +129,7 @@ async def test_a_symbol_whose_ticker_stopped_long_ago_is_stale_while_the_others_
     market.kept.ticker_of |= {name: ticker(name, volume=1) for name in market.world.rules if name.startswith("Q")}
     market.kept.ticker_of["AUSDT"] = ticker("AUSDT", received_ms=WALL_MS - 61_000)
     found = await market.scan()
-    assert found.fallbacks == ["candles of 1 symbols from REST"]
+    assert found.fallbacks == ["candles of 1 symbol from REST"]
     assert [no.detail for no in found.rejections if no.reason is RejectionReason.MARKET_DATA_STALE] == [
         "its 24 h ticker is 61 s old"
     ]
