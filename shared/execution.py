@@ -404,17 +404,21 @@ class Income(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class TruthRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the exchange says of an account; trades and ended orders only of `symbols`, trades and income from `since` on (inclusive)."""
+    """What the exchange says of an account; trades and ended orders only of `symbols`, trades and income from `since` on (inclusive).
+
+    Working orders of every symbol cost half of all that is asked: without `everywhere` those of `symbols` will do.
+    """
 
     account: Account
     symbols: list[Symbol]
     since: At
+    everywhere: bool = True
 
 
 class TruthReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The account as the exchange tells it. All parts were asked within the same second or two; `as_of` is from before the first.
 
-    `orders` are all that work now, regular and conditional, of every symbol, and those of `symbols` that ended since `since`.
+    `orders` are all that work now, regular and conditional, of every symbol or of `symbols`, and those of `symbols` that ended since `since`.
     """
 
     as_of: At

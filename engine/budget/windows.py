@@ -25,9 +25,8 @@ ORDER_LIMITS: Final = ((TEN_SECONDS_MS, 300), (MINUTE_MS, 1200))
 RESERVE_SHARE: Final = 0.2
 """Of weight and orders, kept for calls that protect: thirty stops and closes a second are more than anybody's panic."""
 
-LEFT_BY: Final = {Urgency.ENTER: 1.5, Urgency.WATCH: 1.0, Urgency.PROTECT: 0.0}
-"""How many times the weight's reserve a call leaves alone: half of one more lets somebody watch what is protected while scans and books
-spend all that is theirs."""
+WATCH_AT_ONCE: Final = 0.1
+"""Of what is kept for watching: so much may be spent when a minute begins, the rest as it passes, so that no part of it is blind."""
 
 LOWERED_SECONDS: Final = 7_200.0
 """Wall time for which a limit that turned out lower than ours is believed: past it the next refusal, or exchangeInfo, says so again."""
@@ -98,7 +97,7 @@ class WeightBudget:
         limit: Weight a market minute.
         now_ms: Market time.
         patience_seconds: Wall seconds that a waiter waits at most.
-        reserve_share: Of weight and orders, for Urgency.PROTECT alone; half as much weight again for WATCH.
+        reserve_share: Of weight and orders, for Urgency.PROTECT alone; as much weight again for WATCH.
     """
 
     def __init__(self, limit: int, now_ms: Callable[[], int], patience_seconds: float = 10.0, reserve_share: float = 0.0) -> None:
@@ -132,8 +131,13 @@ class WeightBudget:
         return 0 if self.blocked() > 0 else max(0, self.allowed(self.limit, urgency) - self.used)
 
     def kept_back(self, urgency: Urgency) -> float:
-        """The share of the weight that a purpose leaves alone."""
-        return self._share * LEFT_BY[urgency]
+        """The share of the weight that a purpose leaves alone now: entries, scans and books two reserves, who watches one."""
+        if urgency is Urgency.PROTECT:
+            return 0.0
+        if urgency is Urgency.ENTER:
+            return 2 * self._share
+        passed = self._now_ms() % MINUTE_MS / MINUTE_MS
+        return self._share * (2 - WATCH_AT_ONCE - (1 - WATCH_AT_ONCE) * passed)
 
     async def spend(self, weight: int, urgency: Urgency = Urgency.ENTER, account: str = "", orders: int = 0) -> int:
         """Takes weight and order counts, waiting for the next window where they are spent.

@@ -38,8 +38,8 @@ async def truth(desk: Desk, request: TruthRequest) -> TruthReply | Problem:
 async def guards(desk: Desk, request: GuardsRequest) -> GuardsReply | Problem:
     """Positions and working orders of some symbols, or a Problem where a part did not come.
 
-    Weight 5 and 2 for each symbol, 85 at most, where a truth costs 130 and more. It has a share of the budget that the books cannot spend, and leaves the
-    reserve to what acts: sixty glances at sixty symbols would leave a panic nothing.
+    Weight 5 and 2 for each symbol, 85 at most, where a truth costs several times that. It has a share of the budget that the books cannot
+    spend, and leaves the reserve to what acts: glances at sixty symbols would leave a panic nothing.
     """
     exchange = desk.venues.exchange(request.account, Urgency.WATCH)
     if isinstance(exchange, Problem):
@@ -72,7 +72,7 @@ async def _read(exchange: Exchange, request: TruthRequest, as_of: datetime) -> T
         _again(exchange.wallet, bound),
         _again(exchange.modes, bound),
         _again(exchange.positions, bound),
-        _again(exchange.working, bound),
+        _again(exchange.working, bound) if request.everywhere else _working(exchange, symbols, bound),
     )
     ended, trades, income = await asyncio.gather(
         _of_each(symbols, lambda symbol: exchange.ended(symbol, since), bound),

@@ -4,6 +4,7 @@ Runs at the worker's start, each minute for everybody, and at once after each nu
 any transaction and booked in one; a truth that did not come changes nothing: unknown is not flat. Two workers may do it at once.
 """
 
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -25,6 +26,11 @@ from shared.execution import Account, GuardsRequest, TruthReply, TruthRequest
 from shared.wire import plain
 
 ACCOUNTS_AT_ONCE: Final = 8
+
+EVERYWHERE_EVERY: Final = timedelta(seconds=20)
+"""Wall time between two truths of an account that show the orders of every symbol: what is not ours, or rests for nothing, elsewhere."""
+
+NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +58,7 @@ class Reconcile:
         self._ids = ids
         self._actor = Actor(transactions, engine, close, settle, bus, clock, ids)
         self.lapses = self._actor.lapses
+        self._everywhere_at: dict[UUID, datetime] = {}
 
     async def run(self) -> int:
         """One round for everybody with something real; how many accounts were heard."""
@@ -94,12 +101,17 @@ class Reconcile:
         user_id, since = before.trader.id, before.since(self._clock.now())
         account = account_of(before.trader, Mode.REAL, [], None, dry_run=False)
         asked_at = self._clock.wall()
+        everywhere = asked_at - self._everywhere_at.get(user_id, NEVER) >= EVERYWHERE_EVERY
         try:
-            truth = await self._engine.truth(TruthRequest(account=account, symbols=before.symbols, since=since))
+            truth = await self._engine.truth(
+                TruthRequest(account=account, symbols=before.symbols, since=since, everywhere=everywhere)
+            )
         except EngineUnavailable as unavailable:
             logger().warning("an account was not heard; nothing is changed", user_id=str(user_id), error=str(unavailable))
             certain = isinstance(unavailable, EngineRefused)  # halted, or without a key: asking again soon does not help
             return Reconciled(heard=False, soon=not certain or bool(before.positions or before.orders))
+        if everywhere:
+            self._everywhere_at[user_id] = asked_at
         async with self._transactions() as unit:
             booked = await Booking(unit, before, truth, since, self._clock.now(), asked_at).run()
             if booked is None:

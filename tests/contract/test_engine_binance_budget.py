@@ -54,28 +54,38 @@ def replica(redis: "Redis", market: Minute) -> Replica:
     return lambda: SharedBudget(redis, 100, market.now_ms, patience_seconds=0.0)
 
 
+async def test_spending_nothing_takes_nothing_from_anybody(replica: Replica) -> None:
+    one, other = replica(), replica()
+    whole = await other.left()
+    await one.spend(0)
+    assert (one.used, await other.left()) == (0, whole)
+    await other.spend(whole)
+    assert other.used == whole
+
+
 async def test_two_replicas_spend_one_weight(replica: Replica, market: Minute) -> None:
     one, other = replica(), replica()
-    await one.spend(50)
+    await one.spend(40)
     await other.spend(20)
     for budget in (one, other):
         with pytest.raises(ExchangeThrottled):
             await budget.spend(1)
-    await one.spend(10, Urgency.WATCH)
+    await one.spend(2, Urgency.WATCH)
     with pytest.raises(ExchangeThrottled):
         await other.spend(1, Urgency.WATCH)
-    await one.spend(20, Urgency.PROTECT)
+    await one.spend(38, Urgency.PROTECT)
     with pytest.raises(ExchangeThrottled):
         await other.spend(1, Urgency.PROTECT)
     assert other.used == 100
     market.ms += 60_000
-    await other.spend(70)
+    await other.spend(60)
 
 
 async def test_many_at_once_never_take_more_than_there_is(replica: Replica) -> None:
     replicas = [replica() for _ in range(3)]
     taken = await asyncio.gather(*(replicas[n % 3].spend(3) for n in range(60)), return_exceptions=True)
-    assert sum(not isinstance(end, BaseException) for end in taken) == 70 // 3
+    taken_by = sum(not isinstance(end, BaseException) for end in taken)
+    assert taken_by in (60 // 3, 60 // 3 - 1)  # a piece taken ahead may keep a remainder
 
 
 async def test_a_scans_hundreds_of_reads_ask_redis_a_few_times(redis: "Redis", market: Minute) -> None:
@@ -96,16 +106,16 @@ async def test_a_ban_told_to_one_replica_is_obeyed_by_the_others(replica: Replic
 
 async def test_a_limit_lowered_at_one_replica_holds_for_all_and_what_is_left_is_of_all(replica: Replica, market: Minute) -> None:
     one, other = replica(), replica()
-    await one.spend(40)
+    await one.spend(30, Urgency.PROTECT)
     assert await other.left() == 30
     one.lower(60)
-    await eventually(lambda: left_is(other, 2), seconds=2, what="the lowered limit at the other replica")
+    await eventually(lambda: left_is(other, 6), seconds=2, what="the lowered limit at the other replica")
     with pytest.raises(ExchangeThrottled):
-        await other.spend(3)
+        await other.spend(7)
     await other.spend(20, Urgency.PROTECT)
     assert await one.left() == 0
     market.ms += 60_000
-    assert (await one.left(), await other.left()) == (42, 42)
+    assert (await one.left(), await other.left()) == (36, 36)
 
 
 async def left_is(budget: SharedBudget, weight: int) -> bool:
@@ -135,7 +145,7 @@ async def test_orders_of_an_account_are_counted_over_replicas(replica: Replica, 
 async def test_what_the_exchange_counted_reaches_the_others_with_the_next_request(replica: Replica) -> None:
     one, other = replica(), replica()
     minute = await one.spend(1)
-    one.learn(68, minute)
+    one.learn(58, minute)
     await one.spend(1)
     with pytest.raises(ExchangeThrottled):
         await other.spend(2)
@@ -175,7 +185,7 @@ async def test_without_redis_a_replica_draws_from_pools_alone(market: Minute) ->
 async def test_without_redis_a_replica_counts_alone_and_says_so_once(market: Minute, capsys: pytest.CaptureFixture[str]) -> None:
     away = Redis.from_url(f"redis://127.0.0.1:{free_port()}/0", socket_connect_timeout=0.2)
     budget = SharedBudget(away, 100, market.now_ms, patience_seconds=0.0)
-    await budget.spend(40)
+    await budget.spend(30)
     await budget.spend(30)
     with pytest.raises(ExchangeThrottled):
         await budget.spend(1)

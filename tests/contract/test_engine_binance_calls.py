@@ -236,7 +236,7 @@ async def test_a_leverage_that_the_exchange_did_not_set_is_a_refusal(there: Benc
 
 async def test_entries_leave_the_reserve_to_protection(there: Bench) -> None:
     there.exchange.says("GET", "/fapi/v3/positionRisk", [])
-    await there.budget.spend(1680)
+    await there.budget.spend(1440)
     with pytest.raises(VenueAway, match="budget"):
         await there.entering.positions()
     assert await there.protecting.positions() == []
@@ -247,7 +247,7 @@ async def test_an_entry_waits_a_second_for_its_weight_and_then_was_certainly_not
 ) -> None:
     monkeypatch.setattr(there.budget, "_patience", 10.0)
     monkeypatch.setitem(BUDGET_SECONDS, Urgency.ENTER, 0.05)
-    await there.budget.spend(1680)
+    await there.budget.spend(1440)
     with pytest.raises(VenueAway, match="budget"):
         await there.entering.positions()
     assert there.exchange.seen == []

@@ -1,5 +1,7 @@
 """The exchange's budget as one replica counts it: a reserve for what protects, order windows, and staying away."""
 
+from itertools import pairwise
+
 import pytest
 
 from engine.budget import WeightBudget
@@ -27,11 +29,14 @@ def budget(market: Minute) -> WeightBudget:
     return WeightBudget(100, market.now_ms, patience_seconds=0.0, reserve_share=0.2)
 
 
-async def test_entries_leave_a_share_to_who_watches_and_both_the_reserve_to_what_protects(budget: WeightBudget) -> None:
-    await budget.spend(70)
+async def test_entries_leave_a_share_to_who_watches_and_both_the_reserve_to_what_protects(
+    budget: WeightBudget, market: Minute
+) -> None:
+    await budget.spend(60)
     with pytest.raises(ExchangeThrottled):
         await budget.spend(1)
-    await budget.spend(10, Urgency.WATCH)
+    market.ms += 59_999
+    await budget.spend(20, Urgency.WATCH)
     with pytest.raises(ExchangeThrottled):
         await budget.spend(1, Urgency.WATCH)
     await budget.spend(20, Urgency.PROTECT)
@@ -41,9 +46,21 @@ async def test_entries_leave_a_share_to_who_watches_and_both_the_reserve_to_what
 
 
 async def test_a_new_market_minute_brings_new_weight(budget: WeightBudget, market: Minute) -> None:
-    first = await budget.spend(70)
+    first = await budget.spend(60)
     market.ms += 60_000
-    assert await budget.spend(70) == first + 1
+    assert await budget.spend(60) == first + 1
+
+
+async def test_who_watches_sees_all_through_the_minute_however_much_is_watched(budget: WeightBudget, market: Minute) -> None:
+    await budget.spend(60)
+    seen = []
+    for second in range(60):
+        market.ms = market.ms // 60_000 * 60_000 + second * 1000
+        while budget.take(1, Urgency.WATCH):
+            seen.append(second)
+    assert len(seen) == 20
+    assert seen[:2] == [0, 0]
+    assert max(after - before for before, after in pairwise(seen)) <= 5
 
 
 async def test_orders_are_counted_for_each_account_in_ten_seconds_and_in_a_minute(budget: WeightBudget, market: Minute) -> None:
@@ -94,12 +111,12 @@ async def test_orders_that_others_sent_for_the_account_are_taken_over(budget: We
 
 
 async def test_a_lower_limit_is_kept_and_what_is_left_is_told(budget: WeightBudget, market: Minute) -> None:
-    assert (await budget.left(), await budget.left(Urgency.PROTECT)) == (70, 100)
+    assert (await budget.left(), await budget.left(Urgency.PROTECT)) == (60, 100)
     await budget.spend(30)
     budget.lower(60)
-    assert (budget.limit, await budget.left(), await budget.left(Urgency.PROTECT)) == (60, 12, 30)
+    assert (budget.limit, await budget.left(), await budget.left(Urgency.PROTECT)) == (60, 6, 30)
     with pytest.raises(ExchangeThrottled):
-        await budget.spend(13)
+        await budget.spend(7)
     budget.lower(5_000)
     assert budget.limit == 100
     market.ms += 60_000
