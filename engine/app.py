@@ -18,7 +18,7 @@ from litestar import Litestar
 from redis.asyncio import Redis
 
 from engine import candles, log
-from engine.analysis import Governor, MarketDesk, RulesAnalyst, ScanPlan, Sources, Widen
+from engine.analysis import CANDLE_SETTLES_MS, Governor, MarketDesk, RulesAnalyst, ScanPlan, Sources, Widen
 from engine.binance import Addresses, BinanceExchanges, announce
 from engine.budget import DailySpending, Prices, SharedBudget
 from engine.candles import BinanceData, Door, open_session
@@ -119,6 +119,7 @@ async def _opened(settings: EngineSettings, seal: Seal) -> AsyncIterator[tuple[M
                     snapshots=snapshots,
                     clock=clock,
                     governor=Governor(left=budget.left, cost=market_data.candle_cost),
+                    settles_ms=CANDLE_SETTLES_MS,
                 ),
                 plan=_plan(settings),
                 analyst=_analyst(settings, stack, redis, clock),

@@ -16,10 +16,11 @@ from redis.exceptions import RedisError
 
 from engine.core.features_bytes import memory_of, told_of
 from engine.core.features_live import LiveFeatures, Told
-from engine.core.market import ForcedOrder, Mark, Ticker
+from engine.core.market import ForcedOrder, Mark, Ticker, at
 from engine.core.ticks import GAP_MS, MOST_FRAMES, Tick, TickFrame, ticks_in
 from engine.errors import LeaseLost, SnapshotsUnavailable
 from engine.ports import FeedState, FiguresState, TradeWindows
+from shared.closes import CHANNEL, CloseTold
 
 VERSION: Final = 1
 PREFIX: Final = f"engine:v{VERSION}:"
@@ -162,15 +163,24 @@ class RedisSnapshots:
         """The leader's account of the figures; None when nobody wrote it."""
         return await self._read(FIGURES_STATE, FiguresState)
 
-    async def write_figures(self, told: bytes, memory: bytes | None = None, state: FiguresState | None = None) -> None:
+    async def write_figures(
+        self, told: bytes, memory: bytes | None = None, state: FiguresState | None = None, closed_ms: int | None = None
+    ) -> None:
         """Writes what `features_bytes` packed, and the account of it, in one transaction; None leaves a part as it stands.
+
+        Args:
+            told: Of every symbol.
+            memory: With which a standby goes on.
+            state: The leader's account.
+            closed_ms: The close with which these figures are whole: whoever listens on `shared.closes.CHANNEL` is told once they stand.
 
         Raises:
             SnapshotsUnavailable: Redis does not answer; nothing was written.
             LeaseLost: Another feed leads; nothing was written.
         """
         parts = {FIGURES: told, MEMORY: memory, FIGURES_STATE: None if state is None else _encoder.encode(state)}
-        await self._commit([_kept(key, value) for key, value in parts.items() if value is not None])
+        kept = [_kept(key, value) for key, value in parts.items() if value is not None]
+        await self._commit(kept if closed_ms is None else [*kept, _announced(closed_ms)])
 
     async def write(
         self,
@@ -236,6 +246,10 @@ class RedisSnapshots:
 
 def _kept(key: str, value: bytes) -> Command:
     return ("SET", key, value, "EX", KEPT_SECONDS)
+
+
+def _announced(closed_ms: int) -> Command:
+    return ("PUBLISH", CHANNEL, msgspec.json.encode(CloseTold(candle_close=at(closed_ms))))
 
 
 def _added(ticks: Sequence[TickFrame]) -> list[Command]:

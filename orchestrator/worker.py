@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol, cast
@@ -18,6 +18,7 @@ from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
 from orchestrator.bootstrap import Orchestrator, build
+from orchestrator.closes import RedisCloses
 from orchestrator.errors import OrchestratorError, SettingsError, StoreUnavailable
 from orchestrator.jobs import ON_DEMAND, QUEUE, SCAN, Pulse, RedisJobs, open_redis, serialize
 from orchestrator.log import configure, logger
@@ -40,7 +41,8 @@ REVIEW_EVERY: Final = timedelta(minutes=5)
 """Market time; a barrier that was touched is no less touched five minutes later."""
 
 CLOSE_SETTLES: Final = timedelta(seconds=2)
-"""Market time after a close in which the exchange still writes its candle."""
+"""Market time after a close in which the exchange still writes its candle: by the clock alone no close is scanned sooner. One that the feed
+tells is whole already; our clock may be as much behind the feed's."""
 
 POLL_SECONDS: Final = 0.01
 SCAN_TIMEOUT_SECONDS: Final = 150
@@ -61,8 +63,16 @@ class ScanQueue(Protocol):
         ...
 
 
+class Closes(Protocol):
+    """Who tells of closes whose figures are whole: `orchestrator.closes.RedisCloses`."""
+
+    def listen(self) -> AsyncIterator[datetime]:
+        """Every close that is told from now on; it may be told twice, late or never."""
+        ...
+
+
 class CloseFeed:
-    """Asks for a scan at each close of market time, for the newest one only."""
+    """Asks for a scan at each close of market time, for the newest one only: when the feed tells that it is whole, else when it has settled."""
 
     def __init__(self, clock: Clock, jobs: ScanQueue) -> None:
         self._clock = clock
@@ -71,10 +81,37 @@ class CloseFeed:
 
     async def run(self) -> None:
         """One look at the clock."""
-        close = last_close(self._clock.now() - CLOSE_SETTLES)
-        if close != self._asked:
+        await self._ask(last_close(self._clock.now() - CLOSE_SETTLES))
+
+    async def hear(self, close: datetime) -> None:
+        """A close that the feed told; one that is not the newest by the clock is left to the clock."""
+        now = self._clock.now()
+        if close in (last_close(now), last_close(now + CLOSE_SETTLES)):
+            await self._ask(close)
+
+    async def _ask(self, close: datetime) -> None:
+        if self._asked is None or close > self._asked:
             await self._jobs.enqueue_scan_of(close)
             self._asked = close
+
+
+async def hear_closes(closes: Closes, feed: CloseFeed, stop: asyncio.Event) -> None:
+    """Asks for scans as closes are told, until `stop` is set; one that could not be queued is left to the clock."""
+
+    async def hear() -> None:
+        async for close in closes.listen():
+            try:
+                await feed.hear(close)
+            except StoreUnavailable as error:
+                logger().warning("a close was heard and could not be queued", error=str(error), candle_close=close.isoformat())
+
+    hearing, stopping = asyncio.create_task(hear()), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({hearing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if hearing.done():
+            hearing.result()
+    finally:
+        await _end(hearing, stopping)
 
 
 class Scans:
@@ -159,7 +196,7 @@ class Heart:
         )
 
 
-def loops_of(orchestrator: Orchestrator, heart: Heart) -> list[Loop]:
+def loops_of(orchestrator: Orchestrator, heart: Heart, closes: CloseFeed) -> list[Loop]:
     """Everything that the worker does again and again; what protects comes first and never waits in a queue."""
     trading, mutex = orchestrator.trading, orchestrator.mutex
     review_seconds = max(WATCH_SECONDS, REVIEW_EVERY.total_seconds() / orchestrator.clock.speed)
@@ -183,7 +220,7 @@ def loops_of(orchestrator: Orchestrator, heart: Heart) -> list[Loop]:
         Loop(name="leftovers", every_seconds=SETTLE_SECONDS, run=trading.scan.finish),
         Loop(name="canaries", every_seconds=CANARY_SECONDS, run=alone("canaries", orchestrator.arm.run)),
         Loop(name="review", every_seconds=review_seconds, run=alone("review", trading.review.run)),
-        Loop(name="closes", every_seconds=CLOSE_LOOK_SECONDS, run=CloseFeed(orchestrator.clock, orchestrator.jobs).run),
+        Loop(name="closes", every_seconds=CLOSE_LOOK_SECONDS, run=closes.run),
         Loop(name="whales", every_seconds=WHALES_SECONDS, run=alone("whales", whales.run)),
         Loop(name="pulse", every_seconds=PULSE_SECONDS, run=heart.run),
     ]
@@ -256,9 +293,11 @@ async def work(settings: OrchestratorSettings, stop: asyncio.Event) -> None:
 
 
 async def _trade(orchestrator: Orchestrator, heart: Heart, scans: Scans, stop: asyncio.Event) -> None:
+    closes = CloseFeed(orchestrator.clock, orchestrator.jobs)
     async with asyncio.TaskGroup() as group:
-        for loop in loops_of(orchestrator, heart):
+        for loop in loops_of(orchestrator, heart, closes):
             group.create_task(repeat(loop, stop, heart))
+        group.create_task(hear_closes(RedisCloses(orchestrator.redis), closes, stop))
         group.create_task(serve_queue(orchestrator.settings.redis_url, scans, stop))
 
 

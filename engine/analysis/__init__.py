@@ -5,10 +5,11 @@ from engine.analysis.market_desk import MarketDesk
 from engine.analysis.marks import look
 from engine.analysis.ready import Readiness, readiness
 from engine.analysis.scan import ScanPlan, scan
-from engine.analysis.sources import Governor, Sources, Widen
+from engine.analysis.sources import CANDLE_SETTLES_MS, Governor, Sources, Widen
 from engine.analysis.whales import show_window
 
 __all__ = [
+    "CANDLE_SETTLES_MS",
     "Governor",
     "MarketDesk",
     "Readiness",

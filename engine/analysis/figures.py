@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from engine.analysis.sources import FRESH_MS, Sources
+from engine.analysis.sources import CANDLE_SETTLES_MS, FRESH_MS, Sources
 from engine.core.features import Features, panel_of
 from engine.core.features_batch import features_from
 from engine.core.features_live import Told
@@ -96,8 +96,31 @@ async def known_figures(sources: Sources, rule_set: RuleSet) -> Known:
         return Known()
     if told is None:
         return Known()
+    await _until_closed(told, sources.clock)
     fresh: Any = told.fresh(sources.clock.now_ms()).tolist()
     return Known(told=told, rows={symbol: row for row, symbol in enumerate(told.symbols) if fresh[row]})
+
+
+async def _until_closed(told: Told, clock: Clock) -> None:
+    """Where the feed's clock is a little ahead of ours, what it heard closes in a moment here too."""
+    now_ms = clock.now_ms()
+    next_ms = now_ms - now_ms % Timeframe.M15.ms + Timeframe.M15.ms
+    heard = told.quarter.newest_ms == next_ms - Timeframe.M15.ms
+    if len(heard) and heard.mean() >= WHOLE:
+        await _until(next_ms, clock)
+
+
+async def candles_settled(sources: Sources) -> None:
+    """Waits until the exchange has written what closed last, so that it may be read."""
+    now_ms = sources.clock.now_ms()
+    await _until(now_ms - now_ms % Timeframe.M15.ms + sources.settles_ms, sources.clock)
+
+
+async def _until(moment_ms: int, clock: Clock) -> None:
+    """Waits for a moment that is near; one that is far, or never comes, is not waited for."""
+    now_ms = clock.now_ms()
+    if 0 < moment_ms - now_ms <= CANDLE_SETTLES_MS:
+        await asyncio.sleep(clock.wall_seconds(at(now_ms), at(moment_ms)) or 0.0)
 
 
 def _just_closed(clock: Clock) -> bool:

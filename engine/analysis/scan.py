@@ -170,7 +170,7 @@ async def _choose(
 async def _read(chosen: Sequence[str], known: Known, plan: ScanPlan, sources: Sources, run: _Scan) -> Pairs:
     unknown = [symbol for symbol in chosen if symbol not in known.rows]
     if unknown:
-        await candles_settled(sources.clock)
+        await candles_settled(sources)
     pairs = await read_pairs(unknown, AFTERWARDS * min(plan.bounds.top_n, len(chosen)), sources)
     if unknown and not plan.rule_set.structure:
         run.fallbacks.append(f"candles of {_counted(len(unknown))} from REST")

@@ -23,6 +23,10 @@ COVERAGE: Final = 0.9
 SKEW_MS: Final = 600_000
 """Wall age past which a measured clock skew says nothing any more."""
 
+CANDLE_SETTLES_MS: Final = 2_000
+"""Market time after a close in which the exchange still writes its candle: one that is read by request then would be kept unfinished, while
+closing frames are final. It is also what our clock may be behind the feed's."""
+
 type Widen = Callable[[Candles], dict[str, float]]
 """The wider indicator set of one shortlisted symbol, from its 15m candles."""
 
@@ -35,12 +39,16 @@ class Governor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
-    """What the use cases ask; without a governor reading is bounded by the budget's own waits alone."""
+    """What the use cases ask; without a governor reading is bounded by the budget's own waits alone.
+
+    `settles_ms`: market time after a close in which no candle is read by request.
+    """
 
     market: MarketData
     snapshots: Snapshots
     clock: Clock
     governor: Governor | None = None
+    settles_ms: int = 0
 
 
 class Tickers(msgspec.Struct, frozen=True, kw_only=True):

@@ -150,6 +150,34 @@ async def test_long_after_a_close_nobody_waits_for_a_frame_that_did_not_come() -
         assert (await market.scan()).fallbacks == ["candles of 2 symbols from REST"]
 
 
+async def test_right_after_a_close_no_candle_is_read_before_the_exchange_has_written_it() -> None:
+    market = Market()
+    market.sources = msgspec.structs.replace(market.sources, settles_ms=80)
+    began = asyncio.get_running_loop().time()
+    assert (await market.scan()).screened == 2
+    assert asyncio.get_running_loop().time() - began >= 0.08
+    known = followed(Market())
+    known.sources = msgspec.structs.replace(known.sources, settles_ms=2_000)
+    async with asyncio.timeout(1):
+        assert (await known.scan()).fallbacks == []
+
+
+async def test_what_a_clock_ahead_of_ours_heard_is_known_once_ours_has_come_there() -> None:
+    market = followed(Market())
+    market.clock.market = NOW - timedelta(milliseconds=60)
+
+    async def pass_time() -> None:
+        while market.clock.market < NOW:
+            await asyncio.sleep(0.01)
+            market.clock.market += timedelta(milliseconds=20)
+
+    passing = asyncio.create_task(pass_time())
+    found = await market.scan()
+    await passing
+    assert {signal.candle_close for signal in found.signals} == {NOW}
+    assert found.fallbacks == []
+
+
 class RecordedWorld:
     """The recorded market as an exchange tells it at a moment, and a feed that has followed it."""
 

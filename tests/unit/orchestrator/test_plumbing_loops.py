@@ -14,7 +14,7 @@ from orchestrator.loops import LONGEST_PAUSE_SECONDS, Loop, backoff, one_at_a_ti
 from orchestrator.metrics import Metrics
 from orchestrator.ports import Lease
 from orchestrator.trading.scan import ScanOutcome, ScanResult, last_close
-from orchestrator.worker import CloseFeed, Scans
+from orchestrator.worker import CloseFeed, Scans, hear_closes
 
 
 class Watcher:
@@ -164,6 +164,64 @@ async def test_a_close_that_could_not_be_queued_is_asked_for_again() -> None:
     jobs.away = False
     await feed.run()
     assert jobs.closes == [at(6, 15)]
+
+
+async def test_a_close_that_the_feed_tells_is_asked_for_at_once_and_the_clock_does_not_ask_for_it_again() -> None:
+    clock, jobs = FakeClock(at(6, 15, 0)), FakeJobs()
+    feed = CloseFeed(clock, jobs)
+    await feed.run()
+    await feed.hear(at(6, 15))
+    for moment in (at(6, 15, 1), at(6, 15, 2), at(6, 20)):
+        clock.at = moment
+        await feed.run()
+        await feed.hear(at(6, 15))
+    assert jobs.closes == [at(6, 0), at(6, 15)]
+
+
+@pytest.mark.parametrize(
+    ("now", "told", "asked"),
+    [
+        (at(6, 14, 59), at(6, 15), [at(6, 15)]),
+        (at(6, 14, 57), at(6, 15), []),
+        (at(6, 40), at(6, 15), []),
+        (at(6, 40), at(23, 15), []),
+    ],
+)
+async def test_only_the_newest_close_is_taken_from_the_feed_by_a_clock_that_may_be_a_little_behind(
+    now: datetime, told: datetime, asked: list[datetime]
+) -> None:
+    jobs = FakeJobs()
+    await CloseFeed(FakeClock(now), jobs).hear(told)
+    assert jobs.closes == asked
+
+
+class ToldCloses:
+    """Tells closes, then nothing more."""
+
+    def __init__(self, *closes: datetime) -> None:
+        self.closes = closes
+
+    async def listen(self) -> AsyncIterator[datetime]:
+        for close in self.closes:
+            yield close
+        await asyncio.Event().wait()
+
+
+async def test_a_close_that_is_heard_while_the_queue_is_away_is_asked_for_by_the_clock_and_hearing_goes_on_until_the_end() -> (
+    None
+):
+    clock, jobs, stop = FakeClock(at(6, 15)), FakeJobs(), asyncio.Event()
+    feed = CloseFeed(clock, jobs)
+    jobs.away = True
+    hearing = asyncio.create_task(hear_closes(ToldCloses(at(6, 15)), feed, stop))
+    await asyncio.sleep(0.01)
+    assert not hearing.done()
+    jobs.away = False
+    clock.at = at(6, 15, 2)
+    await feed.run()
+    assert jobs.closes == [at(6, 15)]
+    stop.set()
+    await asyncio.wait_for(hearing, 1)
 
 
 class _Jobs:
