@@ -93,6 +93,8 @@ class FakeExchangeEngine(FakeEngine):
         self.bnb_price: Decimal | None = None
         self.refusing: set[str] = set()
         self.stuck: set[str] = set()
+        self.everywhere = True
+        """Of the last truth that was asked for."""
         self.lagging: set[str] = set()
         self.nudges: dict[str, asyncio.Queue[AccountEvent | None]] = {}
         self._old: dict[str, RealBook] = {}
@@ -215,6 +217,7 @@ class FakeExchangeEngine(FakeEngine):
     async def truth(self, request: TruthRequest) -> TruthReply:
         as_of = self._clock.now()
         trouble = await self._asked("truth", request)
+        self.everywhere = request.everywhere
         reply = self._truth_of(request, as_of)
         self._store.cuts.step("after truth")
         if trouble == "lost after":
@@ -223,7 +226,8 @@ class FakeExchangeEngine(FakeEngine):
 
     async def guards(self, request: GuardsRequest) -> GuardsReply:
         trouble = await self._asked("guards", request)
-        seen = self._truth_of(TruthRequest(account=request.account, symbols=[], since=self._clock.now()), self._clock.now())
+        wanted = TruthRequest(account=request.account, symbols=request.symbols, since=self._clock.now())
+        seen = self._truth_of(wanted, self._clock.now())
         self._store.cuts.step("after guards")
         if trouble == "lost after":
             raise EngineUnavailable("the reply was lost")
@@ -524,7 +528,9 @@ class FakeExchangeEngine(FakeEngine):
             balance=self._balance(seen["balance"]),
             position_mode=PositionMode.ONE_WAY,
             positions=[self._venue_position(symbol, one) for symbol, one in seen["positions"].held.items() if one.quantity != 0],
-            orders=[one for one in orders if one.state is OrderState.WORKING or one.symbol in request.symbols],
+            orders=[
+                one for one in orders if one.symbol in request.symbols or (request.everywhere and one.state is OrderState.WORKING)
+            ],
             trades=[one for one in seen["trades"].trades if one.symbol in request.symbols and one.at >= request.since],
             income=[one for one in seen["income"].income if one.at >= request.since],
         )

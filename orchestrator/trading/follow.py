@@ -50,7 +50,7 @@ LONGEST_GLANCE_SECONDS: Final = 4.0
 GLANCES_AT_ONCE: Final = 2
 
 APART_SECONDS: Final = 2.0
-"""Between two truths of one account, however often it nudges: each costs some 150 of the 2400 weight a minute that all share."""
+"""Between two truths of one account, however often it nudges: each costs 80 and more of the 2400 weight a minute that all share."""
 
 AGAIN_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Pauses before a stream is opened again; the last one for ever."""

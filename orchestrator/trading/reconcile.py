@@ -117,6 +117,8 @@ class Reconcile:
             if booked is None:
                 return Reconciled(heard=False, soon=True)
             await unit.commit()
+        if booked.exits:
+            self._everywhere_at.pop(user_id, None)  # what guarded a position that is gone rests where nothing is held now
         await self._tell(user_id, booked, truth)
         return await self._act(user_id, account, booked, truth)
 

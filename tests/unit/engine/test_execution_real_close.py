@@ -543,6 +543,21 @@ async def test_the_truth_holds_state_and_history() -> None:
     assert len({order.venue_order_id for order in told.orders}) == len(told.orders) == 5
 
 
+async def test_a_truth_that_is_not_of_everywhere_asks_for_the_orders_of_its_symbols_alone() -> None:
+    world, exchange = holding()
+    exchange.lay(
+        msgspec.structs.replace(condition(OrderKind.STOP, "1", quantity="1"), symbol="SOLUSDT", client_order_id="elsewhere")
+    )
+    request = TruthRequest(account=armed(), symbols=["BTCUSDT"], since=NOW, everywhere=False)
+
+    narrow, wide = await truth(world.desk, request), await truth(world.desk, msgspec.structs.replace(request, everywhere=True))
+
+    assert isinstance(narrow, TruthReply)
+    assert isinstance(wide, TruthReply)
+    assert {order.symbol for order in narrow.orders} == {"BTCUSDT"}
+    assert {order.symbol for order in wide.orders} == {"BTCUSDT", "SOLUSDT"}
+
+
 async def test_half_a_truth_is_none() -> None:
     world, exchange = holding()
     exchange.fail("income", Fault.AWAY, Fault.AWAY)

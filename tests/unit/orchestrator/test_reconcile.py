@@ -345,6 +345,21 @@ async def test_something_foreign_is_shown_and_nothing_of_ours_enters_its_symbol(
     assert_equal_to_the_exchange(world)
 
 
+async def test_orders_of_every_symbol_are_asked_for_each_twenty_seconds_and_after_an_exit() -> None:
+    world = await entered()
+    asked = []
+    for seconds in (0, 5, 14, 2, 2):
+        world.clock.pass_wall(seconds=seconds)
+        await world.trading.reconcile.user(USER)
+        asked.append(world.engine.everywhere)
+    assert asked == [False, False, False, True, False]
+    world.engine.tick("SOLUSDT", 97)
+    await world.trading.reconcile.user(USER)
+    await world.trading.reconcile.user(USER)
+    assert world.engine.everywhere
+    assert world.engine.book().working() == []
+
+
 async def test_orders_of_ours_do_not_stay_beside_a_position_that_is_the_users_own() -> None:
     """Ours was closed by a hand, which opened another: our stop would close it."""
     world = await entered()
