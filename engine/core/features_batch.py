@@ -17,8 +17,8 @@ from engine.core.features_live import PLACES
 from engine.core.features_steps import kernel
 from engine.core.market import Candles, Floats, Integers, Timeframe
 
-LANES: Final = 128
-"""Symbols that go together: their candles stay in a near cache."""
+LANES: Final = 88
+"""Symbols that go together: their candles stay in a near cache, and an odd number of its lines keeps neighbours from displacing each other."""
 
 FEWEST: Final = 6
 """Below so many of one age each is faster on its own."""
