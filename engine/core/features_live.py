@@ -69,15 +69,15 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
             asked: Which symbols; all where it is left out.
         """
         rows = np.arange(len(self.symbols)) if asked is None else np.flatnonzero(asked)
-        quarter, four_hour = self.quarter, self.four_hour
+        quarter, four_hour = self.quarter.table.take(rows, axis=1), self.four_hour.table
         return Features(
-            symbols=tuple(self.symbols[row] for row in rows),
-            candles_15m=quarter.seen[rows],
-            candles_4h=four_hour.seen[rows],
-            **{name: quarter.of(name)[rows] for name in QUARTER_FIGURES},
-            ema_200_4h=four_hour.of("ema_200")[rows],
-            ema_50_4h=four_hour.of("ema_50")[rows],
-            rsi_4h=four_hour.of("rsi")[rows],
+            symbols=tuple(self.symbols[row] for row in rows.tolist()),
+            candles_15m=self.quarter.seen[rows],
+            candles_4h=self.four_hour.seen[rows],
+            **{name: quarter[PLACES[name]] for name in QUARTER_FIGURES},
+            ema_200_4h=four_hour[PLACES["ema_200"]][rows],
+            ema_50_4h=four_hour[PLACES["ema_50"]][rows],
+            rsi_4h=four_hour[PLACES["rsi"]][rows],
         )
 
 
