@@ -72,6 +72,7 @@ class Backfill:
         finally:
             for task in self._reading:
                 task.cancel()
+            await asyncio.gather(*self._reading, return_exceptions=True)
 
     def _begin(self) -> None:
         room = AT_ONCE - len(self._reading)
@@ -92,7 +93,6 @@ class Backfill:
         self._reading.discard(task)
         if not task.cancelled():
             task.result()
-            self._begin()
 
     async def _read(self, missing: Missing) -> None:
         try:

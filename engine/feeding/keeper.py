@@ -23,8 +23,8 @@ LATE_MS: Final = 3_000
 MOST_HELD: Final = 16
 """Frames of one symbol that wait for those before them; the oldest go, since reading brings them too."""
 
-WHOLE: Final = 499
-"""Candles with which a symbol begins: what one read of weight 2 gives."""
+WHOLE: Final = 498
+"""Closed candles with which a symbol begins: what one read of weight 2 gives, the open one taken off."""
 
 MOST_CHEAP: Final = 97
 """Candles that are missing and still read for weight 1."""
