@@ -26,7 +26,7 @@ from orchestrator.loops import AWAY, Loop, backoff, one_at_a_time, pause, repeat
 from orchestrator.metrics import Metrics, serve_metrics
 from orchestrator.ports import Clock, ScannedCloses
 from orchestrator.settings import OrchestratorSettings, read_settings
-from orchestrator.trading.scan import Scan, ScanOutcome, last_close
+from orchestrator.trading.scan import CANDLE, Scan, ScanOutcome, last_close
 from orchestrator.trading.whales import Whales
 
 WATCH_SECONDS: Final = 1.0
@@ -43,6 +43,10 @@ REVIEW_EVERY: Final = timedelta(minutes=5)
 CLOSE_SETTLES: Final = timedelta(seconds=2)
 """Market time after a close in which the exchange still writes its candle: by the clock alone no close is scanned sooner. One that the feed
 tells is whole already; our clock may be as much behind the feed's."""
+
+TELLING: Final = timedelta(seconds=0.5)
+"""Wall time in which the feed tells of a close: where market time runs fast, the clock leaves it to the feed for as long, or for a quarter
+of the candle."""
 
 POLL_SECONDS: Final = 0.01
 SCAN_TIMEOUT_SECONDS: Final = 150
@@ -74,14 +78,15 @@ class Closes(Protocol):
 class CloseFeed:
     """Asks for a scan at each close of market time, for the newest one only: when the feed tells that it is whole, else when it has settled."""
 
-    def __init__(self, clock: Clock, jobs: ScanQueue) -> None:
+    def __init__(self, clock: Clock, jobs: ScanQueue, settles: timedelta = CLOSE_SETTLES) -> None:
         self._clock = clock
         self._jobs = jobs
+        self._settles = settles
         self._asked: datetime | None = None
 
     async def run(self) -> None:
         """One look at the clock."""
-        await self._ask(last_close(self._clock.now() - CLOSE_SETTLES))
+        await self._ask(last_close(self._clock.now() - self._settles))
 
     async def hear(self, close: datetime) -> None:
         """A close that the feed told; one that is not the newest by the clock is left to the clock."""
@@ -93,6 +98,11 @@ class CloseFeed:
         if self._asked is None or close > self._asked:
             await self._jobs.enqueue_scan_of(close)
             self._asked = close
+
+
+def settling(speed: float) -> timedelta:
+    """Market time for which the clock leaves a close to the feed, where market time runs at this speed."""
+    return min(max(CLOSE_SETTLES, TELLING * speed), CANDLE / 4)
 
 
 async def hear_closes(closes: Closes, feed: CloseFeed, stop: asyncio.Event) -> None:
@@ -293,7 +303,7 @@ async def work(settings: OrchestratorSettings, stop: asyncio.Event) -> None:
 
 
 async def _trade(orchestrator: Orchestrator, heart: Heart, scans: Scans, stop: asyncio.Event) -> None:
-    closes = CloseFeed(orchestrator.clock, orchestrator.jobs)
+    closes = CloseFeed(orchestrator.clock, orchestrator.jobs, settling(orchestrator.clock.speed))
     async with asyncio.TaskGroup() as group:
         for loop in loops_of(orchestrator, heart, closes):
             group.create_task(repeat(loop, stop, heart))

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -14,7 +14,7 @@ from orchestrator.loops import LONGEST_PAUSE_SECONDS, Loop, backoff, one_at_a_ti
 from orchestrator.metrics import Metrics
 from orchestrator.ports import Lease
 from orchestrator.trading.scan import ScanOutcome, ScanResult, last_close
-from orchestrator.worker import CloseFeed, Scans, hear_closes
+from orchestrator.worker import CloseFeed, Scans, hear_closes, settling
 
 
 class Watcher:
@@ -193,6 +193,18 @@ async def test_only_the_newest_close_is_taken_from_the_feed_by_a_clock_that_may_
     jobs = FakeJobs()
     await CloseFeed(FakeClock(now), jobs).hear(told)
     assert jobs.closes == asked
+
+
+@pytest.mark.parametrize(("speed", "seconds"), [(1, 2), (4, 2), (60, 30), (450, 225), (100_000, 225)])
+async def test_where_market_time_runs_fast_the_clock_leaves_a_close_to_the_feed_for_half_a_second_or_a_quarter_of_it(
+    speed: float, seconds: int
+) -> None:
+    clock, jobs = FakeClock(at(6, 15)), FakeJobs()
+    feed = CloseFeed(clock, jobs, settling(speed))
+    for after in (seconds - 1, seconds):
+        clock.at = at(6, 15) + timedelta(seconds=after)
+        await feed.run()
+    assert jobs.closes == [at(6, 0), at(6, 15)]
 
 
 class ToldCloses:
