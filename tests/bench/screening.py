@@ -73,6 +73,7 @@ async def beside_first_system() -> dict[str, Ratio]:
         async def theirs() -> None:
             found["theirs"] = await asyncio.to_thread(first_system.screen, exchange, symbols)
 
+        await theirs()  # the sandbox writes its market's history at the first question
         free = await alternate(mine, theirs, ROUNDS)
         require_agreement(found["ours"], found["theirs"])
         exchange.enableRateLimit = True
