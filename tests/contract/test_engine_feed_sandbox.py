@@ -212,7 +212,7 @@ async def test_after_missing_frames_and_cuts_figures_equal_the_batch_over_the_ex
         ],
         world.exchange.wall_ms(),
     )
-    await _closes(world, 6)
+    await _closes(world, 4)
     fired = {firing.kind for firing in world.exchange.faults.log}
     world.exchange.faults.clear()
     assert Kind.WS_MISSING_CLOSE in fired
