@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from orchestrator.core.position import CloseReason
+from orchestrator.core.truth import orphans_of
 from orchestrator.errors import EngineRefused, EngineUnavailable
 from orchestrator.log import bound_trace, logger
 from orchestrator.ports import Bus, Clock, Engine, Ids, Transactions
@@ -117,13 +118,17 @@ class Reconcile:
             if booked is None:
                 return Reconciled(heard=False, soon=True)
             await unit.commit()
-        if booked.exits:
+        if booked.exits or _waits_to_be_swept(booked, truth):
             self._everywhere_at.pop(user_id, None)  # what guarded a position that is gone rests where nothing is held now
         await self._tell(user_id, booked, truth)
         return await self._act(user_id, account, booked, truth)
 
     async def _act(self, user_id: UUID, account: Account, booked: Booked, truth: TruthReply) -> Reconciled:
         acts = self._actor.judge(booked, truth)
+        if booked.exits or acts.cancel or booked.unsure_foreign:
+            self._everywhere_at.pop(
+                user_id, None
+            )  # what rests for a position that is gone, or is nobody's, is looked for until it is
         await self._actor.note(acts)
         await self._actor.act(user_id, account, acts)
         return Reconciled(heard=True, soon=acts.soon, wrong=acts.wrong)
@@ -167,3 +172,9 @@ class Reconcile:
             what = "liquidated" if one.reason is CloseReason.LIQUIDATION else "reduced by auto-deleveraging"
             logger().warning(f"a position was {what}", user_id=str(position.user_id), symbol=position.symbol)
             await announce.alert(self._bus, position.user_id, f"{position.symbol} was {what} by the exchange.")
+
+
+def _waits_to_be_swept(booked: Booked, truth: TruthReply) -> bool:
+    """Whether something rests for nothing where an order is still under way: once that has ended, nothing of ours asks for the symbol."""
+    held = {position.symbol for position in booked.positions}
+    return not booked.unsettled.isdisjoint(orphans_of(truth, held))

@@ -360,6 +360,22 @@ async def test_orders_of_every_symbol_are_asked_for_each_twenty_seconds_and_afte
     assert world.engine.book().working() == []
 
 
+async def test_what_rests_for_nothing_beside_an_order_under_way_goes_with_the_first_truth_after_that_has_ended() -> None:
+    """Its stop closed the position while a close was under way that never arrived: nothing of ours asks for the symbol afterwards."""
+    world = await entered()
+    world.engine.trouble["close"] = ["lost before"]
+    await world.trading.desk.close(USER, only(world).id, None)
+    world.engine.tick("SOLUSDT", 97)
+    world.clock.pass_wall(seconds=30)
+    for _ in range(3):
+        await world.trading.reconcile.user(USER)
+    assert [order.kind for order in world.engine.book().working()] == [OrderKind.TARGET]
+    await world.trading.settle.run()
+    assert {order.status for order in world.rows.orders.values()} == {OrderStatus.FILLED, OrderStatus.REFUSED}
+    await world.trading.reconcile.user(USER)
+    assert world.engine.book().working() == []
+
+
 async def test_orders_of_ours_do_not_stay_beside_a_position_that_is_the_users_own() -> None:
     """Ours was closed by a hand, which opened another: our stop would close it."""
     world = await entered()
