@@ -62,13 +62,15 @@ class Backfill:
         self._reading: set[asyncio.Task[None]] = set()
         self._not_before = 0.0
         self._was_whole = False
+        self._crash: BaseException | None = None
 
     async def run(self) -> None:
-        """Reads until it is cancelled."""
+        """Reads until it is cancelled; an error nobody foresaw ends it."""
         try:
-            while True:
+            while self._crash is None:
                 self._begin()
                 await asyncio.sleep(LOOK_SECONDS)
+            raise self._crash
         finally:
             for task in self._reading:
                 task.cancel()
@@ -92,7 +94,8 @@ class Backfill:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._reading.discard(task)
         if not task.cancelled():
-            task.result()
+            error = task.exception()
+            self._crash = self._crash or error
 
     async def _read(self, missing: Missing) -> None:
         try:
