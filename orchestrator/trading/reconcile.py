@@ -103,6 +103,8 @@ class Reconcile:
         account = account_of(before.trader, Mode.REAL, [], None, dry_run=False)
         asked_at = self._clock.wall()
         everywhere = asked_at - self._everywhere_at.get(user_id, NEVER) >= EVERYWHERE_EVERY
+        if everywhere:
+            self._everywhere_at.pop(user_id, None)  # until all of it is done
         try:
             truth = await self._engine.truth(
                 TruthRequest(account=account, symbols=before.symbols, since=since, everywhere=everywhere)
@@ -111,26 +113,21 @@ class Reconcile:
             logger().warning("an account was not heard; nothing is changed", user_id=str(user_id), error=str(unavailable))
             certain = isinstance(unavailable, EngineRefused)  # halted, or without a key: asking again soon does not help
             return Reconciled(heard=False, soon=not certain or bool(before.positions or before.orders))
-        if everywhere:
-            self._everywhere_at[user_id] = asked_at
         async with self._transactions() as unit:
             booked = await Booking(unit, before, truth, since, self._clock.now(), asked_at).run()
             if booked is None:
                 return Reconciled(heard=False, soon=True)
             await unit.commit()
-        if booked.exits or _waits_to_be_swept(booked, truth):
-            self._everywhere_at.pop(user_id, None)  # what guarded a position that is gone rests where nothing is held now
         await self._tell(user_id, booked, truth)
-        return await self._act(user_id, account, booked, truth)
-
-    async def _act(self, user_id: UUID, account: Account, booked: Booked, truth: TruthReply) -> Reconciled:
         acts = self._actor.judge(booked, truth)
-        if booked.exits or acts.cancel or booked.unsure_foreign:
+        await self._actor.note(acts)
+        await self._actor.act(user_id, account, acts)
+        if booked.exits or acts.cancel or booked.unsure_foreign or _waits_to_be_swept(booked, truth):
             self._everywhere_at.pop(
                 user_id, None
             )  # what rests for a position that is gone, or is nobody's, is looked for until it is
-        await self._actor.note(acts)
-        await self._actor.act(user_id, account, acts)
+        elif everywhere:
+            self._everywhere_at[user_id] = asked_at
         return Reconciled(heard=True, soon=acts.soon, wrong=acts.wrong)
 
     async def _tell(self, user_id: UUID, booked: Booked, truth: TruthReply) -> None:
