@@ -23,7 +23,7 @@ from orchestrator.trading.reconcile_acts import Actor
 from orchestrator.trading.reconcile_booking import Before, Booked, Booking, Exited, read_before
 from orchestrator.trading.settle import Settle
 from shared.enums import Mode, PositionMode
-from shared.execution import Account, GuardsRequest, TruthReply, TruthRequest
+from shared.execution import GuardsRequest, TruthReply, TruthRequest
 from shared.wire import plain
 
 ACCOUNTS_AT_ONCE: Final = 8
