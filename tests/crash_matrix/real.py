@@ -1,24 +1,28 @@
-"""Every await of a real order's life, cut once: before each request leaves and after the server acted, at each commit, at each report.
+"""Every await of a real order's life, cut once: each at which a task is suspended, and each step that leaves a process.
 
 In process and in time that jumps: the real use cases of both services, the real ccxt, the sandbox's exchange. A run without a cut numbers
-the steps that leave any process while a deed is done; then each step's process dies right there (its coroutines are kept, never
-closed), starts anew a second later, and a minute after that the four invariants are judged. `python -m tests.crash_matrix.real` prints a line a deed.
+the moments of a deed: each await at which a task of a process is suspended (`awaits.py`), and each step that leaves any process: before a
+request leaves and after the server acted, each statement and commit, each command of Redis. None is taken for another's equal: each is
+cut. Its process dies right there (its coroutines are kept, never closed), starts anew a second later, and a minute after that the four
+invariants are judged. `python -m tests.crash_matrix.real` prints a line a deed.
 """
 
 import argparse
 import asyncio
 import random
 import sys
+import warnings
 from collections import deque
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from shared.enums import Side
 from shared.margin import round_to_tick
+from tests.crash_matrix.awaits import Awaits
 from tests.fault_storm.judge import Judgement
 from tests.fault_storm.one import quiet
 from tests.fault_storm.processes import Process
@@ -35,6 +39,20 @@ UNPROTECTED_MOST_SECONDS: Final = 30.0
 """A position that was opened by a process that then died waits for the next to find it: a nudge, or the order's carrier's time."""
 
 
+class Moment(NamedTuple):
+    """Where a process may be cut: right before a step that leaves it, or at an await.
+
+    Attributes:
+        process: engine, worker or web.
+        step: The step, or the line of the product that awaits.
+        awaits: Whether it is an await.
+    """
+
+    process: str
+    step: str
+    awaits: bool
+
+
 class Cut(msgspec.Struct, frozen=True, kw_only=True):
     """One cut and what became of it; `number` 0 is the run without one."""
 
@@ -42,21 +60,30 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     process: str
     step: str
+    awaits: bool = False
     violations: list[str]
     unprotected_seconds: float
 
 
 class Counter:
-    """Numbers the steps while a deed is done, and kills at one of them."""
+    """Numbers the moments while a deed is done, and kills at one of them."""
 
     def __init__(self, at: int) -> None:
         self.at, self.counting = at, False
-        self.steps: list[tuple[str, str]] = []
+        self.moments: list[Moment] = []
 
     def __call__(self, process: Process, step: str) -> None:
-        if self.counting and not (self.at and len(self.steps) >= self.at):
-            self.steps.append((process.name.partition("-")[0], step))
-            if len(self.steps) == self.at:
+        """Before a step that leaves the process."""
+        self._pass(process, step, awaits=False)
+
+    def suspended(self, process: Process, place: str) -> None:
+        """At an await."""
+        self._pass(process, place, awaits=True)
+
+    def _pass(self, process: Process, step: str, *, awaits: bool) -> None:
+        if self.counting and not (self.at and len(self.moments) >= self.at):
+            self.moments.append(Moment(process.name.partition("-")[0], step, awaits))
+            if len(self.moments) == self.at:
                 process.kill()
 
 
@@ -124,10 +151,12 @@ DEEDS: Final[dict[str, tuple[Callable[[World], Awaitable[Any]], int]]] = {
 """With the positions that are open before."""
 
 
-def run_cut(deed: str, number: int, trace: deque[str] | None = None) -> tuple[Cut, int]:
-    """One run, cut at a step (0: not at all); and how many steps it took."""
-    loop, counter, worlds = SimulatedLoop(), Counter(number), []
+def run_cut(deed: str, number: int, trace: deque[str] | None = None) -> tuple[Cut, list[Moment]]:
+    """One run, cut at a moment (0: not at all); and the moments until then."""
+    loop, counter = SimulatedLoop(), Counter(number)
+    worlds: list[World] = []
     loop.jump(calm().begins_at)
+    loop.set_task_factory(Awaits(counter.suspended, lambda: bool(worlds) and worlds[0].judgement is not None).task)
     random.seed(1)
 
     async def main() -> Judgement:
@@ -137,24 +166,32 @@ def run_cut(deed: str, number: int, trace: deque[str] | None = None) -> tuple[Cu
 
     with process_time(SimulatedClock(loop)):
         judged = run(main(), loop)
-    process, step = counter.steps[number - 1] if 0 < number <= len(counter.steps) else ("", "")
+    at = counter.moments[number - 1] if 0 < number <= len(counter.moments) else Moment("", "", awaits=False)
     longest = max(judged.unprotected_ms, default=0) / 1000
     violations = list(judged.violations)
     if longest > UNPROTECTED_MOST_SECONDS:
         violations.append(f"unprotected: {judged.longest}")
     cut = Cut(
-        deed=deed, number=number, process=process, step=step, violations=violations, unprotected_seconds=longest
+        deed=deed, number=number, process=at.process, step=at.step, awaits=at.awaits, violations=violations, unprotected_seconds=longest
     )  # fmt: skip
-    return cut, len(counter.steps)
+    return cut, counter.moments
 
 
 def run_all(deeds: list[str], every: int = 1) -> list[Cut]:
-    """Every n-th step of each deed, after the run without a cut."""
+    """Every n-th moment of each deed, after the run without a cut.
+
+    Raises:
+        AssertionError: A run was not the same as the one that numbered its moments.
+    """
     cuts: list[Cut] = []
     for deed in deeds:
-        whole, steps = run_cut(deed, 0)
+        whole, moments = run_cut(deed, 0)
         cuts.append(whole)
-        cuts += [run_cut(deed, number)[0] for number in range(1, steps + 1, every)]
+        for number in range(1, len(moments) + 1, every):
+            cut, until = run_cut(deed, number)
+            if until != moments[:number]:
+                raise AssertionError(f"{deed}: the run to {number} is not the one that was numbered")
+            cuts.append(cut)
     return cuts
 
 
@@ -201,15 +238,18 @@ async def _done_or_dead(world: World, doing: asyncio.Task[None]) -> None:
 
 
 def table(cuts: list[Cut]) -> str:
-    """One line a deed."""
-    lines = [f"{'deed':<14} {'cuts':>5} {'engine':>7} {'worker':>7} {'web':>5} {'longest without a stop':>23} {'violations':>11}"]
+    """One line a deed: how many of its moments were cut, of which kind and in whom."""
+    head = f"{'deed':<14} {'steps':>6} {'awaits':>7} {'cuts':>6} {'engine':>7} {'worker':>7} {'web':>5} {'longest without a stop':>23}"
+    lines = [f"{head} {'violations':>11}"]
     for deed in dict.fromkeys(cut.deed for cut in cuts):
         made = [cut for cut in cuts if cut.deed == deed and cut.number]
+        awaits = sum(cut.awaits for cut in made)
         by = {name: sum(cut.process == name for cut in made) for name in ("engine", "worker", "web")}
         longest = max((cut.unprotected_seconds for cut in made), default=0.0)
         bad = sum(bool(cut.violations) for cut in cuts if cut.deed == deed)
         lines.append(
-            f"{deed:<14} {len(made):>5} {by['engine']:>7} {by['worker']:>7} {by['web']:>5} {longest:>21.2f} s {bad:>11}"
+            f"{deed:<14} {len(made) - awaits:>6} {awaits:>7} {len(made):>6} {by['engine']:>7} {by['worker']:>7} {by['web']:>5}"
+            f" {longest:>21.2f} s {bad:>11}"
         )  # fmt: skip
     return "\n".join(lines)
 
@@ -218,14 +258,15 @@ def main() -> int:
     """Runs the matrix; 1 when something was violated."""
     parser = argparse.ArgumentParser(prog="python -m tests.crash_matrix.real", description=__doc__)
     parser.add_argument("--deeds", nargs="*", default=list(DEEDS), choices=list(DEEDS))
-    parser.add_argument("--every", type=int, default=1, help="cut at every n-th step only")
+    parser.add_argument("--every", type=int, default=1, help="cut at every n-th moment only")
     parser.add_argument("--json", type=Path, help="write the outcome of every cut here")
     options = parser.parse_args()
     quiet()
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited")  # what a dead process would have begun next
     cuts = run_all(options.deeds, options.every)
     for cut in cuts:
         for line in cut.violations:
-            print(f"{cut.deed}, step {cut.number} ({cut.process} {cut.step}): {line}")
+            print(f"{cut.deed}, moment {cut.number} ({cut.process} {cut.step}): {line}")
     print(table(cuts))
     if options.json is not None:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(cuts)) + b"\n")

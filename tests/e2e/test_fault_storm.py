@@ -1,4 +1,4 @@
-"""Sixty schedules of the fault storm and every fifteenth cut of the crash matrix, each in a process of its own: time jumps there.
+"""Sixty schedules of the fault storm and every fortieth cut of the crash matrix, each in a process of its own: time jumps there.
 
 The whole of both: `make fault-storm`, `make crash-matrix`.
 """
@@ -37,10 +37,11 @@ def test_sixty_schedules_of_faults_leave_nothing_doubled_orphaned_naked_or_unequ
     assert found["with_cuts"] > 5
 
 
-def test_a_cut_at_any_step_of_a_real_order_leaves_it_whole(tmp_path: Path) -> None:
-    cuts = msgspec.json.decode(told("tests.crash_matrix.real", "--every", "15", into=tmp_path / "cuts.json"), type=list[Cut])
+def test_a_cut_at_any_await_or_step_of_a_real_order_leaves_it_whole(tmp_path: Path) -> None:
+    cuts = msgspec.json.decode(told("tests.crash_matrix.real", "--every", "40", into=tmp_path / "cuts.json"), type=list[Cut])
     assert {cut.deed for cut in cuts} == set(DEEDS)
     assert {cut.process for cut in cuts} == {"", "engine", "worker", "web"}
+    assert {cut.awaits for cut in cuts} == {True, False}
     assert [cut for cut in cuts if cut.violations] == []
 
 

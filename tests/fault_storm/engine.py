@@ -6,7 +6,7 @@ Requests and replies get lost between the services, replicas die under their wor
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -31,7 +31,7 @@ from engine.execution.truth import guards, truth
 from engine.execution.turns import Turns
 from engine.execution.venues import Venues
 from engine.paper import DryRunVenue, PaperVenue
-from engine.ports import Claimed, InFlight, KeyPair, Reports
+from engine.ports import Budget, Claimed, InFlight, KeyPair, Reports
 from engine.reports import CLAIM_SECONDS, REPORT_SECONDS
 from engine.routes.execution import _or_unavailable
 from engine.routes.http import ProblemError
@@ -68,7 +68,7 @@ from shared.execution import (
 from shared.problem import Problem
 from shared.wire import decode, decode_strict, encode
 from tests.fault_storm.board import StormBoard, StormMarket, Weather
-from tests.fault_storm.processes import Process
+from tests.fault_storm.processes import Gated, Process
 from tests.fault_storm.simulated_time import SimulatedClock
 from tests.fault_storm.transport import Doors
 
@@ -184,7 +184,8 @@ class Replica(Process):
         stepped: Callable[[Process, str], None] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(name, stepped)
-        self.exchanges = exchanges = BinanceExchanges(Seal(), ADDRESSES, budget, market, clock, lambda: doors.of(self))
+        spent = cast(Budget, Gated(budget, self, "budget"))
+        self.exchanges = exchanges = BinanceExchanges(Seal(), ADDRESSES, spent, market, clock, lambda: doors.of(self))
         gated = GatedReports(reports, self, weather)
         turns = Turns(gated)
         self.desk = Desk(
@@ -314,12 +315,17 @@ class WireEngine:
         if replica is None:
             raise EngineUnavailable("/execute/events: no replica")
         request = AccountRequest(account=account)
-        lines = await listen(replica.desk, request.account)
+        died = asyncio.ensure_future(replica.died.wait())
+        begun = replica.begin(listen(replica.desk, request.account))
+        await asyncio.wait({begun, died}, return_when=asyncio.FIRST_COMPLETED)
+        await self._process.here()
+        if replica.dead:
+            raise EngineUnavailable("/execute/events: the connection broke")
+        lines = begun.result()
         if isinstance(lines, Problem):
             raise _refusal(lines)
-        died = asyncio.ensure_future(replica.died.wait())
         while True:
-            line = asyncio.ensure_future(anext(lines, None))
+            line = replica.begin(_next(lines))
             await asyncio.wait({line, died}, return_when=asyncio.FIRST_COMPLETED)
             await self._process.gate("event")
             found = line.result() if line.done() and not replica.dead else None
@@ -383,12 +389,17 @@ class WireEngine:
         if serving not in done or replica.dead:
             raise EngineUnavailable(f"{name}: {'the connection broke' if replica.dead else 'TimeoutError'}")
         await asyncio.sleep(self._weather.between(*WIRE_SECONDS))
+        await self._process.here()
         if self._weather.strikes("reply lost"):
             raise EngineUnavailable(f"{name}: the connection broke")
         status, told = serving.result()
         if status == 200:
             return decode(told, answer)
         raise _told(decode(told, Problem), status)
+
+
+async def _next(lines: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(lines, None)
 
 
 async def _served(work: Awaitable[Any]) -> tuple[int, bytes]:

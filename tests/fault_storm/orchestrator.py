@@ -9,19 +9,19 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from random import Random
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 from uuid import UUID
 
 from orchestrator.balances import KnownBalances
 from orchestrator.errors import LeaseLost, OrchestratorError, StoreUnavailable
-from orchestrator.ports import UnitOfWork
+from orchestrator.ports import Bus, Lifeline, UnitOfWork
 from orchestrator.trading.compose import Ports, Trading, compose
 from orchestrator.trading.enter import EntryRules
 from orchestrator.trading.scan import ScanRules
 from tests.fakes import FakeJobs, FakeLifeline, FakeStore, FakeUnit
 from tests.fault_storm.board import Weather
 from tests.fault_storm.engine import WireEngine
-from tests.fault_storm.processes import Process
+from tests.fault_storm.processes import Gated, Process
 from tests.fault_storm.simulated_time import SimulatedClock
 
 STATEMENT_SECONDS: Final = 0.001
@@ -95,6 +95,25 @@ class Leases:
         return True
 
 
+class ProcessLeases:
+    """One process's leases; a dead one's are left to expire."""
+
+    def __init__(self, leases: Leases, process: Process) -> None:
+        self._leases, self._process = leases, process
+
+    @asynccontextmanager
+    async def hold(self, name: str, seconds: float) -> AsyncIterator[_Lease | None]:
+        await self._process.gate(f"before lease {name}")
+        holding = self._leases.hold(name, seconds)
+        lease = await holding.__aenter__()
+        await self._process.gate(f"after lease {name}")
+        try:
+            yield lease
+        finally:
+            await self._process.gate(f"before the end of lease {name}")
+            await holding.__aexit__(None, None, None)
+
+
 class ProcessStore:
     """One process's connections to the store."""
 
@@ -114,7 +133,7 @@ class ProcessStore:
 
 
 class ProcessUnit(FakeUnit):
-    """A transaction of one process."""
+    """A transaction of one process: a gate before each statement, and before and after its commit."""
 
     def __init__(self, connections: ProcessStore) -> None:
         super().__init__(connections.store)
@@ -130,6 +149,8 @@ class ProcessUnit(FakeUnit):
             self._store.lock.release()
             await self._process.bury()
         self._connections.open = self
+        for name in FakeUnit.__annotations__:
+            setattr(self, name, Gated(getattr(self, name), self._process, name))
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -175,12 +196,12 @@ class Service(Process):
             transactions=ProcessStore(store, self, shared.weather).begin,
             engine=self.engine,
             balances=KnownBalances(shared.clock),
-            mutex=shared.leases,
-            bus=shared.bus,
+            mutex=ProcessLeases(shared.leases, self),
+            bus=cast(Bus, Gated(shared.bus, self, "live messages")),
             clock=shared.clock,
             ids=shared.ids,
             jobs=FakeJobs(),
-            lifeline=FakeLifeline(),
+            lifeline=cast(Lifeline, Gated(FakeLifeline(), self, "lifeline")),
         )
         self.trading: Trading = compose(ports, EntryRules(dry_run=False), ScanRules(recent=RECENT))
 

@@ -5,8 +5,13 @@ open transaction, a caller's connection) is told by `at_death`.
 """
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any
+from contextvars import ContextVar, copy_context
+from typing import Any, Final, Optional
+
+OWNER: Final[ContextVar[Optional["Process"]]] = ContextVar("OWNER", default=None)
+"""Whose work the running task does; tasks that it begins are of the same process."""
 
 
 class Killed(Exception):
@@ -45,6 +50,10 @@ class Process:
         """Returns to the living."""
         if self._stepped is not None and not self.dead:
             self._stepped(self, step)
+        await self.here()
+
+    async def here(self) -> None:
+        """Returns to the living; no step of its own."""
         if self.dead:
             await self.bury()
 
@@ -56,6 +65,28 @@ class Process:
 
     def begin[T](self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Work of this process that nobody need wait for."""
-        task = asyncio.ensure_future(work)
+        context = copy_context()
+        context.run(OWNER.set, self)
+        task = asyncio.get_running_loop().create_task(work, context=context)
         self._tasks.append(task)
         return task
+
+
+class Gated:
+    """What a process asks of something outside of it: a gate before each question; what is no question passes."""
+
+    def __init__(self, asked: Any, process: Process, name: str) -> None:
+        self._asked, self._process, self._name = asked, process, name
+
+    def __getattr__(self, name: str) -> Any:
+        method: Callable[..., Any] = getattr(self._asked, name)
+        if not inspect.iscoroutinefunction(method):
+            return method
+
+        async def gated(*given: Any, **named: Any) -> Any:
+            await self._process.gate(f"before {self._name} {name}")
+            answer = await method(*given, **named)
+            await self._process.here()
+            return answer
+
+        return gated

@@ -75,4 +75,6 @@ class GatedSession(InProcessSession):
 
     async def _connected(self, url: URL) -> InProcessSocket:
         await self._process.gate("before a stream")
-        return await super()._connected(url)
+        socket = await super()._connected(url)
+        await self._process.here()
+        return socket
