@@ -56,6 +56,9 @@ DRAIN_SECONDS: Final = 5.0
 """What a stopping worker gives to rounds and jobs that have begun; a supervisor kills after ten."""
 
 
+SCAN_LOOK_SECONDS: Final = 0.05
+"""After which a close first looks again whether the scan that runs has ended: most last a fraction of a second."""
+
 STORE_AWAY: Final = "store_unavailable"
 
 
@@ -157,7 +160,7 @@ class Scans:
                 logger().info("a close was skipped for a newer one", candle_close=close.isoformat())
                 return "superseded"
             failures += 1
-            await pause(self._stop, backoff(failures))
+            await pause(self._stop, _until_free(failures) if outcome is ScanOutcome.ANOTHER_RUNS else backoff(failures))
         return "stopped"
 
     async def _once(self, close: datetime | None) -> str:
@@ -173,6 +176,10 @@ class Scans:
         if result.outcome is ScanOutcome.DONE:
             self.last_done = self._clock.wall()
         return result.outcome
+
+
+def _until_free(looks: int) -> float:
+    return min(SCAN_LOOK_SECONDS * 2.0 ** min(looks - 1, 10), backoff(1))
 
 
 class Heart:

@@ -255,6 +255,27 @@ class _Scan:
         return ScanResult(outcome=ScanOutcome.DONE)
 
 
+class _BusyScan(_Scan):
+    """Another scan runs for the first two looks."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    async def run(self, candle_close: datetime | None = None, scanned: _Jobs | None = None) -> ScanResult:
+        self.looks += 1
+        if self.looks <= 2:
+            return ScanResult(outcome=ScanOutcome.ANOTHER_RUNS)
+        return await super().run(candle_close, scanned)
+
+
+async def test_a_close_that_meets_a_running_scan_is_scanned_soon_after_its_end() -> None:
+    jobs = _Jobs()
+    scans = Scans(cast("Any", _BusyScan()), FakeClock(at(12, 15, 3)), cast("Any", jobs), Metrics(), asyncio.Event())
+    async with asyncio.timeout(0.45):
+        await scans.job({}, at(12, 15).isoformat())
+    assert jobs.closes == [at(12, 15)]
+
+
 async def test_a_late_job_leaves_a_candle_that_is_still_being_written_to_its_own_job() -> None:
     """One second after 12:15 the exchange still writes that candle: the job of 12:00 scans 12:00; two seconds after, 12:15."""
     clock, jobs = FakeClock(at(12, 15, 1)), _Jobs()
