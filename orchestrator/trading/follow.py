@@ -25,6 +25,10 @@ from shared.enums import Mode
 EVERY_SECONDS: Final = 60.0
 """Wall time between two truths of an account that says nothing."""
 
+NARROWED_SECONDS: Final = 30.0
+"""Instead, after a truth that did not show the orders of every symbol, which are asked for each twenty seconds: what rests for nothing
+elsewhere is swept within the minute."""
+
 SOON_SECONDS: Final = 2.0
 """Until the next look at what was triggered and did not fill, or could not be explained; doubled from the third such look on."""
 
@@ -65,6 +69,7 @@ class Rhythm(msgspec.Struct, frozen=True, kw_only=True):
     """How often; tests use their own."""
 
     every: float = EVERY_SECONDS
+    narrowed: float = NARROWED_SECONDS
     soon: float = SOON_SECONDS
     debounce: float = DEBOUNCE_SECONDS
     apart: float = APART_SECONDS
@@ -141,7 +146,7 @@ class Follow:
             sight.hears(done, asked)
             looks = looks + 1 if done.soon else 0
             await asyncio.sleep(self._rhythm.apart)
-            await _set_within(nudged, self._pause(looks) - self._rhythm.apart)
+            await _set_within(nudged, self._pause(looks, done) - self._rhythm.apart)
             await asyncio.sleep(self._rhythm.debounce)
 
     async def _glance(self, user_id: UUID, sight: "_Sight") -> None:
@@ -160,16 +165,16 @@ class Follow:
         async with places:
             asked = sight.looks()
             try:
-                sight.learns(await self._reconcile.glance(user_id), asked)
+                sight.learns(await self._reconcile.glance(user_id, light=not sight.wrong), asked)
             except OrchestratorError as error:
                 logger().warning("a glance waits", user_id=str(user_id), error=f"{type(error).__name__}: {error}")
             except Exception:  # noqa: BLE001 - the edge of a follower, as for a truth
                 logger().exception("a glance at a real account failed", user_id=str(user_id))
 
-    def _pause(self, looks: int) -> float:
+    def _pause(self, looks: int, done: Reconciled) -> float:
         """Until the next truth when nothing nudges, after that many in a row that asked for another soon."""
         if looks == 0:
-            return self._rhythm.every
+            return self._rhythm.every if done.everywhere else min(self._rhythm.every, self._rhythm.narrowed)
         later = self._rhythm.soon * 2.0 ** max(0, min(looks - QUICK_LOOKS, 10))
         return min(later, self._rhythm.every, LONGEST_SOON_SECONDS)
 

@@ -5,6 +5,7 @@ any transaction and booked in one; a truth that did not come changes nothing: un
 """
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
@@ -38,12 +39,13 @@ class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
     """How a round went.
 
     `soon` asks for another truth within seconds: something was triggered, or could not be explained yet. `wrong` asks for glances until
-    then: a position is not protected as it should be.
+    then: a position is not protected as it should be. `everywhere` says that working orders of every symbol were seen.
     """
 
     heard: bool
     soon: bool = False
     wrong: bool = False
+    everywhere: bool = False
 
 
 class Reconcile:
@@ -77,10 +79,11 @@ class Reconcile:
                 return Reconciled(heard=False)
             return await self._reconcile(before)
 
-    async def glance(self, user_id: UUID) -> bool:
+    async def glance(self, user_id: UUID, *, light: bool = False) -> bool:
         """Between two truths, while something is wrong or was not heard: looks at what guards the positions alone, and acts on it.
 
-        Nothing is booked: that waits for a truth. Returns whether something is wrong, or was not heard.
+        Nothing is booked: that waits for a truth. Returns whether something is wrong, or was not heard. A light one, where nothing is known to be
+        wrong, ends with the stops where all of them stand.
         """
         with bound_trace(self._ids.new().hex):
             async with self._transactions() as unit:
@@ -90,10 +93,14 @@ class Reconcile:
                 return False
             account = account_of(before.trader, Mode.REAL, [], None, dry_run=False)
             try:
-                shown = await self._engine.guards(GuardsRequest(account=account, symbols=symbols))
+                shown = await self._engine.guards(
+                    GuardsRequest(account=account, symbols=symbols, guarded=_guarded(before) if light else {})
+                )
             except EngineUnavailable as unavailable:
                 logger().warning("what guards an account was not heard", user_id=str(user_id), error=str(unavailable))
                 return True
+            if shown.sound:
+                return False
             acts = self._actor.glance(before, shown)
             await self._actor.act(user_id, account, acts)
             return acts.wrong
@@ -128,7 +135,7 @@ class Reconcile:
             )  # what rests for a position that is gone, or is nobody's, is looked for until it is
         elif everywhere:
             self._everywhere_at[user_id] = asked_at
-        return Reconciled(heard=True, soon=acts.soon, wrong=acts.wrong)
+        return Reconciled(heard=True, soon=acts.soon, wrong=acts.wrong, everywhere=everywhere)
 
     async def _tell(self, user_id: UUID, booked: Booked, truth: TruthReply) -> None:
         for one in booked.exits:
@@ -169,6 +176,11 @@ class Reconcile:
             what = "liquidated" if one.reason is CloseReason.LIQUIDATION else "reduced by auto-deleveraging"
             logger().warning(f"a position was {what}", user_id=str(position.user_id), symbol=position.symbol)
             await announce.alert(self._bus, position.user_id, f"{position.symbol} was {what} by the exchange.")
+
+
+def _guarded(before: Before) -> dict[str, Decimal]:
+    """What stops should cover; nothing where an order is under way, of which more must be known."""
+    return {} if before.orders else {position.symbol: position.size for position in before.positions}
 
 
 def _waits_to_be_swept(booked: Booked, truth: TruthReply) -> bool:

@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import aiohttp
 import pytest
+from msgspec import structs
 
 from deploy.sandbox.app import running_exchange
 from deploy.sandbox.exchange import Exchange as Sandbox
@@ -29,7 +31,7 @@ from engine.execution.flatten import flatten
 from engine.execution.lasting_once import LastingOnce
 from engine.execution.once import Once
 from engine.execution.protect import protect
-from engine.execution.truth import truth
+from engine.execution.truth import guards, truth
 from engine.execution.turns import Turns
 from engine.execution.venues import Venues
 from engine.paper import DryRunVenue, PaperVenue
@@ -45,6 +47,8 @@ from shared.execution import (
     ExecutionReport,
     FlattenReply,
     FlattenRequest,
+    GuardsReply,
+    GuardsRequest,
     OrderSide,
     ProtectRequest,
     RealAccount,
@@ -121,6 +125,11 @@ class Trader:
         """Other filters at the sandbox from now on."""
         async with self._session.post(f"{self.base}/sandbox/symbols/{BTC}/rules", json=rules) as reply:
             assert reply.status == 200, await reply.text()
+
+    async def weight(self) -> int:
+        """What the sandbox counted of this market minute; asking costs 1."""
+        async with self._session.get(f"{self.base}/fapi/v1/time") as reply:
+            return int(reply.headers["X-MBX-USED-WEIGHT-1M"])
 
     async def held(self) -> Decimal:
         return sum((position.quantity for position in await self.exchange.positions()), Decimal(0))
@@ -205,6 +214,32 @@ async def test_an_entry_is_amended_partly_closed_and_closed_and_nothing_is_left(
     )
     assert isinstance(told, TruthReply)
     assert told.balance.total == 1000 + sum(row.amount for row in told.income if row.kind != "TRANSFER")
+
+
+async def test_truths_and_glances_of_five_positions_weigh_what_the_decision_on_truth_says(trader: Trader) -> None:
+    symbols = [BTC, "ETHUSDT", "SOLUSDT", "BNBUSDT", "XRPUSDT"]
+    for number, symbol in enumerate(symbols):
+        mark = (await trader.desk.market.mark(symbol)).price
+        levels = {"signal_price": mark, "stop_loss": mark * Decimal("0.99"), "take_profit": mark * Decimal("1.02")}
+        entered = await enter(trader.desk, await trader.entry(f"nt-e-W{number}", symbol=symbol, **levels))
+        assert entered.status is ExecutionStatus.FILLED, entered.refusal
+    wide = TruthRequest(account=trader.account, symbols=symbols, since=trader.desk.clock.now() - timedelta(minutes=30))
+
+    async def weigh() -> list[int]:
+        weights = [await trader.weight()]
+        for request in (wide, structs.replace(wide, everywhere=False)):
+            told = await truth(trader.desk, request)
+            assert isinstance(told, TruthReply)
+            assert sum(order.conditional and order.state is OrderState.WORKING for order in told.orders) == 2 * len(symbols)
+            weights.append(await trader.weight())
+        assert isinstance(await guards(trader.desk, GuardsRequest(account=trader.account, symbols=symbols)), GuardsReply)
+        weights.append(await trader.weight())
+        return [after - before - 1 for before, after in pairwise(weights)]
+
+    weighed = await weigh()
+    if min(weighed) < 0:  # another market minute began
+        weighed = await weigh()
+    assert weighed == [205, 130, 15]
 
 
 @pytest.mark.parametrize(

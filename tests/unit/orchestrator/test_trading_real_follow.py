@@ -197,6 +197,32 @@ async def test_a_truth_that_was_under_way_when_a_stop_failed_keeps_nobody_from_g
     await follow.end()
 
 
+async def test_a_truth_of_some_symbols_is_followed_in_time_by_one_that_sweeps_what_rests_elsewhere() -> None:
+    """Nothing is held in a symbol where an order of ours still rests, and nothing nudges."""
+    world = RealWorld()
+    await world.reconcile()
+    await world.enter(signal())
+    book = world.engine.book()
+    book.orders.append(
+        structs.replace(book.working("SOLUSDT")[0], symbol="ETHUSDT", client_order_id="nt-s-A", venue_order_id="A")
+    )
+    follow = follow_of(world, structs.replace(QUICK, narrowed=0.05))
+    await follow.run()
+
+    async def narrow() -> bool:
+        return len(world.engine.sent("truth")) >= 3 and not world.engine.everywhere
+
+    await eventually(narrow, seconds=2, what="truths of what is held alone, one after the other")
+    assert [one.client_order_id for one in book.working("ETHUSDT")] == ["nt-s-A"]
+    world.clock.pass_wall(seconds=20)
+
+    async def swept() -> bool:
+        return book.working("ETHUSDT") == []
+
+    await eventually(swept, seconds=2, what="the order that nothing owns to be cancelled")
+    await follow.end()
+
+
 async def test_only_accounts_with_something_real_are_followed() -> None:
     world = RealWorld(real_trader(1), trader(2))
     follow = follow_of(world)
