@@ -431,18 +431,26 @@ class TruthReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class GuardsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What guards an account's positions in some symbols now: cheap enough to be asked each second while something is wrong."""
+    """What guards an account's positions in some symbols now: cheap enough to be asked each second while something is wrong.
+
+    With `guarded`, the quantity of each symbol that a stop should cover, positions are not read where every stop stands: nothing is wrong then.
+    """
 
     account: Account
     symbols: list[Symbol]
+    guarded: dict[Symbol, Decimal] = {}
 
 
 class GuardsReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All positions, and the orders that work in the symbols asked for. It tells nothing of what ended, so nothing is booked by it."""
+    """All positions, and the orders that work in the symbols asked for. It tells nothing of what ended, so nothing is booked by it.
+
+    `sound` says that a stop that was not triggered covers all that should be guarded; positions were not read then.
+    """
 
     as_of: At
     positions: list[VenuePosition]
     orders: list[VenueOrder]
+    sound: bool = False
 
 
 class AccountEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

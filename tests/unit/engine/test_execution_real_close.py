@@ -17,7 +17,7 @@ from engine.execution.flatten import flatten
 from engine.execution.lasting_once import all_ended
 from engine.execution.lookup import look_up
 from engine.execution.protect import protect
-from engine.execution.truth import truth
+from engine.execution.truth import guards, truth
 from engine.execution.turns import Turns
 from engine.ports import Condition
 from shared.enums import ExecutionStatus, OrderKind, OrderLookup, Side
@@ -29,6 +29,8 @@ from shared.execution import (
     CloseRequest,
     FlattenReply,
     FlattenRequest,
+    GuardsReply,
+    GuardsRequest,
     OrderSide,
     ProtectRequest,
     Trailing,
@@ -556,6 +558,26 @@ async def test_a_truth_that_is_not_of_everywhere_asks_for_the_orders_of_its_symb
     assert isinstance(wide, TruthReply)
     assert {order.symbol for order in narrow.orders} == {"BTCUSDT"}
     assert {order.symbol for order in wide.orders} == {"BTCUSDT", "SOLUSDT"}
+
+
+@pytest.mark.parametrize(
+    ("guarded", "triggered", "sound"),
+    [("0.01", None, True), ("0.02", None, False), ("0.01", 0, False), ("0.01", 1, False), (None, None, False)],
+    ids=["all stand", "one is too small", "a stop was triggered", "a target was triggered", "positions are wanted"],
+)
+async def test_positions_are_not_read_where_every_stop_stands(guarded: str | None, triggered: int | None, sound: bool) -> None:
+    world, exchange = holding()
+    if triggered is not None:
+        exchange.now.orders[triggered] = msgspec.structs.replace(exchange.now.orders[triggered], triggered=True)
+    exchange.calls.clear()
+    wanted = {} if guarded is None else {"BTCUSDT": Decimal(guarded)}
+
+    told = await guards(world.desk, GuardsRequest(account=armed(), symbols=["BTCUSDT"], guarded=wanted))
+
+    assert isinstance(told, GuardsReply)
+    assert told.sound is sound
+    assert ("positions" in exchange.calls) is not sound
+    assert len(told.orders) == 2
 
 
 async def test_half_a_truth_is_none() -> None:
