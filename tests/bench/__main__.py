@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from tests.bench import closing, raw, screening, warm
+from tests.bench import close_to_order, closing, raw, screening, warm
 from tests.bench.me_route import me_vs_fastapi
 from tests.bench.rounds import Ratio
 
@@ -61,6 +61,7 @@ def groups(full: bool) -> dict[str, Callable[[], Coroutine[Any, Any, Found]]]:
         "pandas_ta": partial(closing.beside_slow, closing.pandas_ta, _named("pandas_ta", both), full),
         "freqtrade": partial(closing.beside_slow, closing.freqtrade, _named("freqtrade", both), full),
         "me": me_vs_fastapi_row,
+        "close_to_order": close_to_order.row,
     }
 
 
