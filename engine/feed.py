@@ -13,6 +13,7 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from redis.asyncio import Redis
@@ -28,17 +29,20 @@ from engine.core.market import ClosedCandle, ForcedOrder, Mark, Ticker
 from engine.core.ticks import TickFrame, frame_of
 from engine.core.whales import WINDOW_MS
 from engine.errors import EngineError, SnapshotsUnavailable
-from engine.feeding.backfill import Backfill, Skew, follow_universe
+from engine.feeding.backfill import Backfill, History, Skew, follow_universe
 from engine.feeding.keeper import Keeper
 from engine.feeding.leading import lead
+from engine.feeding.recording import RecordedHistory, Tape, TopWatch
 from engine.feeding.telling import Teller
 from engine.feeding.trades import TradeWatch, keep_trades
 from engine.kline_streams import listen_klines
 from engine.lease import KEY, Lease
 from engine.ports import Clock, FeedState
+from engine.recorder import Recorder
 from engine.settings import EngineSettings, read_settings
 from engine.snapshots import Fence, RedisSnapshots, connect
 from engine.streams import listen, listen_trades
+from engine.top_streams import listen_tops
 
 WRITE_SECONDS: Final = 0.25
 """Streams speak each second: writing four times as often adds a quarter to a price's age at most."""
@@ -75,8 +79,9 @@ class Board(Protocol):
 class Feed:
     """What the streams said last, and which parts of it Redis does not have yet."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, tape: Tape | None = None) -> None:
         self._clock = clock
+        self._tape = tape
         self.tickers: dict[str, Ticker] = {}
         self.marks: dict[str, Mark] = {}
         self.orders: deque[ForcedOrder] = deque(maxlen=MOST_ORDERS)
@@ -99,6 +104,8 @@ class Feed:
         self.marks.update((mark.symbol, mark) for mark in marks)
         if marks:
             self.ticks.append(frame_of(marks))
+            if self._tape is not None:
+                self._tape.marks(marks)
         self._touch("marks")
 
     def take_liquidation(self, order: ForcedOrder) -> None:
@@ -107,6 +114,8 @@ class Feed:
             return
         self.orders.append(order)
         self._touch("orders")
+        if self._tape is not None:
+            self._tape.liquidation(order)
         if order.usd >= LARGE_USD:
             log.logger().info("large liquidation", symbol=order.symbol, side=str(order.side), quantity=str(order.quantity))
 
@@ -185,8 +194,9 @@ async def keep_writing(feed: Feed, snapshots: Board) -> None:
 class Klines:
     """Hands closing frames to the keeper."""
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: Keeper, tape: Tape | None = None) -> None:
         self._keeper = keeper
+        self._tape = tape
 
     def wanted_symbols(self) -> Sequence[str]:
         """The universe."""
@@ -195,6 +205,8 @@ class Klines:
     def take_close(self, candle: ClosedCandle) -> None:
         """One closed candle."""
         self._keeper.take(candle)
+        if self._tape is not None:
+            self._tape.closed(candle)
 
     def klines_connection(self, symbols: Iterable[str], up: bool) -> None:
         """What was not heard meanwhile is read."""
@@ -205,7 +217,8 @@ class Klines:
 async def lead_once(settings: EngineSettings, clock: Clock, redis: Redis, lease: Lease) -> None:
     """What the leader does, until it is cancelled; raises LeaseLost where another one leads."""
     snapshots = RedisSnapshots(redis, Fence(key=KEY, holder=lease.holder, seconds=lease.seconds))
-    feed = Feed(clock)
+    recorder = _recorder(settings, clock, lease.holder)
+    feed = Feed(clock, recorder)
     await _remember(feed, snapshots)
     keeper = Keeper(await _memory(snapshots), clock)
     trades = TradeWatch(clock, lambda: feed.tickers)
@@ -213,17 +226,32 @@ async def lead_once(settings: EngineSettings, clock: Clock, redis: Redis, lease:
         door = Door(session, settings.binance_rest_url, SharedBudget(redis, settings.request_weight_limit, clock.now_ms))
         history = CandleHistory(door, clock)
         skew = Skew(history)
+        read: History = history if recorder is None else RecordedHistory(history, recorder)
         await _together(
             listen(settings.binance_ws_url, feed, clock),
             keep_writing(feed, snapshots),
             follow_universe(keeper, BinanceData(door, clock)),
-            listen_klines(settings.binance_ws_url, Klines(keeper)),
-            Backfill(keeper, history, feed.traded).run(),
+            listen_klines(settings.binance_ws_url, Klines(keeper, recorder)),
+            Backfill(keeper, read, feed.traded).run(),
             Teller(keeper, snapshots, clock, lease.holder, lambda: skew.ms).run(),
             skew.run(),
             _listen_trades(settings.binance_ws_url, trades, feed),
             keep_trades(trades, snapshots),
+            *_recording(settings, recorder, trades),
         )
+
+
+def _recorder(settings: EngineSettings, clock: Clock, writer: str) -> Recorder | None:
+    if not settings.record_folder:
+        return None
+    return Recorder(Path(settings.record_folder), settings.record_budget_mb, writer.replace(":", "-"), clock.now_ms)
+
+
+def _recording(settings: EngineSettings, recorder: Recorder | None, trades: TradeWatch) -> list[Coroutine[Any, Any, None]]:
+    if recorder is None:
+        return []
+    tops = TopWatch(recorder, lambda: trades.shortlisted)
+    return [recorder.keep_writing(), listen_tops(settings.binance_ws_url, tops)]
 
 
 async def _listen_trades(url: str, trades: TradeWatch, feed: Feed) -> None:

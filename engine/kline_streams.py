@@ -7,7 +7,6 @@ connection, 10 incoming messages a second, 300 connections in 5 minutes and addr
 """
 
 import asyncio
-import itertools
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
@@ -15,16 +14,12 @@ import msgspec
 
 from engine.core.market import ClosedCandle, Timeframe
 from engine.log import logger
-from engine.sockets import Patience, Send, hear
+from engine.sockets import Patience, Send, Subscriptions, hear
 
 TIMEFRAMES: Final = (Timeframe.M15, Timeframe.H4)
 
 SYMBOLS_EACH: Final = 300
 """Of one connection: 600 of the 1,024 streams that it may carry, and two connections for the whole market."""
-
-SYMBOLS_A_MESSAGE: Final = 100
-MESSAGE_SECONDS: Final = 0.25
-"""Four messages a second, of ten that are allowed; pongs count too."""
 
 OPEN_SECONDS: Final = 1.0
 """Between the first attempts of two connections."""
@@ -105,9 +100,7 @@ class _Shard:
         self.name = f"klines {number}"
         self.symbols: set[str] = set()
         self._listener = listener
-        self._subscribed: set[str] = set()
-        self._next = 0.0
-        self._ids = itertools.count(1)
+        self._subscriptions = Subscriptions(_streams_of)
 
     def take(self, frame: bytes) -> None:
         try:
@@ -122,24 +115,16 @@ class _Shard:
         self._listener.klines_connection(self.symbols, up)
 
     async def opened(self, send: Send) -> None:
-        self._subscribed = set()
-        await self._review(send)
+        self._subscriptions = Subscriptions(_streams_of)
+        await self._subscriptions.change(send, self.symbols)
 
     async def reviewed(self, send: Send) -> None:
-        if self._subscribed != self.symbols and asyncio.get_running_loop().time() >= self._next:
-            await self._review(send)
+        if self._subscriptions.is_time(self.symbols):
+            await self._subscriptions.change(send, self.symbols)
 
-    async def _review(self, send: Send) -> None:
-        """Tells the exchange what changed, as slowly as it wants to be told."""
-        self._next = asyncio.get_running_loop().time() + OPEN_SECONDS
-        come, gone = sorted(self.symbols - self._subscribed), sorted(self._subscribed - self.symbols)
-        self._subscribed = set(self.symbols)
-        for method, symbols in (("SUBSCRIBE", come), ("UNSUBSCRIBE", gone)):
-            for some in itertools.batched(symbols, SYMBOLS_A_MESSAGE):
-                params = [f"{symbol.lower()}@kline_{timeframe}" for symbol in some for timeframe in TIMEFRAMES]
-                message = msgspec.json.encode({"method": method, "params": params, "id": next(self._ids)})
-                await send(message.decode())
-                await asyncio.sleep(MESSAGE_SECONDS)
+
+def _streams_of(symbol: str) -> list[str]:
+    return [f"{symbol.lower()}@kline_{timeframe}" for timeframe in TIMEFRAMES]
 
 
 class Shards:

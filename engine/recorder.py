@@ -15,7 +15,7 @@ from typing import Final
 import polars as pl
 from polars.exceptions import PolarsError
 
-from engine.core.market import BookTop, Candles, ForcedOrder, Mark, Timeframe
+from engine.core.market import BookTop, Candles, ClosedCandle, ForcedOrder, Mark, Timeframe
 from engine.core.recording import (
     Kept,
     Kind,
@@ -80,6 +80,12 @@ class Recorder:
         """Closed candles of a symbol, of the two timeframes that decide; the same ones may come again."""
         if candles.timeframe in _CANDLES:
             self._take(_CANDLES[candles.timeframe], candle_rows(candles))
+
+    def closed(self, candle: ClosedCandle) -> None:
+        """One closing frame of a timeframe that decides; the same one may come again."""
+        row = (candle.symbol, candle.open_ms, candle.open, candle.high, candle.low, candle.close, candle.volume)
+        if candle.timeframe in _CANDLES:
+            self._take(_CANDLES[candle.timeframe], [row])
 
     def _take(self, kind: Kind, rows: list[tuple[object, ...]]) -> None:
         waiting = self._waiting[kind]

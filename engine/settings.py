@@ -26,6 +26,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     `ai_daily_budget_usd` bounds what the model costs in a UTC day, 0 not at all. The two prices are USD for a million tokens; their
     defaults are deepseek-flash at peak hours without a cache hit, the dearest it gets, so that the count never falls short of the bill.
     Source: DeepSeek API docs, "Models & Pricing", read 2026-11-23.
+
+    What the feed sees is recorded below `record_folder`, nothing where it is empty, in at most `record_budget_mb` MiB.
     """
 
     engine_token: str
@@ -50,6 +52,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     screen_preset: str = "v3.1"
     min_confidence: int = 75
     request_weight_limit: int = 2400
+    record_folder: str = ""
+    record_budget_mb: int = 2048
     market_clock_url: str = ""
     log_format: str = "json"
     engine_host: str = "127.0.0.1"
@@ -90,6 +94,8 @@ def read_settings(env: Mapping[str, str]) -> EngineSettings:
         screen_preset=_choice(env, "SCREEN_PRESET", defaults.screen_preset, SCREEN_PRESETS),
         min_confidence=_number(env, "MIN_CONFIDENCE", defaults.min_confidence, int, 0, 100),
         request_weight_limit=_number(env, "REQUEST_WEIGHT_LIMIT", defaults.request_weight_limit, int, 50, 1_000_000),
+        record_folder=env.get("RECORD_FOLDER", "").strip(),
+        record_budget_mb=_number(env, "RECORD_BUDGET_MB", defaults.record_budget_mb, int, 1, 1_000_000),
         market_clock_url=_url(env, "MARKET_CLOCK_URL", "", ("http://", "https://")),
         log_format=_choice(env, "LOG_FORMAT", defaults.log_format, ("text", "json")),
         engine_host=env.get("ENGINE_HOST", "").strip() or defaults.engine_host,

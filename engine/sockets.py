@@ -1,12 +1,13 @@
 """A websocket that is heard for as long as it is asked: reconnected after a drop or silence, replaced before it is a day old.
 
-The door to websockets below `streams` and `kline_streams`, which know what is said. The exchange cuts every connection after 24 h; we open the next
-one before that and close the old one only when the new one speaks, so that nothing is missed. What was said on both is heard twice.
+The door to websockets below `streams`, `kline_streams` and `top_streams`, which know what is said. The exchange cuts every connection after 24 h; we
+open the next one before that and close the old one only when the new one speaks, so that nothing is missed. What was said on both is heard twice.
 """
 
 import asyncio
+import itertools
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -40,6 +41,14 @@ QUIET_SECONDS: Final = 0.05
 """How long the old connection's last frames are read once the new one speaks: until it is quiet, or so long at most."""
 
 
+SYMBOLS_A_MESSAGE: Final = 100
+MESSAGE_SECONDS: Final = 0.25
+"""Four messages a second, of ten that are allowed; pongs count too."""
+
+CHANGE_SECONDS: Final = 1.0
+"""Between two changes of what a connection carries."""
+
+
 class Ear(Protocol):
     """Who hears a connection."""
 
@@ -61,6 +70,35 @@ class Ear(Protocol):
     async def reviewed(self, send: Send) -> None:
         """Called after each frame; the only moment at which anything may be sent."""
         ...
+
+
+class Subscriptions:
+    """What one connection is subscribed to, told to the exchange as slowly as it wants to be told.
+
+    Args:
+        streams_of: The names of a symbol's streams.
+    """
+
+    def __init__(self, streams_of: Callable[[str], Sequence[str]]) -> None:
+        self._streams_of = streams_of
+        self._ids = itertools.count(1)
+        self._next = 0.0
+        self.symbols: frozenset[str] = frozenset()
+
+    def is_time(self, wanted: Iterable[str]) -> bool:
+        """Whether others are wanted, and the last change is long enough ago."""
+        return self.symbols != frozenset(wanted) and asyncio.get_running_loop().time() >= self._next
+
+    async def change(self, send: Send, wanted: Iterable[str]) -> None:
+        """Subscribes to who is new and unsubscribes from who is not wanted any more."""
+        self._next = asyncio.get_running_loop().time() + CHANGE_SECONDS
+        before, self.symbols = self.symbols, frozenset(wanted)
+        for method, symbols in (("SUBSCRIBE", self.symbols - before), ("UNSUBSCRIBE", before - self.symbols)):
+            for some in itertools.batched(sorted(symbols), SYMBOLS_A_MESSAGE):
+                params = [stream for symbol in some for stream in self._streams_of(symbol)]
+                message = msgspec.json.encode({"method": method, "params": params, "id": next(self._ids)})
+                await send(message.decode())
+                await asyncio.sleep(MESSAGE_SECONDS)
 
 
 class _Count(msgspec.Struct):

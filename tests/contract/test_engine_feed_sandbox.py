@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 import numpy as np
+import polars as pl
 import pytest
 from redis.asyncio import Redis
 
 from deploy.sandbox.app import running_exchange
 from deploy.sandbox.core.faults import Kind, Rule
 from deploy.sandbox.exchange import Exchange
+from deploy.sandbox.files import open_market
 from deploy.sandbox.options import SandboxOptions
 from engine import candles
 from engine.budget import WeightBudget
@@ -38,6 +41,7 @@ from tests.polling import eventually
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("redis")]
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "币安人生USDT")
+QUARTER = Timeframe.M15.ms
 SPEED = 900.0
 """A 15m candle a second."""
 
@@ -161,6 +165,29 @@ async def test_a_standby_goes_on_within_seconds_from_the_memory_and_the_dead_lea
 async def _whole_memory(world: World) -> bool:
     memory = await world.snapshots.memory()
     return memory is not None and bool(memory.quarter.symbols) and not memory.quarter.unseeded() + memory.four_hour.unseeded()
+
+
+async def test_what_a_leader_saw_is_recorded_and_can_be_replayed(world: World, tmp_path: Path) -> None:
+    world.settings = msgspec.structs.replace(world.settings, record_folder=str(tmp_path))
+    await world.snapshots.want_trades(["ETHUSDT"])
+    world.start("one")
+    await world.whole_by("one")
+    begun = world.clock.now_ms()
+    await _closes(world, 4)
+    await world.end("one")
+
+    recorded = open_market(SandboxOptions(market=tmp_path, start_ms=begun))[0]
+    assert set(recorded.tapes) >= set(SYMBOLS) - {"BTCUSDT"}
+    for symbol in set(SYMBOLS) & set(recorded.tapes):
+        mine, theirs = recorded.tapes[symbol], world.exchange.market.tapes[symbol]
+        span = begun // QUARTER - 400, begun // QUARTER + 1
+        scale = float(theirs.rules.tick) / float(mine.rules.tick)
+        assert np.allclose(mine.candles(*span)[:4], theirs.candles(*span)[:4] * scale, rtol=1e-12)
+    marks, tops = (pl.read_parquet(tmp_path / kind / "*.parquet") for kind in ("marks", "book_tops"))
+    assert set(marks["symbol"]) >= set(SYMBOLS)
+    assert set(tops["symbol"]) == {"ETHUSDT"}
+    assert (tops["bid"] < tops["ask"]).all()
+    assert tops["time"].is_between(begun - 60 * QUARTER, world.clock.now_ms()).all()
 
 
 async def test_a_leader_whose_lease_is_another_s_writes_nothing_from_then_on_and_leads_again_when_it_is_free(

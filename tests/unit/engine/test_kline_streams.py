@@ -10,7 +10,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from engine import kline_streams
+from engine import kline_streams, sockets
 from engine.core.market import ClosedCandle, Timeframe
 from engine.kline_streams import Shards, closed_in, listen_klines
 from engine.sockets import Patience
@@ -20,7 +20,7 @@ KLINE = {
     "t": 1_700_000_100_000, "T": 1_700_000_999_999, "s": "XUSDT", "i": "15m", "f": 1, "L": 2, "o": "1.5", "c": "1.25", "h": "1.75", "l": "1",
     "v": "1000", "n": 2, "x": True, "q": "1400", "V": "500", "Q": "700", "B": "0",
 }  # fmt: skip
-MESSAGE_SECONDS = kline_streams.MESSAGE_SECONDS
+MESSAGE_SECONDS = sockets.MESSAGE_SECONDS
 HURRIED = Patience(silence=2.0, first_pause=0.01)
 
 
@@ -89,7 +89,8 @@ class Server:
 async def listening(
     server: Server, heard: Heard, monkeypatch: pytest.MonkeyPatch, patience: Patience = HURRIED, symbols_each: int = 300
 ) -> AsyncIterator[None]:
-    monkeypatch.setattr(kline_streams, "MESSAGE_SECONDS", 0.01)
+    monkeypatch.setattr(sockets, "MESSAGE_SECONDS", 0.01)
+    monkeypatch.setattr(sockets, "CHANGE_SECONDS", 0.02)
     monkeypatch.setattr(kline_streams, "OPEN_SECONDS", 0.02)
     async with serve(server, "127.0.0.1", 0) as running:
         port = next(iter(running.sockets)).getsockname()[1]
