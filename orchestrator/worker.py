@@ -37,6 +37,9 @@ CANARY_SECONDS: Final = 60.0
 
 WHALES_SECONDS: Final = 2.0
 CLOSE_LOOK_SECONDS: Final = 0.05
+ASK_SECONDS: Final = 1.5
+"""What queueing a scan may take: a Redis that hangs is asked again, under the same id, and holds up no worker that stops."""
+
 REVIEW_EVERY: Final = timedelta(minutes=5)
 """Market time; a barrier that was touched is no less touched five minutes later."""
 
@@ -99,7 +102,8 @@ class CloseFeed:
 
     async def _ask(self, close: datetime) -> None:
         if self._asked is None or close > self._asked:
-            await self._jobs.enqueue_scan_of(close)
+            async with asyncio.timeout(ASK_SECONDS):
+                await self._jobs.enqueue_scan_of(close)
             self._asked = close
 
 
@@ -115,8 +119,9 @@ async def hear_closes(closes: Closes, feed: CloseFeed, stop: asyncio.Event) -> N
         async for close in closes.listen():
             try:
                 await feed.hear(close)
-            except StoreUnavailable as error:
-                logger().warning("a close was heard and could not be queued", error=str(error), candle_close=close.isoformat())
+            except (StoreUnavailable, TimeoutError) as error:
+                why = f"{type(error).__name__}: {error}"
+                logger().warning("a close was heard and could not be queued", error=why, candle_close=close.isoformat())
 
     hearing, stopping = asyncio.create_task(hear()), asyncio.create_task(stop.wait())
     try:
