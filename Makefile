@@ -6,7 +6,7 @@ SCHEDULES := 10000
 REAL := 200
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint fmt bench skill lock crash-matrix ccxt-suite fault-storm panic-drill
+.PHONY: help demo test check lint fmt bench skill lock crash-matrix ccxt-suite fault-storm panic-drill soak
 
 help:  ## Lists the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -47,6 +47,9 @@ fault-storm: $(STAMP)  ## Seeded schedules of faults over real trading: SCHEDULE
 
 panic-drill: $(STAMP)  ## Panics over 60 positions, calm and in a storm: seconds until verified flat; ARGS="--runs N --json FILE".
 	@$(PYTHON) -m tests.panic_drill $(ARGS)
+
+soak: $(STAMP)  ## Feeds and a reader over 500 symbols of a fast market for half an hour: memory, drift, stale decisions; ARGS="--minutes N --json FILE".
+	@$(PYTHON) -m tests.soak --minutes 30 --symbols 500 --speed 120 $(ARGS)
 
 ccxt-suite: $(STAMP)  ## Runs ccxt's own live suite against the sandbox; fetches its pinned source unless CCXT_SOURCE names the folder.
 	@$(PYTHON) -m tests.ccxt_suite $(ARGS)

@@ -15,6 +15,12 @@ OLDER: Final = 600
 QUARTERS: Final = 2_400
 """Of a walk: a hundred days of 4h before twenty-five of 15m."""
 
+RECORDED_START: Final = "2025-09-20T00:00"
+"""Nearly every recorded symbol is listed by then; a day of many liquidations is two days away."""
+
+RECORDED_HOURS: Final = 250.0
+"""What is left of the recording from there."""
+
 RECORDED: Final = ("universe_15m_2025-09.parquet", "universe_4h_2025-09.parquet")
 
 
@@ -41,7 +47,7 @@ def recorded_market(folder: Path, data: Path, symbols: int) -> list[str]:
     ranked = quarters.group_by("symbol").agg(traded).sort("traded", descending=True)["symbol"].to_list()
     chosen = ranked[:symbols]
     again = {symbol: f"TWO{symbol}" for symbol in ranked[: symbols - len(chosen)]}
-    return _written(folder, *(_chosen(frame, chosen, again) for frame in (quarters, older)))
+    return [*_written(folder, *(_chosen(frame, chosen, again) for frame in (quarters, older))), "--start", RECORDED_START]
 
 
 COLUMNS: Final = ("symbol", "open_time", "open", "high", "low", "close", "volume")
