@@ -5,10 +5,12 @@ one that a close overtook while the scan ran is counted beside.
 """
 
 import asyncio
+import itertools
 import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -28,6 +30,7 @@ from engine.snapshots import RedisSnapshots, connect
 from shared.analysis import AnalyzeReply, AnalyzeRequest
 
 PAUSE_SECONDS: Final = 0.4
+AT_ONCE: Final = 20
 
 type Ends = Mapping[str, Mapping[Timeframe, int]]
 """When each symbol's newest candles closed, market milliseconds."""
@@ -121,6 +124,14 @@ def _lacking(reply: AnalyzeReply, ends: Ends, moment: int) -> list[str]:
     return sorted(late)
 
 
+async def read_all(data: BinanceData) -> None:
+    """Reads everyone's candles once, as a replica does that starts without a feed: what it keeps of each symbol it keeps from then on."""
+    symbols = [symbol for symbol, rules in (await data.instruments()).items() if rules.tradable]
+    for some in itertools.batched(symbols, AT_ONCE):
+        with suppress(EngineError):
+            await asyncio.gather(*(data.candles(symbol, frame) for symbol in some for frame in (Timeframe.M15, Timeframe.H4)))
+
+
 async def read(pause_seconds: float = PAUSE_SECONDS) -> None:
     """Scans until SIGTERM."""
     settings = read_settings(os.environ)
@@ -144,6 +155,7 @@ async def read(pause_seconds: float = PAUSE_SECONDS) -> None:
             governor=Governor(left=budget.left, cost=data.candle_cost),
             settles_ms=CANDLE_SETTLES_MS,
         )
+        await read_all(data)
         while not ended.is_set():
             begun_ms = clock.now_ms()
             try:

@@ -179,6 +179,7 @@ class _Run:
         self._drift.append(drift)
         rss = ", ".join(f"{name} {samples[-1][1] / 2**20:.0f} MB" for name, samples in self._rss.items() if samples)
         worst = f" ({drift.worst})" if drift.error else ""
+        carried = f"up to {drift.carried} candles of 15m"
         self._tell(
             f"{self._left():.0f} s left; {drift.symbols} symbols differ by {drift.error:.1e} at most{worst}, {carried}; {rss}"
         )
