@@ -33,8 +33,9 @@ class CandleHistory:
         limit = count + 1 if count < CHEAP_LIMIT else CANDLES_LIMIT  # the open one comes too
         weight = 1 if limit <= CHEAP_LIMIT else CANDLES_WEIGHT
         params = {"symbol": symbol, "interval": timeframe.value, "limit": limit}
+        asked_ms = self._clock.now_ms()
         found = await self._door.read("/fapi/v1/klines", klines_of, params, weight)
-        return candles_of(symbol, timeframe, found, self._clock.now_ms())
+        return candles_of(symbol, timeframe, found, asked_ms)
 
     async def skew_ms(self) -> int:
         """By how much the exchange's clock is ahead of ours, half the way there and back taken off; raises an ExchangeError."""

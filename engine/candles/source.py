@@ -258,9 +258,10 @@ class BinanceData:
     async def _read_candles(self, symbol: str, timeframe: Timeframe) -> Candles:
         params = {"symbol": symbol, "interval": timeframe.value, "limit": CANDLES_LIMIT}
         async with self._candle_slots:
+            asked_ms = self._clock.now_ms()
             found = await self._door.read("/fapi/v1/klines", klines_of, params, CANDLES_WEIGHT)
         self._answered()
-        candles = candles_of(symbol, timeframe, found, self._clock.now_ms())
+        candles = candles_of(symbol, timeframe, found, asked_ms)
         self._candles[(symbol, timeframe)] = candles
         return candles
 

@@ -99,6 +99,20 @@ async def test_only_closed_candles_are_kept() -> None:
     assert exchange.asked[0][1] == {"symbol": "XUSDT", "interval": "15m", "limit": "499"}
 
 
+async def test_a_reply_that_was_on_its_way_while_a_candle_closed_does_not_tell_of_that_candle() -> None:
+    exchange = Exchange()
+
+    def slow(query: dict[str, str]) -> list[list[object]]:
+        told = until_now(query)
+        exchange.clock.market = NOW + timedelta(minutes=15, seconds=5)
+        return told
+
+    exchange.answers["/fapi/v1/klines"] = slow
+    async with data_of(exchange) as data:
+        candles = await data.candles("XUSDT", Timeframe.M15)
+    assert candles.closed_ms == NOW_MS
+
+
 async def test_candles_are_read_again_only_when_the_next_one_has_closed() -> None:
     exchange = Exchange()
     exchange.answers["/fapi/v1/klines"] = until_now
