@@ -82,9 +82,9 @@ def _columns(rows: Sequence[KlineRow]) -> Klines:
 
 
 def candles_of(symbol: str, timeframe: Timeframe, klines: Klines, now_ms: int) -> Candles:
-    """Closed candles only: those whose closing time lies before `now_ms`, the moment in which they were asked for: a reply may be on its way while
-    a candle closes, and tells it as it was before.
+    """Closed candles only: those whose closing time lies before `now_ms`, the moment in which they were asked for.
 
+    A reply may be on its way while a candle closes: it tells that candle as it was before.
     The newest row has no successor to prove that the exchange closed it too, so it must be past by more than clocks lie apart: a
     candle that still moves would be kept until the next close.
     """
