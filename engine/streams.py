@@ -182,8 +182,6 @@ def _forced(order: _ForcedOrder) -> ForcedOrder:
     return ForcedOrder(symbol=order.symbol, side=side, price=order.price, quantity=order.quantity, at_ms=order.at_ms)
 
 
-# --- large trades: a connection of their own, since its streams come and go with the shortlist --------------------------------
-
 MOST_TRADED: Final = 60
 """Streams of one connection, far below the 1,024 that one may carry: each may speak ten times a second."""
 
