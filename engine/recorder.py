@@ -110,9 +110,11 @@ class Recorder:
     def _write(self, rows: Rows) -> None:
         try:
             self._write_parts(rows)
-            self._put_together()
-            for file in over_budget(self._files(), self._budget):
+            for file in over_budget(
+                self._files(), self._budget
+            ):  # first: a day that cannot be put together must not fill the disk
                 (self._folder / file.name).unlink(missing_ok=True)
+            self._put_together()
         except (OSError, PolarsError) as error:
             if not self._ailing:
                 logger().warning("the recording cannot be written; the feed goes on without it", error=type(error).__name__)

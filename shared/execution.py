@@ -430,21 +430,29 @@ class TruthReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     income: list[Income]
 
 
+class Guarded(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A position of ours that a stop of ours should cover."""
+
+    symbol: Symbol
+    side: Side
+    quantity: Decimal
+
+
 class GuardsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What guards an account's positions in some symbols now: cheap enough to be asked each second while something is wrong.
 
-    With `guarded`, the quantity of each symbol that a stop should cover, positions are not read where every stop stands: nothing is wrong then.
+    With `guarded` positions are not read where a stop of ours stands for each: nothing is wrong then.
     """
 
     account: Account
     symbols: list[Symbol]
-    guarded: dict[Symbol, Decimal] = {}
+    guarded: list[Guarded] = []
 
 
 class GuardsReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All positions, and the orders that work in the symbols asked for. It tells nothing of what ended, so nothing is booked by it.
 
-    `sound` says that a stop that was not triggered covers all that should be guarded; positions were not read then.
+    `sound` says that stops of ours that were not triggered cover all that should be guarded; positions were not read then.
     """
 
     as_of: At

@@ -3,15 +3,16 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from decimal import Decimal
 from functools import partial
 
+from engine.core.fills import order_side_of
 from engine.errors import VenueAway
 from engine.execution.asking import Bound, answered, wait_of
 from engine.execution.desk import Desk
+from engine.execution.ids import OURS
 from engine.ports import Exchange, Urgency
 from shared.enums import OrderKind
-from shared.execution import BalanceReply, GuardsReply, GuardsRequest, TruthReply, TruthRequest, VenueOrder
+from shared.execution import BalanceReply, Guarded, GuardsReply, GuardsRequest, TruthReply, TruthRequest, VenueOrder
 from shared.problem import Problem
 
 TRUTH_SECONDS = 13.0
@@ -53,18 +54,21 @@ async def _guards(exchange: Exchange, request: GuardsRequest, as_of: datetime) -
     bound, symbols = Bound(GUARDS_SECONDS), sorted(set(request.symbols))
     if request.guarded:
         orders = await _working(exchange, symbols, bound)
-        if all(_stands(orders, symbol, quantity) for symbol, quantity in request.guarded.items()):
+        if all(_stands(orders, one) for one in request.guarded):
             return GuardsReply(as_of=as_of, positions=[], orders=orders, sound=True)
     positions, orders = await asyncio.gather(_again(exchange.positions, bound), _working(exchange, symbols, bound))
     held = [position for position in positions if position.quantity > 0]
     return GuardsReply(as_of=as_of, positions=held, orders=orders)
 
 
-def _stands(orders: list[VenueOrder], symbol: str, quantity: Decimal) -> bool:
-    """Whether a stop covers a position of that quantity, and nothing that guards it was triggered."""
-    guards = [order for order in orders if order.symbol == symbol and order.conditional]
+def _stands(orders: list[VenueOrder], one: Guarded) -> bool:
+    """Whether a stop of ours covers a position, and nothing that guards it was triggered; somebody else's stop covers nothing."""
+    closing = order_side_of(one.side, reduce_only=True)
+    guards = [order for order in orders if (order.symbol, order.order_side) == (one.symbol, closing) and order.conditional]
     return not any(order.triggered or order.child_order_id for order in guards) and any(
-        order.kind is OrderKind.STOP and (order.close_position or order.quantity - order.filled_quantity >= quantity)
+        order.kind is OrderKind.STOP
+        and order.client_order_id.startswith(OURS)
+        and order.quantity - order.filled_quantity >= one.quantity
         for order in guards
     )
 

@@ -5,7 +5,6 @@ any transaction and booked in one; a truth that did not come changes nothing: un
 """
 
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
@@ -24,7 +23,7 @@ from orchestrator.trading.reconcile_acts import Actor
 from orchestrator.trading.reconcile_booking import Before, Booked, Booking, Exited, read_before
 from orchestrator.trading.settle import Settle
 from shared.enums import Mode, PositionMode
-from shared.execution import GuardsRequest, TruthReply, TruthRequest
+from shared.execution import Guarded, GuardsRequest, TruthReply, TruthRequest
 from shared.wire import plain
 
 ACCOUNTS_AT_ONCE: Final = 8
@@ -94,7 +93,7 @@ class Reconcile:
             account = account_of(before.trader, Mode.REAL, [], None, dry_run=False)
             try:
                 shown = await self._engine.guards(
-                    GuardsRequest(account=account, symbols=symbols, guarded=_guarded(before) if light else {})
+                    GuardsRequest(account=account, symbols=symbols, guarded=_guarded(before) if light else [])
                 )
             except EngineUnavailable as unavailable:
                 logger().warning("what guards an account was not heard", user_id=str(user_id), error=str(unavailable))
@@ -178,9 +177,11 @@ class Reconcile:
             await announce.alert(self._bus, position.user_id, f"{position.symbol} was {what} by the exchange.")
 
 
-def _guarded(before: Before) -> dict[str, Decimal]:
+def _guarded(before: Before) -> list[Guarded]:
     """What stops should cover; nothing where an order is under way, of which more must be known."""
-    return {} if before.orders else {position.symbol: position.size for position in before.positions}
+    if before.orders:
+        return []
+    return [Guarded(symbol=one.symbol, side=one.side, quantity=one.size) for one in before.positions]
 
 
 def _waits_to_be_swept(booked: Booked, truth: TruthReply) -> bool:

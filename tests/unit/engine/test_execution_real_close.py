@@ -29,6 +29,7 @@ from shared.execution import (
     CloseRequest,
     FlattenReply,
     FlattenRequest,
+    Guarded,
     GuardsReply,
     GuardsRequest,
     OrderSide,
@@ -561,16 +562,34 @@ async def test_a_truth_that_is_not_of_everywhere_asks_for_the_orders_of_its_symb
 
 
 @pytest.mark.parametrize(
-    ("guarded", "triggered", "sound"),
-    [("0.01", None, True), ("0.02", None, False), ("0.01", 0, False), ("0.01", 1, False), (None, None, False)],
-    ids=["all stand", "one is too small", "a stop was triggered", "a target was triggered", "positions are wanted"],
+    ("quantity", "change", "sound"),
+    [
+        ("0.01", {}, True),
+        ("0.02", {}, False),
+        ("0.01", {0: {"triggered": True}}, False),
+        ("0.01", {1: {"triggered": True}}, False),
+        ("0.01", {0: {"client_order_id": "web_1"}}, False),
+        ("0.01", {0: {"order_side": OrderSide.BUY}}, False),
+        (None, {}, False),
+    ],
+    ids=[
+        "all stand",
+        "too small",
+        "stop triggered",
+        "target triggered",
+        "another's",
+        "of the other side",
+        "positions are wanted",
+    ],
 )
-async def test_positions_are_not_read_where_every_stop_stands(guarded: str | None, triggered: int | None, sound: bool) -> None:
+async def test_positions_are_not_read_where_every_stop_of_ours_stands(
+    quantity: str | None, change: dict[int, dict[str, Any]], sound: bool
+) -> None:
     world, exchange = holding()
-    if triggered is not None:
-        exchange.now.orders[triggered] = msgspec.structs.replace(exchange.now.orders[triggered], triggered=True)
+    for place, fields in change.items():
+        exchange.now.orders[place] = msgspec.structs.replace(exchange.now.orders[place], **fields)
     exchange.calls.clear()
-    wanted = {} if guarded is None else {"BTCUSDT": Decimal(guarded)}
+    wanted = [] if quantity is None else [Guarded(symbol="BTCUSDT", side=Side.LONG, quantity=Decimal(quantity))]
 
     told = await guards(world.desk, GuardsRequest(account=armed(), symbols=["BTCUSDT"], guarded=wanted))
 

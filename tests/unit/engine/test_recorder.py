@@ -119,6 +119,19 @@ def test_the_oldest_goes_when_the_budget_is_spent(tmp_path: Path) -> None:
     assert kept == [f"2024-10-{4 + day:02d}" for day in range(8)][-len(kept) :]
 
 
+def test_a_day_that_cannot_be_read_does_not_let_the_folder_grow(tmp_path: Path) -> None:
+    now = _Now(DAY)
+    recorder = Recorder(tmp_path, 0.02, "a", now)
+    (tmp_path / Kind.MARKS).mkdir()
+    (tmp_path / Kind.MARKS / "2024-10-04.parquet").write_bytes(b"damaged")
+    (tmp_path / Kind.MARKS / "2024-10-04.left.parquet").write_bytes(b"damaged")
+    now.ms = DAY + DAY_MS
+    for part in range(12):
+        recorder.marks([_mark(now.ms + part * 400_000 + second, f"{100 + second}.{second:08d}") for second in range(400)])
+        recorder.write()
+    assert sum(path.stat().st_size for path in (tmp_path / Kind.MARKS).iterdir()) <= 0.02 * 2**20 + 8_000
+
+
 def test_of_a_day_parts_go_before_newer_ones() -> None:
     files = [Kept(kind=Kind.MARKS, day="2024-10-04", part=f"{n}", size=10) for n in range(3)]
     assert over_budget(files, 20) == files[:1]
