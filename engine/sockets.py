@@ -123,6 +123,25 @@ async def hear(url: str, ear: Ear, patience: Patience = PATIENCE) -> None:
         await asyncio.sleep(pause)
 
 
+async def hear_while_wanted(
+    url: str, ear: Ear, wanted: Callable[[], Sequence[str]], patience: Patience, review_seconds: float
+) -> None:
+    """Hears while anything is wanted, which is asked every `review_seconds`, until it is cancelled; nothing wanted is nothing connected."""
+    while True:
+        while not wanted():  # noqa: ASYNC110 - whoever wants says it when asked
+            await asyncio.sleep(review_seconds)
+        hearing = asyncio.ensure_future(hear(url, ear, patience))
+        try:
+            while wanted() and not hearing.done():
+                await asyncio.wait({hearing}, timeout=review_seconds)
+            if hearing.done():
+                await hearing  # it ends by an error that nobody foresaw alone
+        finally:
+            hearing.cancel()
+            await asyncio.gather(hearing, return_exceptions=True)
+        ear.connection(up=False)
+
+
 def pause_before(attempt: int, patience: Patience = PATIENCE) -> float:
     """Wall seconds before an attempt, doubling from the first pause to the longest, with jitter of a half."""
     full: float = min(patience.longest_pause, patience.first_pause * 2.0 ** min(attempt - 1, 10))
@@ -142,12 +161,14 @@ async def _life(url: str, ear: Ear, patience: Patience, heard: _Count, attempt: 
             lasts = AGAIN_SECONDS if following is None else patience.lifetime
             if following is not None:
                 old, socket = socket, following[0]
-                await _drain(old, ear)
-                ear.take(following[1])
-                await old.close()
+                try:
+                    await _drain(old, ear)
+                    ear.take(following[1])
+                finally:
+                    await _close(old)
                 logger().info(f"{ear.name} moved to a new connection")
     finally:
-        await socket.close()
+        await _close(socket)
 
 
 async def _opened(url: str, ear: Ear) -> ClientConnection:
@@ -155,9 +176,18 @@ async def _opened(url: str, ear: Ear) -> ClientConnection:
     try:
         await ear.opened(socket.send)
     except BaseException:
-        await socket.close()
+        await _close(socket)
         raise
     return socket
+
+
+async def _close(socket: ClientConnection) -> None:
+    """Says goodbye; whoever is cancelled meanwhile, or a second time, leaves no open connection behind."""
+    try:
+        await socket.close()
+    except asyncio.CancelledError:
+        socket.transport.abort()
+        raise
 
 
 async def _until(socket: ClientConnection, ear: Ear, patience: Patience, heard: _Count, seconds: float) -> None:
@@ -173,15 +203,16 @@ async def _until(socket: ClientConnection, ear: Ear, patience: Patience, heard: 
 
 async def _following(url: str, ear: Ear, patience: Patience) -> tuple[ClientConnection, bytes] | None:
     """A connection that speaks, and what it said first; None where there is none now."""
-    socket = None
     try:
         socket = await _opened(url, ear)
-        async with asyncio.timeout(patience.silence):
-            return socket, await socket.recv(decode=False)
+        try:
+            async with asyncio.timeout(patience.silence):
+                return socket, await socket.recv(decode=False)
+        except BaseException:
+            await _close(socket)
+            raise
     except (OSError, WebSocketException, TimeoutError) as error:
         logger().warning(f"{ear.name} cannot be replaced yet", reason=type(error).__name__)
-        if socket is not None:
-            await socket.close()
         return None
 
 

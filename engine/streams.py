@@ -1,23 +1,20 @@
-"""The market streams of Binance USDⓈ-M by websockets: one connection, decoded frames out, reconnected for as long as it is asked.
+"""The market streams of Binance USDⓈ-M by websockets: decoded frames out, for as long as it is asked.
 
 Source: Binance USDⓈ-M "Websocket Market Streams" (2026-05): routed /market path, combined streams, 24 h lifetime, server pings; field `st` is
 2 for COIN-M rows, which are not ours.
 """
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final, Protocol
 
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import WebSocketException
 
 from engine.core.market import ForcedOrder, Mark, Ticker, Trade, rate_of
 from engine.log import logger
 from engine.ports import Clock
-from engine.sockets import PATIENCE, Patience, Send, hear, pause_before
+from engine.sockets import PATIENCE, Patience, Send, Subscriptions, hear, hear_while_wanted
 from shared.enums import Side
 from shared.wire import require_positive
 
@@ -139,14 +136,6 @@ def _deliver_or_say(frame: bytes | str, listener: Listener, received_ms: int) ->
         logger().warning("a frame does not fit", error=str(error))
 
 
-async def _frames(socket: ClientConnection, patience: Patience) -> AsyncIterator[bytes | str]:
-    ends = asyncio.get_running_loop().time() + patience.lifetime
-    while asyncio.get_running_loop().time() < ends:
-        async with asyncio.timeout(patience.silence):
-            frame = await socket.recv()
-        yield frame
-
-
 def _rows[T](raw: msgspec.Raw, kind: type[T]) -> list[T]:
     """All rows at once; one by one only where one of them is odd, so that it does not silence the others."""
     try:
@@ -202,8 +191,11 @@ class TradeListener(Protocol):
         ...
 
 
-class _TradeRow(msgspec.Struct):
+class TradeRow(msgspec.Struct, gc=False):
+    """A row of an `aggTrade` frame; its number grows by one with each of its symbol."""
+
     symbol: str = msgspec.field(name="s")
+    number: int = msgspec.field(name="a")
     price: Decimal = msgspec.field(name="p")
     quantity: Decimal = msgspec.field(name="q")
     at_ms: int = msgspec.field(name="T")
@@ -213,97 +205,78 @@ class _TradeRow(msgspec.Struct):
     def __post_init__(self) -> None:
         require_positive(self.price, self.quantity)
 
+    def trade(self) -> Trade:
+        """What one taker order filled at one price."""
+        return Trade(price=float(self.price), quantity=float(self.quantity), sell=self.buyer_is_maker, at_ms=self.at_ms)
 
-def deliver_trade(frame: bytes | str, listener: TradeListener) -> None:
-    """Decodes one frame and hands its trade on; frames of other streams, and answers to SUBSCRIBE, are passed over.
+
+def trade_in(frame: bytes | str) -> TradeRow | None:
+    """The trade that a frame tells; None of other streams' frames, and of answers to SUBSCRIBE.
 
     Raises:
         msgspec.MsgspecError: The frame does not fit the documented form.
     """
     decoded = msgspec.json.decode(frame, type=_Frame)
     if not decoded.stream.endswith("@aggTrade"):
-        return
-    row = msgspec.json.decode(decoded.data, type=_TradeRow)
-    if row.st == USD_MARGINED:
-        trade = Trade(price=float(row.price), quantity=float(row.quantity), sell=row.buyer_is_maker, at_ms=row.at_ms)
-        listener.take_trade(row.symbol, trade)
+        return None
+    row = msgspec.json.decode(decoded.data, type=TradeRow)
+    return row if row.st == USD_MARGINED else None
 
 
 async def listen_trades(
     base_url: str, listener: TradeListener, patience: Patience = PATIENCE, review_seconds: float = 10.0
 ) -> None:
-    """Listens to the aggregate trades of the wanted symbols until it is cancelled; reconnects as `listen` does.
+    """Listens to the aggregate trades of the wanted symbols until it is cancelled; reconnects, and is replaced in time, as `listen` is.
 
-    What is wanted is asked every `review_seconds` and told by SUBSCRIBE and UNSUBSCRIBE: two messages at most, of ten a second that are allowed.
+    What is wanted is asked every `review_seconds` and told by SUBSCRIBE and UNSUBSCRIBE.
 
     Source: Binance USDⓈ-M "Live Subscribing/Unsubscribing to streams" and "Aggregate Trade Streams" (2026-05).
     """
-    attempt = 0
-    while True:
-        symbols = _most_wanted(listener)
-        if not symbols:
-            await asyncio.sleep(review_seconds)
-            continue
-        heard = 0
-        reason = "old age"
-        try:
-            url = f"{base_url}/market/stream?streams={'/'.join(_trade_stream(symbol) for symbol in symbols)}"
-            async with connect(url, max_size=2**20, open_timeout=5, close_timeout=2) as socket:
-                listener.trades_connection(up=True)
-                logger().info("trades connected", attempt=attempt, streams=len(symbols))
-                subscriptions = _Subscriptions(socket, symbols, review_seconds)
-                async for frame in _frames(socket, patience):
-                    heard += 1
-                    _deliver_trade_or_say(frame, listener)
-                    await subscriptions.review(listener)
-        except TimeoutError:
-            reason = "silence"
-        except (OSError, WebSocketException) as error:
-            reason = type(error).__name__
-        listener.trades_connection(up=False)
-        attempt = 1 if heard else attempt + 1
-        pause = pause_before(attempt, patience)
-        logger().warning("trades dropped", reason=reason, attempt=attempt, seconds=round(pause, 2))
-        await asyncio.sleep(pause)
+    trades = _Trades(listener, review_seconds)
+    await hear_while_wanted(f"{base_url}/market/stream", trades, listener.wanted, patience, review_seconds)
 
 
-class _Subscriptions:
-    """What one connection listens to; changed only between frames, so that nobody else writes to the socket."""
+class _Trades:
+    """The connection of the wanted symbols' trades. Two of them overlap while one replaces the other: a trade counts once."""
 
-    def __init__(self, socket: ClientConnection, symbols: Sequence[str], review_seconds: float) -> None:
-        self._socket = socket
-        self._symbols = frozenset(symbols)
+    name = "trades"
+
+    def __init__(self, listener: TradeListener, review_seconds: float) -> None:
+        self._listener = listener
         self._every = review_seconds
-        self._loop = asyncio.get_running_loop()
-        self._next = self._loop.time() + review_seconds
-        self._ids = itertools.count(1)
+        self._next = 0.0
+        self._newest: dict[str, int] = {}
+        self._subscriptions = Subscriptions(_trade_streams)
 
-    async def review(self, listener: TradeListener) -> None:
-        """Asks what is wanted where it is time, and tells the exchange what changed."""
-        if self._loop.time() < self._next:
+    def take(self, frame: bytes) -> None:
+        try:
+            row = trade_in(frame)
+        except msgspec.MsgspecError as error:
+            logger().warning("a trade does not fit", error=str(error))
             return
-        self._next = self._loop.time() + self._every
-        wanted = frozenset(_most_wanted(listener))
-        if not wanted:
+        if row is None or row.number <= self._newest.get(row.symbol, -1):
             return
-        for method, symbols in (("SUBSCRIBE", wanted - self._symbols), ("UNSUBSCRIBE", self._symbols - wanted)):
-            if symbols:
-                params = [_trade_stream(symbol) for symbol in sorted(symbols)]
-                message = msgspec.json.encode({"method": method, "params": params, "id": next(self._ids)})
-                await self._socket.send(message.decode())
-        self._symbols = wanted
+        self._newest[row.symbol] = row.number
+        self._listener.take_trade(row.symbol, row.trade())
+
+    def connection(self, up: bool) -> None:
+        self._newest.clear()
+        self._listener.trades_connection(up)
+
+    async def opened(self, send: Send) -> None:
+        self._subscriptions = Subscriptions(_trade_streams)
+        await self._tell(send)
+
+    async def reviewed(self, send: Send) -> None:
+        if asyncio.get_running_loop().time() >= self._next:
+            await self._tell(send)
+
+    async def _tell(self, send: Send) -> None:
+        self._next = asyncio.get_running_loop().time() + self._every
+        wanted = list(dict.fromkeys(self._listener.wanted()))[:MOST_TRADED]
+        if self._subscriptions.is_time(wanted):
+            await self._subscriptions.change(send, wanted)
 
 
-def _most_wanted(listener: TradeListener) -> Sequence[str]:
-    return list(dict.fromkeys(listener.wanted()))[:MOST_TRADED]
-
-
-def _trade_stream(symbol: str) -> str:
-    return f"{symbol.lower()}@aggTrade"
-
-
-def _deliver_trade_or_say(frame: bytes | str, listener: TradeListener) -> None:
-    try:
-        deliver_trade(frame, listener)
-    except msgspec.MsgspecError as error:
-        logger().warning("a trade does not fit", error=str(error))
+def _trade_streams(symbol: str) -> list[str]:
+    return [f"{symbol.lower()}@aggTrade"]

@@ -5,7 +5,6 @@ By partial depth at its slowest, since a liquid symbol's `bookTicker` speaks hun
 Source: Binance USDⓈ-M "Partial Book Depth Streams" (2026-05), on the /public path; field `st` is 2 for COIN-M rows, which are not ours.
 """
 
-import asyncio
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -13,7 +12,7 @@ import msgspec
 
 from engine.core.market import BookTop
 from engine.log import logger
-from engine.sockets import Patience, Send, Subscriptions, hear
+from engine.sockets import Patience, Send, Subscriptions, hear_while_wanted
 
 TOP_PATIENCE: Final = Patience(silence=60.0)
 REVIEW_SECONDS: Final = 1.0
@@ -101,15 +100,4 @@ async def listen_tops(
     base_url: str, listener: TopListener, patience: Patience = TOP_PATIENCE, review_seconds: float = REVIEW_SECONDS
 ) -> None:
     """Listens while any is wanted, until it is cancelled."""
-    while True:
-        while not listener.wanted_tops():  # noqa: ASYNC110 - whoever wants says it when asked
-            await asyncio.sleep(review_seconds)
-        hearing = asyncio.ensure_future(hear(f"{base_url}/public/stream", _Tops(listener), patience))
-        try:
-            while listener.wanted_tops() and not hearing.done():
-                await asyncio.wait({hearing}, timeout=review_seconds)
-            if hearing.done():
-                await hearing  # it ends by an error that nobody foresaw alone
-        finally:
-            hearing.cancel()
-            await asyncio.gather(hearing, return_exceptions=True)
+    await hear_while_wanted(f"{base_url}/public/stream", _Tops(listener), listener.wanted_tops, patience, review_seconds)

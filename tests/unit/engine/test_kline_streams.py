@@ -57,6 +57,7 @@ class Server:
         self.open: list[ServerConnection] = []
         self.most_open = 0
         self.number = 0
+        self.silent = False
 
     async def __call__(self, connection: ServerConnection) -> None:
         assert connection.request is not None
@@ -67,6 +68,8 @@ class Server:
             async for text in connection:
                 order = json.loads(text)
                 self.sent.append(order)
+                if self.silent:
+                    continue
                 await connection.send(json.dumps({"result": None, "id": order["id"]}))
                 if order["method"] == "SUBSCRIBE":
                     await self.tell(order["params"], connection)
@@ -80,6 +83,9 @@ class Server:
             symbol, _, interval = name.partition("@kline_")
             self.number += 1
             await connection.send(frame(s=symbol.upper(), i=interval, v=str(self.number)))
+
+    async def is_left(self) -> bool:
+        return not self.open
 
     def subscribed(self) -> list[str]:
         return sorted(name for order in self.sent if order["method"] == "SUBSCRIBE" for name in order["params"])  # type: ignore[attr-defined]
@@ -102,6 +108,7 @@ async def listening(
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+            await eventually(server.is_left, seconds=3, what="the end of every connection")
 
 
 async def came(heard: Heard, count: int) -> None:
@@ -207,6 +214,22 @@ async def test_a_connection_that_grows_old_is_replaced_before_it_is_closed_and_n
         await came(heard, told)
     volumes = {int(candle.volume) for candle in heard.closed}
     assert volumes >= set(range(1, told + 1))
+
+
+async def test_who_is_cancelled_while_a_new_connection_has_not_spoken_leaves_none_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, heard = Server(), Heard("AUSDT")
+    async with listening(server, heard, monkeypatch, Patience(silence=5.0, lifetime=0.05, first_pause=0.01)):
+        await came(heard, 2)
+        server.silent = True
+
+        async def both_open() -> bool:
+            for connection in server.open[:1]:
+                await server.tell(["ausdt@kline_15m"], connection)
+            return len(server.open) == 2 and len(server.sent) == 2
+
+        await eventually(both_open, seconds=5, what="a replacement that is silent")
+        await asyncio.sleep(0.05)
+    assert server.open == []
 
 
 async def test_a_hundred_symbols_a_message_and_a_pause_after_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The stream of large trades: what a frame becomes, what is subscribed to, and how the connection comes back."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -8,8 +9,9 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
-from engine import streams
+from engine import sockets, streams
 from engine.core.market import Trade
 from engine.sockets import Patience
 from tests.polling import eventually
@@ -59,33 +61,44 @@ def frame(data: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize(("maker", "sell"), [(True, True), (False, False)])
 def test_a_buyer_who_was_the_maker_means_that_the_taker_sold(maker: bool, sell: bool) -> None:
-    heard = Heard()
-    streams.deliver_trade(frame({**TRADE, "m": maker, "st": 1}), heard)
-    assert heard.trades == [("XUSDT", Trade(price=1.5, quantity=40_000.0, sell=sell, at_ms=5))]
+    row = streams.trade_in(frame({**TRADE, "m": maker, "st": 1}))
+    assert row is not None
+    assert (row.symbol, row.trade()) == ("XUSDT", Trade(price=1.5, quantity=40_000.0, sell=sell, at_ms=5))
 
 
 def test_rows_of_coin_margined_contracts_and_answers_are_passed_over() -> None:
-    heard = Heard()
-    streams.deliver_trade(frame({**TRADE, "s": "BTCUSD_PERP", "st": 2}), heard)
-    streams.deliver_trade('{"result": null, "id": 1}', heard)
-    assert heard.trades == []
+    assert streams.trade_in(frame({**TRADE, "s": "BTCUSD_PERP", "st": 2})) is None
+    assert streams.trade_in('{"result": null, "id": 1}') is None
 
 
 class Server:
-    """Sends frames to each connection, then waits; what it was asked and told is kept."""
+    """Sends frames once a connection has subscribed; what it was asked and told is kept."""
 
     def __init__(self, *frames: str) -> None:
         self.frames = frames
         self.asked: list[str] = []
         self.told: list[dict[str, Any]] = []
+        self.open: list[ServerConnection] = []
+        self.most_open = 0
 
     async def talk(self, socket: ServerConnection) -> None:
         self.asked.append(socket.request.path if socket.request else "")
-        for one in self.frames:
-            await socket.send(one)
-        async for message in socket:
-            self.told.append(json.loads(message))
-            await socket.send(json.dumps({"result": None, "id": self.told[-1]["id"]}))
+        self.open.append(socket)
+        self.most_open = max(self.most_open, len(self.open))
+        try:
+            async for message in socket:
+                self.told.append(json.loads(message))
+                await socket.send(json.dumps({"result": None, "id": self.told[-1]["id"]}))
+                for one in self.frames:
+                    await socket.send(one)
+        finally:
+            self.open.remove(socket)
+
+    async def trade(self, number: int) -> None:
+        """One trade, told to whoever is connected."""
+        for socket in list(self.open):
+            with suppress(ConnectionClosed):
+                await socket.send(frame({**TRADE, "a": number, "q": str(number)}))
 
 
 @asynccontextmanager
@@ -106,7 +119,11 @@ async def test_a_trade_that_does_not_fit_is_said_and_the_next_one_is_heard() -> 
     server = Server(frame({**TRADE, "p": "NaN"}), frame({**TRADE, "q": "0"}), frame(TRADE))
     async with listening(server, heard):
         await becomes(lambda: len(heard.trades) == 1, "a trade")
-    assert server.asked[0] == "/market/stream?streams=xusdt@aggTrade"
+    assert (server.asked[0], server.told[0]["method"], server.told[0]["params"]) == (
+        "/market/stream",
+        "SUBSCRIBE",
+        ["xusdt@aggTrade"],
+    )
 
 
 async def test_silence_means_another_connection_and_who_listens_is_told() -> None:
@@ -124,4 +141,34 @@ async def test_nothing_wanted_is_nothing_connected_until_something_is() -> None:
         assert server.asked == []
         heard.symbols = ["YUSDT"]
         await becomes(lambda: server.asked != [], "a connection")
-    assert server.asked[0] == "/market/stream?streams=yusdt@aggTrade"
+        await becomes(lambda: heard.ups == [True], "a subscription")
+        heard.symbols = []
+        await becomes(lambda: server.open == [], "the end of the connection")
+    assert server.told[0]["params"] == ["yusdt@aggTrade"]
+    assert heard.ups == [True, False]
+
+
+async def test_a_connection_that_grows_old_is_replaced_without_a_gap_and_no_trade_counts_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sockets, "MESSAGE_SECONDS", 0.01)
+    heard, server, told = Heard("XUSDT"), Server(), itertools.count(1)
+    async with listening(server, heard, Patience(silence=2.0, lifetime=0.15, first_pause=0.01)):
+
+        async def replaced_twice() -> bool:
+            await server.trade(next(told))
+            return len(server.asked) >= 3
+
+        await eventually(replaced_twice, seconds=8, what="two replacements")
+        assert server.most_open == 2
+        assert heard.ups == [True]
+        last = next(told)
+
+        async def heard_last() -> bool:
+            await server.trade(last)
+            return any(trade.quantity == last for _, trade in heard.trades)
+
+        await eventually(heard_last, seconds=5, what="the last trade")
+    numbers = [int(trade.quantity) for _, trade in heard.trades]
+    assert numbers == sorted(set(numbers))
+    assert set(range(numbers[0], last + 1)) == set(numbers)
