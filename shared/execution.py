@@ -353,7 +353,7 @@ class VenueOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """One order as the exchange tells it.
 
     `triggered` says that a conditional order's price was met, whatever the price does since; `child_order_id` is the regular order that it
-    became.
+    became. One that works all the same has waited `triggered_seconds` of wall time for its fill; None where nobody can say.
     """
 
     symbol: Symbol
@@ -371,6 +371,7 @@ class VenueOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     price: Decimal | None = None
     trigger_price: Decimal | None = None
     triggered: bool = False
+    triggered_seconds: float | None = None
     child_order_id: str = ""
     created_at: At
 

@@ -93,6 +93,8 @@ class FakeExchangeEngine(FakeEngine):
         self.bnb_price: Decimal | None = None
         self.refusing: set[str] = set()
         self.stuck: set[str] = set()
+        self.waits: float | None = None
+        """What a stuck order is told to have waited."""
         self.everywhere = True
         """Of the last truth that was asked for."""
         self.lagging: set[str] = set()
@@ -423,7 +425,7 @@ class FakeExchangeEngine(FakeEngine):
     def _trigger(self, book: RealBook, order: VenueOrder) -> None:
         held = book.quantity(order.symbol)
         if order.symbol in self.stuck:
-            self._change(book, order, child_order_id=order.child_order_id or self._next())
+            self._change(book, order, child_order_id=order.child_order_id or self._next(), triggered_seconds=self.waits)
         elif held == 0 or _against(held) is not order.order_side:
             self._end(book, order)
         else:

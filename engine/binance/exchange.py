@@ -24,7 +24,7 @@ from engine.binance.stream import UserStream
 from engine.core.order import OrderRefusal, Wallet
 from engine.errors import VenueAway, VenueError, VenueUnsure
 from engine.ports import AccountModes, Clock, Condition, MarketOrder, Permissions, Urgency
-from shared.enums import OrderKind
+from shared.enums import OrderKind, OrderState
 from shared.execution import AccountEvent, Fill, Income, VenueOrder, VenuePosition, VenueTrade
 from shared.margin import Bracket
 from shared.problem import Problem
@@ -82,7 +82,7 @@ class BinanceExchange:
         client: Of the account's key.
         urgency: Whether the budget's reserve may be used.
         fees: Turns a fee in another coin into USDT.
-        clock: Market time ends a search in the past.
+        clock: Market time ends a search in the past, and tells for how long something waits.
         stream: The account's user data stream.
         leverages: Of the account, shared by all urgencies.
         page: Rows of a long list asked for at once.
@@ -105,6 +105,7 @@ class BinanceExchange:
         self._known = leverages
         self._urgency = urgency
         self._stream = stream
+        self._clock = clock
         self._history = History(self._read, fees, clock, page)
 
     async def wallet(self) -> Wallet:
@@ -286,7 +287,11 @@ class BinanceExchange:
     async def _condition(self, row: rows.AlgoRow) -> VenueOrder:
         """A conditional order that became a regular one is asked of that: its own row says nothing sure of what was filled."""
         child = await self._find_order({"symbol": row.symbol, "orderId": row.child}) if row.child else None
-        return readings.condition_of(row, child)
+        order = readings.condition_of(row, child)
+        if order.state is not OrderState.WORKING or not row.trigger_time:
+            return order
+        waits = self._clock.wall_seconds(readings.moment(row.trigger_time), self._clock.now())
+        return msgspec.structs.replace(order, triggered_seconds=None if waits is None else max(0.0, waits))
 
     async def _ask[T](self, call: Call, kind: type[T], params: dict[str, Any] | None = None) -> T | No:
         return await self._client.ask(call, kind, self._urgency, params)

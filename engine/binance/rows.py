@@ -129,6 +129,7 @@ class AlgoRow(Row):
     reduce_only: bool = False
     actual_order_id: str | int | None = ""
     actual_qty: str | None = ""
+    trigger_time: Moment = 0
 
     @property
     def child(self) -> str:

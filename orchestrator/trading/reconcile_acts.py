@@ -248,15 +248,16 @@ class Actor:
         return stances
 
     def _since_triggered(self, position: PositionRecord, resting: Resting, held: VenuePosition) -> timedelta | None:
-        """For how long an order that should have closed the position has not filled; None where none should."""
+        """For how long an order that should have closed the position has not filled, seen here or told; None where none should."""
         orders = [order for order in (resting.stop, resting.target, resting.trailing) if order is not None]
         due = [order for order in orders if order.state is OrderState.WORKING and triggered(order, held)]
         for order in orders:
             if order not in due:
                 self._triggered.pop((position.id, order.client_order_id), None)
         wall = self._clock.wall()
-        waits = [wall - self._triggered.setdefault((position.id, order.client_order_id), wall) for order in due]
-        return max(waits, default=None)
+        seen = [wall - self._triggered.setdefault((position.id, order.client_order_id), wall) for order in due]
+        told = [timedelta(seconds=order.triggered_seconds) for order in due if order.triggered_seconds is not None]
+        return max([*seen, *told], default=None)
 
     def _has_just_filled(self, position: PositionRecord, truth: TruthReply) -> bool:
         """Whether what protected it filled a moment ago: positions are read before orders, so that it may be gone already."""

@@ -62,6 +62,20 @@ async def test_an_order_is_signed_stamped_and_named_by_us(there: Bench) -> None:
     assert there.exchange.keys == [KEY]
 
 
+@pytest.mark.parametrize(
+    ("status", "after_ms", "waits"), [("TRIGGERING", -3_000, 3.0), ("TRIGGERING", 900_000, 0.0), ("NEW", None, None)]
+)
+async def test_a_stop_that_was_triggered_tells_for_how_long_it_has_not_filled(
+    there: Bench, status: str, after_ms: int | None, waits: float | None
+) -> None:
+    trigger_time = 0 if after_ms is None else there.clock.now_ms() + after_ms
+    there.exchange.says("GET", "/fapi/v1/openOrders", [])
+    there.exchange.says("GET", "/fapi/v1/openAlgoOrders", [{**STOP, "algoStatus": status, "triggerTime": trigger_time}])
+    [stop] = await there.protecting.working("BTCUSDT")
+    assert stop.triggered is (waits is not None)
+    assert stop.triggered_seconds == (None if waits is None else pytest.approx(waits, abs=2.0))
+
+
 async def test_a_closing_order_says_that_it_only_reduces(there: Bench) -> None:
     there.exchange.says("POST", ORDER, FILLED)
     await there.protecting.send(

@@ -481,6 +481,24 @@ async def test_a_stop_that_was_triggered_and_does_not_fill_is_closed_at_the_mark
     assert_equal_to_the_exchange(world)
 
 
+@pytest.mark.parametrize(("seconds", "closed"), [(0.4, False), (1.5, True), (None, False)])
+async def test_a_stop_that_has_waited_before_anybody_looked_is_closed_at_the_first_look(
+    seconds: float | None, closed: bool
+) -> None:
+    """How long it waits is the exchange's word where it says so, since looks may have been kept away."""
+    world = await entered()
+    world.engine.stuck.add("SOLUSDT")
+    world.engine.waits = seconds
+    world.engine.tick("SOLUSDT", 97)
+    assert await world.trading.reconcile.glance(USER)
+    assert (only(world).close_reason is CloseReason.STOP) is closed
+    world.clock.pass_wall(seconds=2)
+    await world.reconcile()
+    await world.reconcile()
+    assert only(world).close_reason is CloseReason.STOP
+    assert_equal_to_the_exchange(world)
+
+
 async def test_a_stop_that_does_not_fill_is_closed_between_two_truths_that_do_not_come() -> None:
     """The books wait for a truth; what guards a position is glanced at, and that is enough to act on."""
     world = await entered()
