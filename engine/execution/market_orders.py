@@ -4,7 +4,7 @@ Nothing is sent before its id was looked up, and an order without an answer is l
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -192,13 +192,18 @@ async def _seen(
     exchange: Exchange, symbol: str, client_order_id: str, sent_at: datetime | None, clock: Clock, patience: Patience
 ) -> VenueOrder | None:
     bound = Bound(patience.read * 2)
-    found = await bound.call(exchange.find(symbol, client_order_id, conditional=False))
+
+    async def read[T](question: Callable[[], Awaitable[T]]) -> T:
+        return await insisted(question, bound, patience.poll)
+
+    found = await read(lambda: exchange.find(symbol, client_order_id, conditional=False))
     if found is not None or sent_at is None:
         return found
-    for order in await bound.call(exchange.working(symbol)):
+    for order in await read(lambda: exchange.working(symbol)):
         if order.client_order_id == client_order_id:
             return order
     since = clock.now() - (clock.wall() - sent_at) - TRADES_BEFORE
-    if any(trade.client_order_id == client_order_id for trade in await bound.call(exchange.account_trades(symbol, since))):
+    trades = await read(lambda: exchange.account_trades(symbol, since))
+    if any(trade.client_order_id == client_order_id for trade in trades):
         raise VenueUnsure("its trades are there, it is not yet")
     return None

@@ -163,6 +163,22 @@ async def test_a_partial_close_without_an_answer_is_looked_up_and_never_sent_aga
     assert exchange.calls.count("send") == 1
 
 
+async def test_that_an_order_never_arrived_is_proven_though_single_readings_fail() -> None:
+    """Nothing guards or closes the rest of the position by its own order until that is known."""
+    world, exchange = holding()
+    exchange.fail("send", Fault.LOST)
+    part = {"quantity": Decimal("0.004")}
+    await close(world.desk, real_close(**part))
+    world.clock.pass_wall(timedelta(seconds=21))
+    for method in ("find", "working", "account_trades"):
+        exchange.fail(method, Fault.AWAY, Fault.OK, Fault.AWAY)
+
+    resumed = await close(world.desk, real_close(resume=True, **part))
+
+    assert refusal_of(resumed) == "never_arrived"
+    assert exchange.calls.count("account_trades") == 4
+
+
 async def test_the_close_of_a_whole_position_waits_for_no_answer_since_its_stop_may_have_failed() -> None:
     """Two reduce-only orders close one position: whichever comes late finds nothing."""
     world, exchange = holding()
