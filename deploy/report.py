@@ -16,6 +16,9 @@ OPEN_WITHOUT_STOP: Final[LiteralString] = """
     SELECT count(*) AS n FROM positions WHERE status IN ('OPEN', 'CLOSING') AND stop_loss IS NULL"""
 
 COUNTS: Final[LiteralString] = """
+    WITH exchange AS (
+      SELECT l.kind, coalesce(sum(l.amount), 0) AS amount FROM ledger_entries l LEFT JOIN positions p ON p.id = l.position_id
+      WHERE l.mode = 'REAL' AND NOT coalesce(p.dry_run, false) AND l.at >= %(since)s GROUP BY l.kind)
     SELECT
       (SELECT count(*) FROM scans WHERE as_of >= %(since)s) AS scans,
       (SELECT coalesce(max(universe), 0) FROM scans WHERE as_of >= %(since)s) AS symbols,
@@ -27,8 +30,11 @@ COUNTS: Final[LiteralString] = """
       (SELECT count(*) FROM positions WHERE closed_at >= %(since)s AND status = 'CLOSED_WIN') AS won,
       (SELECT count(*) FROM positions WHERE closed_at >= %(since)s AND status = 'CLOSED_LOSS') AS lost,
       (SELECT coalesce(sum(realized_pnl), 0) FROM fills WHERE at >= %(since)s) AS realized_pnl,
-      (SELECT coalesce(sum(fee + liquidation_fee), 0) FROM fills WHERE at >= %(since)s) AS fees,
-      (SELECT coalesce(sum(amount), 0) FROM funding_payments WHERE at >= %(since)s) AS funding"""
+      (SELECT coalesce(sum(fee + liquidation_fee), 0) FROM fills WHERE at >= %(since)s)
+        - coalesce((SELECT amount FROM exchange WHERE kind = 'LIQUIDATION_FEE'), 0) AS fees,
+      (SELECT coalesce(sum(amount), 0) FROM funding_payments WHERE at >= %(since)s)
+        + coalesce((SELECT amount FROM exchange WHERE kind = 'FUNDING'), 0) AS funding"""
+"""At an exchange, funding and the liquidator's fee are what it booked: nothing but the ledger holds them."""
 
 REJECTIONS: Final[LiteralString] = """
     SELECT reason, sum(n::int) AS n FROM scans, jsonb_each_text(rejections) AS each(reason, n)

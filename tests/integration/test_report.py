@@ -146,6 +146,16 @@ def test_a_report_counts_this_run_only(connection: psycopg.Connection[Any]) -> N
     assert later.unsound() == ["no scan was made"]
 
 
+def test_a_report_counts_funding_and_liquidation_fees_that_an_exchange_booked(connection: psycopg.Connection[Any]) -> None:
+    for source, (kind, amount) in enumerate(
+        [("FUNDING", "-0.25"), ("FUNDING", "0.10"), ("LIQUIDATION_FEE", "-2"), ("FEE", "-9")]
+    ):
+        _book(connection, kind, amount, f"income {source}", None, mode="REAL")
+    report = read_report(connection, run())
+    assert (Decimal(report.funding), Decimal(report.fees)) == (Decimal("-1.70"), Decimal("3.10"))
+    assert Decimal(read_report(connection, run(since=AT + timedelta(hours=1))).funding) == 0
+
+
 def test_a_position_without_a_stop_or_an_error_makes_the_run_unsound(connection: psycopg.Connection[Any]) -> None:
     connection.execute("UPDATE positions SET stop_loss = NULL WHERE status = 'OPEN'")
     report = read_report(connection, run(errors=2))
@@ -165,11 +175,13 @@ def run(*, since: datetime = AT - timedelta(minutes=1), errors: int = 0) -> Run:
     )
 
 
-def _book(connection: psycopg.Connection[Any], kind: str, amount: str, source: str, position: UUID | None) -> None:
+def _book(
+    connection: psycopg.Connection[Any], kind: str, amount: str, source: str, position: UUID | None, mode: str = "PAPER"
+) -> None:
     connection.execute(
-        "INSERT INTO ledger_entries (user_id, mode, at, kind, amount, balance_after, source, position_id) VALUES (%s, 'PAPER', %s, %s, %s, "
-        "%s + (SELECT coalesce(sum(amount), 0) FROM ledger_entries), %s, %s)",
-        [USER, AT, kind, Decimal(amount), Decimal(amount), source, position],
+        "INSERT INTO ledger_entries (user_id, mode, at, kind, amount, balance_after, source, position_id) VALUES (%s, %s, %s, %s, %s, "
+        "%s + (SELECT coalesce(sum(amount), 0) FROM ledger_entries WHERE mode = %s), %s, %s)",
+        [USER, mode, AT, kind, Decimal(amount), Decimal(amount), mode, source, position],
     )
 
 
