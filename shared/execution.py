@@ -163,7 +163,10 @@ class EntryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class CloseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Close a position or a part of it, always reduce-only; no quantity means all. `resume` and `sent_at` as in EntryRequest."""
+    """Close a position or a part of it, always reduce-only; no quantity means all. `resume` and `sent_at` as in EntryRequest.
+
+    `whole` widens the resume of a part to all that is held: what guards it failed, and it cannot wait for the part's outcome.
+    """
 
     account: Account
     client_order_id: ClientOrderId
@@ -172,6 +175,7 @@ class CloseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     quantity: Decimal | None = None
     trigger: Trigger | None = None
     resume: bool = False
+    whole: bool = False
     sent_at: At | None = None
 
     def __post_init__(self) -> None:

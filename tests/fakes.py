@@ -548,13 +548,13 @@ class FakePositions:
         return sorted(rows, key=lambda row: row.opened_at)
 
     async def open_everywhere(self) -> list[PositionRecord]:
-        return self._open(simulated=True)
+        return self._live([PositionStatus.OPEN], simulated=True)
 
     async def guarded_everywhere(self) -> list[PositionRecord]:
-        return self._open(simulated=False)
+        return self._live(LIVE, simulated=False)
 
-    def _open(self, *, simulated: bool) -> list[PositionRecord]:
-        rows = [row for row in self._rows.live() if row.status is PositionStatus.OPEN and row.simulated is simulated]
+    def _live(self, statuses: Collection[PositionStatus], *, simulated: bool) -> list[PositionRecord]:
+        rows = [row for row in self._rows.live() if row.status in statuses and row.simulated is simulated]
         return sorted(rows, key=lambda row: row.opened_at)
 
     async def change(self, position: PositionRecord, **changes: Any) -> PositionRecord | None:

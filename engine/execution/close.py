@@ -92,10 +92,11 @@ async def _quantity(desk: Desk, request: CloseRequest, position: PaperPosition |
 
 def _filled(venue: Venue, request: CloseRequest, closing: Closing | None, done: Executed) -> ExecutionReport:
     filled = sum((fill.quantity for fill in done.fills), Decimal(0))
+    asked = filled if request.whole else request.quantity or filled
     return msgspec.structs.replace(
         _report(venue, request, ExecutionStatus.FILLED, as_of=done.fills[-1].at),
         leverage=closing.position.leverage if closing and closing.position else None,
-        requested_quantity=closing.quantity if closing else request.quantity or filled,
+        requested_quantity=closing.quantity if closing else asked,
         filled_quantity=filled,
         average_price=average_price(done.fills),
         fills=done.fills,

@@ -223,7 +223,7 @@ class ExchangeVenue:
         closing, found = self._closing(exchange), await self._missing(exchange, request)
         if isinstance(found, VenueOrder):
             return await closing.finish(found, request.client_order_id, request.side)
-        if isinstance(found, Unknown) and await self._is_whole(request):
+        if isinstance(found, Unknown) and (request.whole or await self._is_whole(request)):
             return await closing.drain(request.client_order_id, request.symbol, request.side)
         return found
 

@@ -189,7 +189,7 @@ class Positions(Protocol):
         ...
 
     async def guarded_everywhere(self) -> list[PositionRecord]:
-        """Everyone's OPEN ones that the exchange guards: REAL, not dry."""
+        """Everyone's that the exchange guards: REAL, not dry, OPEN or on their way out, since a close may fail too."""
         ...
 
     async def change(self, position: PositionRecord, **changes: Any) -> PositionRecord | None:

@@ -169,14 +169,14 @@ class PositionRepository:
 
     async def open_everywhere(self) -> list[PositionRecord]:
         """Everyone's OPEN ones that we judge ourselves: PAPER, or a dry run."""
-        return await self._open(sa.or_(POSITIONS.c.mode == Mode.PAPER.value, POSITIONS.c.dry_run))
+        return await self._of([PositionStatus.OPEN.value], sa.or_(POSITIONS.c.mode == Mode.PAPER.value, POSITIONS.c.dry_run))
 
     async def guarded_everywhere(self) -> list[PositionRecord]:
-        """Everyone's OPEN ones that the exchange guards: REAL, not dry."""
-        return await self._open(sa.and_(POSITIONS.c.mode == Mode.REAL.value, ~POSITIONS.c.dry_run))
+        """Everyone's that the exchange guards: REAL, not dry, OPEN or on their way out, since a close may fail too."""
+        return await self._of(_LIVE_POSITIONS, sa.and_(POSITIONS.c.mode == Mode.REAL.value, ~POSITIONS.c.dry_run))
 
-    async def _open(self, which: sa.ColumnElement[bool]) -> list[PositionRecord]:
-        statement = sa.select(*_POSITION).where(POSITIONS.c.status == PositionStatus.OPEN.value, which)
+    async def _of(self, statuses: list[str], which: sa.ColumnElement[bool]) -> list[PositionRecord]:
+        statement = sa.select(*_POSITION).where(POSITIONS.c.status.in_(statuses), which)
         return await select_all(self._connection, statement.order_by(POSITIONS.c.opened_at), PositionRecord)
 
     async def change(self, position: PositionRecord, **changes: Any) -> PositionRecord | None:

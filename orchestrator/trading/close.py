@@ -91,7 +91,8 @@ class Close:
         With `resume` nothing new is sent: what the venue has of this id is finished. An engine that will not even look proves nothing.
         """
         with bound_trace(order.trace_id):
-            request = structs.replace(msgspec.convert(order.request, CloseRequest), resume=resume)
+            request = msgspec.convert(order.request, CloseRequest)
+            request = structs.replace(request, resume=resume, whole=resume and _is_widened(order, request))
             request = await with_keys(self._transactions, order, request)
             try:
                 report = await self._engine.close(request)
@@ -227,6 +228,11 @@ class Close:
             client_order_id=order.client_order_id,
         )  # fmt: skip
         await announce.reduced(self._bus, position, quantity)
+
+
+def _is_widened(order: OrderRecord, request: CloseRequest) -> bool:
+    """Whether a close that was begun for a part is for all by now."""
+    return request.quantity is not None and order.quantity is not None and order.quantity > request.quantity
 
 
 def _part(position: PositionRecord, quantity: Decimal | None) -> Decimal | Refusal | None:

@@ -4,7 +4,7 @@ Done after the booking was committed, outside any transaction; each act is safe 
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -87,6 +87,8 @@ class Acts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a position is not protected as it should be, and who looks again within a moment is not too early."""
     orphaned: Collection[str] = frozenset()
     """Symbols in which we own nothing and the exchange holds what is not ours."""
+    failed: Mapping[str, CloseReason] = {}
+    """Symbols whose guard failed and is not waited for any more: a close of a part becomes one of all, for that reason."""
 
 
 class _Stance(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,6 +177,7 @@ class Actor:
             soon=soon or bool(wrong or standing),
             wrong=bool(wrong or standing),
             orphaned=orphaned,
+            failed={stance.position.symbol: CloseReason.STOP for stance in stances if stance.is_stuck},
         )
 
     def glance(self, before: Before, shown: GuardsReply) -> Acts:
@@ -183,13 +186,24 @@ class Actor:
         stances = self._stances(before.positions, shown)
         wrong = {stance.position.symbol for stance in stances if stance.is_wrong}
         free = [one for one in stances if one.position.symbol not in moving and one.position.status is PositionStatus.OPEN]
+        bare = {one.position.symbol: CloseReason.UNPROTECTED for one in stances if self._stays_bare(one)}
+        failed = bare | {one.position.symbol: CloseReason.STOP for one in stances if one.is_stuck}
         stuck = [one.position for one in free if one.is_stuck]
-        naked = [one.position for one in free if not one.is_stuck and self._stays_bare(one)]
+        naked = [one.position for one in free if not one.is_stuck and one.position.symbol in bare]
         standing = _standing(before.orders, shown, wrong)
         overdue = [order for order in standing if self._is_late(order)]
         amiss = bool(wrong or standing)
         return Acts(
-            cancel={}, naked=naked, resize=[], untargeted=[], stuck=stuck, overdue=overdue, rests=[], soon=amiss, wrong=amiss
+            cancel={},
+            naked=naked,
+            resize=[],
+            untargeted=[],
+            stuck=stuck,
+            overdue=overdue,
+            rests=[],
+            soon=amiss,
+            wrong=amiss,
+            failed=failed,
         )
 
     async def act(self, user_id: UUID, account: Account, acts: Acts) -> None:
@@ -198,7 +212,7 @@ class Actor:
         urgent: list[tuple[UUID, Callable[[], Awaitable[object]]]] = [
             *((one.id, partial(self._give_up, one, CloseReason.STOP, why)) for one in acts.stuck),
             *((one.id, partial(self._protect_or_close, account, one)) for one in acts.naked),
-            *((one.id, partial(self._settle.take_over, one)) for one in acts.overdue),
+            *((one.id, partial(self._settle.take_over, one, whole=acts.failed.get(one.symbol))) for one in acts.overdue),
         ]
         await each(urgent, lambda work: self._alone(*work), what="protecting a position")
         for position in [*acts.resize, *acts.untargeted]:

@@ -7,14 +7,15 @@ exchange has of its id, or proves that it never arrived.
 """
 
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from orchestrator.core.order import OrderPurpose, OrderStatus, Refusal, RefusalReason
+from orchestrator.core.position import CloseReason
 from orchestrator.errors import EngineUnavailable
 from orchestrator.log import bound_trace, logger
-from orchestrator.ports import Clock, Engine, OrderRecord, Transactions
+from orchestrator.ports import Clock, Engine, OrderRecord, Transactions, UnitOfWork
 from orchestrator.trading.bounded import each
 from orchestrator.trading.claims import CARRY, was_approved
 from orchestrator.trading.close import Close
@@ -55,11 +56,15 @@ class Settle:
         if order.carried_until is None or order.carried_until <= self._clock.wall():
             await self.take_over(order)
 
-    async def take_over(self, order: OrderRecord) -> None:
-        """Settles one order whoever carries it, unless the row has moved: for what stands at the exchange and cannot wait."""
+    async def take_over(self, order: OrderRecord, *, whole: CloseReason | None = None) -> None:
+        """Settles one order whoever carries it, unless the row has moved: for what stands at the exchange and cannot wait.
+
+        With `whole` the close of a part becomes one of all that is left, for that reason.
+        """
         wall = self._clock.wall()
         async with self._transactions() as unit:
-            mine = await unit.orders.advance(order, order.status, carried_until=wall + CARRY)
+            wider = await _widened(unit, order, whole) if whole is not None else {}
+            mine = await unit.orders.advance(order, order.status, carried_until=wall + CARRY, **wider)
             await unit.commit()
         if mine is None:
             return
@@ -124,6 +129,16 @@ class Settle:
         async with self._transactions() as unit:
             await unit.orders.advance(order, order.status, carried_until=self._clock.wall() + ASK_AGAIN)
             await unit.commit()
+
+
+async def _widened(unit: UnitOfWork, order: OrderRecord, reason: CloseReason) -> dict[str, Any]:
+    """What changes in the row of a part's close that closes all; nothing in any other."""
+    if order.purpose is not OrderPurpose.CLOSE or order.position_id is None or order.quantity is None:
+        return {}
+    position = await unit.positions.get(order.position_id)
+    if position is None or order.quantity >= position.size:
+        return {}
+    return {"quantity": position.size, "close_reason": reason}
 
 
 def _account(order: OrderRecord) -> Account:

@@ -224,17 +224,20 @@ async def test_live_positions_come_oldest_first_and_by_who_judges_them(stage: St
     dry = position(user_id, symbol="CUSDT", mode=Mode.REAL, dry_run=True, opened_at=NOW + timedelta(minutes=2))
     paper = position(user_id, symbol="AUSDT")
     closing = position(user_id, symbol="BUSDT", status=PositionStatus.CLOSING, opened_at=NOW + timedelta(minutes=1))
+    leaving = position(
+        user_id, symbol="EUSDT", mode=Mode.REAL, status=PositionStatus.CLOSING, opened_at=NOW + timedelta(minutes=4)
+    )
     gone = position(
         user_id, symbol="DUSDT", mode=Mode.REAL, status=PositionStatus.CLOSED_WIN, pnl=Decimal(1), closed_at=NOW,
         opened_at=NOW - timedelta(minutes=9),
     )  # fmt: skip
     async with stage.begin() as unit:
-        for made in (real, dry, paper, closing, gone):
+        for made in (real, dry, paper, closing, leaving, gone):
             await unit.positions.add(made)
-        assert await unit.positions.live_of_user(user_id) == [paper, closing, dry, real]
-        assert await unit.positions.live_of_user(user_id, Mode.REAL) == [dry, real]
+        assert await unit.positions.live_of_user(user_id) == [paper, closing, dry, real, leaving]
+        assert await unit.positions.live_of_user(user_id, Mode.REAL) == [dry, real, leaving]
         assert await unit.positions.open_everywhere() == [paper, dry]
-        assert await unit.positions.guarded_everywhere() == [real]
+        assert await unit.positions.guarded_everywhere() == [real, leaving]
         assert await unit.positions.real_since(user_id, "DUSDT", NOW) == [gone, real]
         assert await unit.positions.real_since(user_id, "DUSDT", NOW + timedelta(seconds=1)) == [real]
 

@@ -163,6 +163,23 @@ async def test_a_partial_close_without_an_answer_is_looked_up_and_never_sent_aga
     assert exchange.calls.count("send") == 1
 
 
+async def test_the_resume_of_a_part_whose_guard_failed_closes_all_that_is_held() -> None:
+    world, exchange = holding()
+    exchange.fail("send", Fault.LOST)
+    part = {"quantity": Decimal("0.004")}
+    first = await close(world.desk, real_close(**part))
+    exchange.trigger("nt-s-OLD", stuck=True)
+
+    waiting = await close(world.desk, real_close(resume=True, **part))
+    whole = await close(world.desk, real_close(resume=True, whole=True, **part))
+
+    assert (first.status, waiting.status) == (ExecutionStatus.UNKNOWN, ExecutionStatus.UNKNOWN)
+    assert (whole.status, whole.filled_quantity, whole.requested_quantity) == (ExecutionStatus.FILLED, *[Decimal("0.010")] * 2)
+    assert len({fill.trade_id for fill in whole.fills}) == len(whole.fills)
+    assert exchange.held() == 0
+    assert exchange.guards() == []
+
+
 async def test_that_an_order_never_arrived_is_proven_though_single_readings_fail() -> None:
     """Nothing guards or closes the rest of the position by its own order until that is known."""
     world, exchange = holding()

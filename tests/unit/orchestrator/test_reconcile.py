@@ -576,6 +576,32 @@ async def test_a_close_of_a_failed_stop_that_broke_off_is_taken_over_by_the_next
     assert [request.resume for request in world.engine.sent("close")] == [True]
 
 
+@pytest.mark.parametrize(("fails", "reason"), [("stuck", CloseReason.STOP), ("gone", CloseReason.UNPROTECTED)])
+async def test_a_guard_that_fails_while_a_part_is_being_closed_closes_all_without_waiting_for_the_part(
+    fails: str, reason: CloseReason
+) -> None:
+    """Whether the part arrived is proven only after its receive window: too long for a position without a stop."""
+    world = await entered()
+    world.engine.trouble["close"] = ["lost before"]
+    await world.trading.desk.close(USER, only(world).id, d(4))
+    assert only(world).status is PositionStatus.CLOSING
+    if fails == "stuck":
+        world.engine.stuck.add("SOLUSDT")
+        world.engine.tick("SOLUSDT", 97)
+    else:
+        world.engine.take(world.engine.book().stops("SOLUSDT")[0].client_order_id)
+    for _ in range(2):
+        await world.trading.reconcile.glance(USER)
+        world.clock.pass_wall(seconds=2)
+    await world.trading.reconcile.glance(USER)
+    assert [(request.quantity, request.whole) for request in world.engine.sent("close")][-1] == (d(4), True)
+    assert world.engine.book().quantity("SOLUSDT") == 0
+    await world.reconcile()
+    position = only(world)
+    assert (position.status, position.close_reason, position.size) == (PositionStatus.CLOSED_LOSS, reason, d(0))
+    assert_equal_to_the_exchange(world)
+
+
 async def test_an_entry_whose_stop_was_triggered_and_does_not_fill_is_taken_over() -> None:
     """Its reply is on the way: no row tells of the position yet, and its stop is no stop any more."""
     world = RealWorld()
