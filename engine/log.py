@@ -17,7 +17,7 @@ import structlog
 FIELDS: Final = frozenset(
     {
         "event", "level", "at", "process", "trace_id", "user_id", "symbol", "client_order_id", "reason", "scan", "ms", "count",
-        "status", "error", "exception", "stream", "attempt", "seconds", "universe", "screened", "candidates", "signals", "rejections",
+        "status", "error", "exception", "stream", "attempt", "seconds", "universe", "screened", "candidates", "signals", "rejections", "fallbacks",
         "route", "method", "venue", "side", "dry_run", "analyst", "model", "weight", "age_ms", "port", "host", "url", "code",
         "quantity", "price", "name",
     }

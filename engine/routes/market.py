@@ -23,6 +23,9 @@ _SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 SCANS = Counter("neurotrade_engine_scans", "Scans that were answered.", ["analyst"])
 STAGES = Histogram("neurotrade_engine_scan_stage_seconds", "Wall time of each stage of a scan.", ["stage"], buckets=_SECONDS)
 REJECTIONS = Counter("neurotrade_engine_rejections", "Symbols that gave no signal, by reason.", ["reason"])
+FALLBACKS = Counter(
+    "neurotrade_engine_scans_fallen_back", "Scans that read elsewhere what the feed should have told, or did without it."
+)
 SIGNALS = Counter("neurotrade_engine_signals", "Signals by side.", ["side"])
 ANALYST_FAILURES = Counter("neurotrade_engine_analyst_failures", "Candidates whose analyst gave no verdict.")
 MARKS_SECONDS = Histogram("neurotrade_engine_marks_seconds", "Wall time of a look at the marks.", buckets=_SECONDS)
@@ -105,6 +108,8 @@ def _count_scan(found: AnalyzeReply) -> None:
         REJECTIONS.labels(rejection.reason).inc()
         if rejection.reason is RejectionReason.ANALYST_FAILED:
             ANALYST_FAILURES.inc()
+    if found.fallbacks:
+        FALLBACKS.inc()
     for signal in found.signals:
         SIGNALS.labels(signal.side).inc()
     logger().info(
@@ -115,4 +120,5 @@ def _count_scan(found: AnalyzeReply) -> None:
         candidates=len(found.candidates),
         signals=len(found.signals),
         analyst=str(found.analyst),
+        fallbacks="; ".join(found.fallbacks),
     )

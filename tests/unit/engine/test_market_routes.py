@@ -6,6 +6,8 @@ from datetime import timedelta
 import pytest
 from litestar import Litestar
 from litestar.testing import AsyncTestClient
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from engine.analysis import MarketDesk, RulesAnalyst, ScanPlan, Sources
 from engine.core.market import Candles, at
@@ -197,6 +199,20 @@ async def test_metrics_tell_scans_weight_ages_and_reasons(client: AsyncTestClien
     assert 'neurotrade_engine_rejections_total{reason="no_symbol_rules"}' in text
     assert 'neurotrade_engine_source_age_seconds{source="feed_marks"}' in text
     assert 'neurotrade_engine_scan_stage_seconds_count{stage="total"}' in text
+
+
+async def test_a_scan_that_fell_back_says_so_in_its_log_line_and_is_counted(
+    client: AsyncTestClient[Litestar],
+) -> None:
+    def counted() -> float:
+        return REGISTRY.get_sample_value("neurotrade_engine_scans_fallen_back_total") or 0.0
+
+    before = counted()
+    with capture_logs() as lines:
+        reply = decode((await client.post("/analyze", content=b"{}")).content, AnalyzeReply)
+    assert reply.fallbacks
+    assert [line["fallbacks"] for line in lines if line["event"] == "scan"] == ["; ".join(reply.fallbacks)]
+    assert counted() == before + 1
 
 
 async def test_an_unknown_path_is_a_problem(client: AsyncTestClient[Litestar]) -> None:
