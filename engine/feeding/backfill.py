@@ -5,6 +5,7 @@ Everything goes through the deployment's one weight budget. The most traded symb
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final, Protocol
 
 from engine.core.instrument import InstrumentRules
@@ -17,6 +18,8 @@ AT_ONCE: Final = 8
 """Reads under way: half of what a scan's candles may have, so that neither shuts the other out."""
 
 LOOK_SECONDS: Final = 0.1
+"""At most between two looks at what is missing; where a read ends the next begins at once."""
+
 THROTTLED_SECONDS: Final = 1.0
 """At least so long nothing is read after the budget was found spent."""
 
@@ -60,6 +63,7 @@ class Backfill:
         self._history = history
         self._rank = rank
         self._reading: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Event()
         self._not_before = 0.0
         self._was_whole = False
         self._crash: BaseException | None = None
@@ -68,8 +72,11 @@ class Backfill:
         """Reads until it is cancelled; an error nobody foresaw ends it."""
         try:
             while self._crash is None:
+                self._room.clear()
                 self._begin()
-                await asyncio.sleep(LOOK_SECONDS)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._room.wait()
             raise self._crash
         finally:
             for task in self._reading:
@@ -93,6 +100,7 @@ class Backfill:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._reading.discard(task)
+        self._room.set()
         if not task.cancelled():
             error = task.exception()
             self._crash = self._crash or error

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from tests.bench import close_to_order, closing, raw, screening, warm
+from tests.bench import close_to_order, closing, cold_universe, raw, screening, warm
 from tests.bench.me_route import me_vs_fastapi
 from tests.bench.rounds import Ratio
 
@@ -23,6 +23,7 @@ LIKE = "like for like"
 LESS = "not: a close is less work than a rescan"
 FIGURES = "same figures; the peer tells whole series"
 FLOOR = "not: the peer only reads"
+BOUND = "the exchange's weight limit, which nobody beats"
 FEWER = "peer computes 3 of our 11 figures"
 
 LIKENESS = {
@@ -39,6 +40,7 @@ LIKENESS = {
     "cold_raw_vs_first_system": FEWER,
     "cold_raw_vs_orjson_and_talib": FIGURES,
     "cold_loopback": FEWER,
+    "cold_universe": BOUND,
     "warm_scan_vs_reading_candles": FLOOR,
     "me_vs_fastapi": LIKE,
 }
@@ -58,6 +60,7 @@ def groups(full: bool) -> dict[str, Callable[[], Coroutine[Any, Any, Found]]]:
         "cold_raw": raw.beside_both,
         "warm_scan": partial(warm.scans, (60, 600, 2000)),
         "cold_loopback": screening.beside_first_system,
+        "cold_universe": cold_universe.beside_weight_bound,
         "pandas_ta": partial(closing.beside_slow, closing.pandas_ta, _named("pandas_ta", both), full),
         "freqtrade": partial(closing.beside_slow, closing.freqtrade, _named("freqtrade", both), full),
         "me": me_vs_fastapi_row,
