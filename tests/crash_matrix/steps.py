@@ -73,7 +73,6 @@ STEPS: Final[tuple[Step, ...]] = (
     *_held("protect", "stop", "entry", "engine worker", (BEFORE, LATE, AFTER), _sent("POST", ALGO_ORDER, "nt-s-*")),
     *_held("protect", "stop read back", "entry", "engine", (AFTER,), _sent("GET", ALGO_ORDER, "nt-s-*")),
     *_held("protect", "target", "entry", "engine", (BEFORE, LATE, AFTER), _sent("POST", ALGO_ORDER, "nt-t-*")),
-    *_committed("close", "close", "CLOSE CLAIMED", "orchestrator"),
     *_committed("close", "close", "CLOSE SENT", "orchestrator engine"),
     *_held("close", "look-up of the id", "close", "engine", (AFTER,), _sent("GET", ORDER, "nt-c-*")),
     *_held("close", "order", "close", "engine orchestrator", (BEFORE, LATE, AFTER), _sent("POST", ORDER, "nt-c-*")),
