@@ -457,7 +457,8 @@ class GuardsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class GuardsReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All positions, and the orders that work in the symbols asked for. It tells nothing of what ended, so nothing is booked by it.
 
-    `sound` says that stops of ours that were not triggered cover all that should be guarded; positions were not read then.
+    `sound` says that stops of ours that were not triggered cover all that should be guarded; of few symbols positions were not read then. Of many
+    orders are told only where something is held.
     """
 
     as_of: At

@@ -41,7 +41,8 @@ async def truth(desk: Desk, request: TruthRequest) -> TruthReply | Problem:
 async def guards(desk: Desk, request: GuardsRequest) -> GuardsReply | Problem:
     """Positions and working orders of some symbols, or a Problem where a part did not come.
 
-    Weight 5 and 2 for each symbol, 85 at most, and the 5 only where a stop is missing or triggered; a truth costs several times that. It has a
+    Weight 5 and 2 for each symbol, 85 at most, and the 5 only where a stop is missing or triggered; a truth costs several times that. Of many
+    symbols positions are read first, and orders only of those that are held: after a panic over sixty that is 5 instead of 85. It has a
     share of the budget that the books cannot spend, and leaves the reserve to what acts: glances at sixty symbols would leave a panic nothing.
     """
     exchange = desk.venues.exchange(request.account, Urgency.WATCH)
@@ -52,6 +53,8 @@ async def guards(desk: Desk, request: GuardsRequest) -> GuardsReply | Problem:
 
 async def _guards(exchange: Exchange, request: GuardsRequest, as_of: datetime) -> GuardsReply:
     bound, symbols = Bound(GUARDS_SECONDS), sorted(set(request.symbols))
+    if len(symbols) >= ALL_AT_ONCE:
+        return await _guards_of_many(exchange, request, as_of, bound)
     if request.guarded:
         orders = await _working(exchange, symbols, bound)
         if all(_stands(orders, one) for one in request.guarded):
@@ -59,6 +62,14 @@ async def _guards(exchange: Exchange, request: GuardsRequest, as_of: datetime) -
     positions, orders = await asyncio.gather(_again(exchange.positions, bound), _working(exchange, symbols, bound))
     held = [position for position in positions if position.quantity > 0]
     return GuardsReply(as_of=as_of, positions=held, orders=orders)
+
+
+async def _guards_of_many(exchange: Exchange, request: GuardsRequest, as_of: datetime, bound: Bound) -> GuardsReply:
+    held = [position for position in await _again(exchange.positions, bound) if position.quantity > 0]
+    theirs = sorted({position.symbol for position in held} & set(request.symbols))
+    orders = await _working(exchange, theirs, bound)
+    sound = bool(request.guarded) and all(_stands(orders, one) for one in request.guarded)
+    return GuardsReply(as_of=as_of, positions=held, orders=orders, sound=sound)
 
 
 def _stands(orders: list[VenueOrder], one: Guarded) -> bool:

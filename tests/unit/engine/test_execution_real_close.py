@@ -17,7 +17,7 @@ from engine.execution.flatten import flatten
 from engine.execution.lasting_once import all_ended
 from engine.execution.lookup import look_up
 from engine.execution.protect import protect
-from engine.execution.truth import guards, truth
+from engine.execution.truth import ALL_AT_ONCE, guards, truth
 from engine.execution.turns import Turns
 from engine.ports import Condition
 from shared.enums import ExecutionStatus, OrderKind, OrderLookup, Side
@@ -630,6 +630,29 @@ async def test_positions_are_not_read_where_every_stop_of_ours_stands(
     assert told.sound is sound
     assert ("positions" in exchange.calls) is not sound
     assert len(told.orders) == 2
+
+
+async def test_of_many_symbols_orders_are_asked_only_where_something_is_held() -> None:
+    """After a panic over sixty positions a glance at all their orders would spend what the books need to hear that they are gone."""
+    world, exchange = holding()
+    many = ["BTCUSDT", *(f"S{number}USDT" for number in range(ALL_AT_ONCE))]
+    wanted = [Guarded(symbol="BTCUSDT", side=Side.LONG, quantity=Decimal("0.01"))]
+    exchange.calls.clear()
+
+    full = await guards(world.desk, GuardsRequest(account=armed(), symbols=many))
+    light = await guards(world.desk, GuardsRequest(account=armed(), symbols=many, guarded=wanted))
+
+    assert isinstance(full, GuardsReply)
+    assert isinstance(light, GuardsReply)
+    assert (full.sound, light.sound) == (False, True)
+    assert [len(reply.orders) for reply in (full, light)] == [2, 2]
+    assert [position.symbol for position in full.positions] == ["BTCUSDT"]
+    assert sorted(exchange.calls) == ["positions", "positions", "working", "working"]
+    assert (await close(world.desk, real_close())).status is ExecutionStatus.FILLED
+    exchange.calls.clear()
+    gone = await guards(world.desk, GuardsRequest(account=armed(), symbols=many, guarded=wanted))
+    assert isinstance(gone, GuardsReply)
+    assert (gone.sound, gone.positions, gone.orders, exchange.calls) == (False, [], [], ["positions"])
 
 
 async def test_half_a_truth_is_none() -> None:
