@@ -35,11 +35,17 @@ STOP_SECONDS: Final = 10.0
 LOG_TAIL: Final = 15
 
 
+PORTS: Final = range(15_000, 32_000)
+"""Below those that the system lends to outgoing connections, so that none of these takes a port between its choice and its use."""
+
+
 def free_port() -> int:
     """A TCP port of the loopback that nobody listens on at this moment."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
+            port = secrets.choice(PORTS)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def tethered(command: list[str], *, death_signal: int = signal.SIGTERM, user: str = "-") -> list[str]:

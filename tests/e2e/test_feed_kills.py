@@ -162,9 +162,7 @@ async def test_after_each_kill_the_next_scan_is_right_and_says_what_it_fell_back
     for name in world.replicas:
         await eventually(lambda name=name: answers(world, name), seconds=40, what=name)  # type: ignore[misc]
     await world.room()
-    reply = await world.analyze("engine-1")
-    assert reply.fallbacks == []
-    found = await world.right(reply)
+    found = await world.right(await eventually(lambda: whole_reply(world, "engine-1"), seconds=15, what="a scan by the feed"))
 
     leader.kill()
     killed = time.monotonic()
@@ -179,9 +177,10 @@ async def test_after_each_kill_the_next_scan_is_right_and_says_what_it_fell_back
 
     world.replicas["engine-1"][0].kill()
     await world.room()
-    reply = await world.analyze("engine-2")
-    assert reply.fallbacks == []
-    found += await world.right(reply)
+    found += await world.right(await world.analyze("engine-2"))
+    assert await eventually(
+        lambda: whole_reply(world, "engine-2"), seconds=15, what="a scan by the standby's figures and streams"
+    )
 
     await world.room()
     world.stack.kill_redis()
@@ -193,9 +192,7 @@ async def test_after_each_kill_the_next_scan_is_right_and_says_what_it_fell_back
     world.stack.begin_redis_anew()
     assert await eventually(lambda: whole_again(world), seconds=15, what="figures in the empty Redis")
     await world.room()
-    reply = await world.analyze("engine-2")
-    assert reply.fallbacks == []
-    found += await world.right(reply)
+    found += await world.right(await eventually(lambda: whole_reply(world, "engine-2"), seconds=15, what="a scan by the feed"))
     assert found > 0, "no candidate was ever compared"
 
     await paused_leader_writes_nothing(world)
@@ -239,6 +236,11 @@ async def leads(world: World, feed: Child) -> bool:
 async def leads_but(world: World, other: Child) -> Child | None:
     leader = await world.leader()
     return None if leader is other else leader
+
+
+async def whole_reply(world: World, name: str) -> AnalyzeReply | None:
+    reply = await world.analyze(name)
+    return reply if reply.fallbacks == [] else None
 
 
 async def whole_again(world: World) -> bool:
