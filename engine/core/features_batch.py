@@ -57,9 +57,9 @@ def _figures(
     alone: list[int] = []
     for count, places in _of_one_age(counts):
         if len(places) < FEWEST or count == 0:
-            alone += places
+            alone += places.tolist()
             continue
-        table = together([series[place] for place in places], count)
+        table = together([series[place] for place in places.tolist()], count)
         for name, row in rows.items():
             found[name][places] = table[PLACES[row], : len(places)]
     if alone:
@@ -68,10 +68,10 @@ def _figures(
     return found
 
 
-def _of_one_age(counts: Integers) -> Iterator[tuple[int, list[int]]]:
+def _of_one_age(counts: Integers) -> Iterator[tuple[int, Integers]]:
     """Places with as many candles, a few at a time."""
-    for count in np.unique(counts).tolist():
-        places = np.flatnonzero(counts == count).tolist()
+    for count in sorted(set(counts.tolist())):
+        places = np.flatnonzero(counts == count)
         for begin in range(0, len(places), LANES):
             yield count, places[begin : begin + LANES]
 

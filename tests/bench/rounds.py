@@ -25,6 +25,16 @@ AROUND = 3
 type Work = Callable[[], Awaitable[object]]
 
 
+def again(work: Work) -> Work:
+    """The second of two goes in a row: a process that waited for half a second is slow to wake, and whoever goes first pays for it."""
+
+    async def second() -> Took:
+        await work()
+        return Took(await _timed(work, bool))
+
+    return second
+
+
 async def alternate(ours: Work, peer: Work, rounds: int, before: Callable[[], object] = bool) -> Ratio:
     """One untimed round of each, then `rounds` timed pairs; which goes first changes with every round.
 

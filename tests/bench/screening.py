@@ -16,7 +16,7 @@ from engine.core.market import Timeframe
 from tests.bench import first_system
 from tests.bench.market import require_agreement
 from tests.bench.peers.ranking import Picks
-from tests.bench.rounds import Ratio, alternate, once_with
+from tests.bench.rounds import Ratio, again, alternate, once_with
 
 SYMBOLS = 60
 ROUNDS = 5
@@ -74,7 +74,7 @@ async def beside_first_system() -> dict[str, Ratio]:
             found["theirs"] = await asyncio.to_thread(first_system.screen, exchange, symbols)
 
         await theirs()  # the sandbox writes its market's history at the first question
-        free = await alternate(mine, theirs, ROUNDS)
+        free = await alternate(again(mine), again(theirs), ROUNDS)
         require_agreement(found["ours"], found["theirs"])
         exchange.enableRateLimit = True
         (throttled,) = await once_with([mine], theirs)
