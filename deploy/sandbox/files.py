@@ -19,14 +19,17 @@ from deploy.sandbox.options import SandboxOptions
 
 GZIP_MAGIC = b"\x1f\x8b"
 
-type Kind = Literal["candles_15m", "candles_4h", "marks", "force_orders"]
+type Kind = Literal["candles_15m", "candles_4h", "marks", "book_tops", "force_orders"]
 _CANDLE = {"symbol": pl.String, "open_time": pl.Int64, **dict.fromkeys(("open", "high", "low", "close", "volume"), pl.Float64)}
 _COLUMNS: dict[Kind, Mapping[str, pl.DataType | type[pl.DataType]]] = {
     "candles_15m": _CANDLE,
     "candles_4h": _CANDLE,
     "marks": {"time": pl.Int64, "symbol": pl.String, "mark": pl.Float64},
+    "book_tops": {
+        "time": pl.Int64, "symbol": pl.String, "bid": pl.Float64, "bid_quantity": pl.Float64, "ask": pl.Float64, "ask_quantity": pl.Float64,
+    },
     "force_orders": {"time": pl.Int64, "symbol": pl.String, "side": pl.String, "price": pl.Float64, "quantity": pl.Float64},
-}
+}  # fmt: skip
 """What is read of each kind of a recording, here where none was written."""
 
 _CLOSED_BY = {"LONG": "SELL", "SHORT": "BUY"}
@@ -52,12 +55,15 @@ def default_start(market: Path | None, history: Path | None) -> int:
 
 
 def read_market(market: Path, history: Path | None) -> RecordedMarket:
-    """Recorded candles, with older ones where a file of them is given; of a recorder's folder its marks are the path inside them."""
+    """Recorded candles, with older ones where a file of them is given.
+
+    Of a recorder's folder its marks are the path inside them, and its book tops the best of their books.
+    """
     if not market.is_dir():
         return RecordedMarket(pl.read_parquet(market), None if history is None else pl.read_parquet(history))
     quarters = _unbroken(_of_kind(market, "candles_15m"), QUARTER_MS)
     older = pl.read_parquet(history) if history else _of_kind(market, "candles_4h")
-    return RecordedMarket(quarters, _unbroken(older, 16 * QUARTER_MS), _marks(market))
+    return RecordedMarket(quarters, _unbroken(older, 16 * QUARTER_MS), _marks(market), _tops(market))
 
 
 def read_liquidations(path: Path) -> Sequence[Liquidation]:
@@ -95,8 +101,18 @@ def _scan(folder: Path, kind: Kind) -> pl.LazyFrame:
 
 def _marks(folder: Path) -> pl.DataFrame:
     """The last mark of every tick: a day of the whole market is fifty million marks."""
-    rows = _scan(folder, "marks").with_columns(tick=pl.col("time") // TICK_MS)
-    return rows.group_by("symbol", "tick").agg(pl.col("mark").sort_by("time").last()).sort("symbol", "tick").collect()
+    return _last_of_ticks(_scan(folder, "marks"), pl.col("mark"))
+
+
+def _tops(folder: Path) -> pl.DataFrame:
+    """The last spread of every tick, with what rested on either side of it."""
+    spread = (pl.col("ask") - pl.col("bid")).alias("spread")
+    return _last_of_ticks(_scan(folder, "book_tops"), spread, pl.col("bid_quantity"), pl.col("ask_quantity"))
+
+
+def _last_of_ticks(rows: pl.LazyFrame, *columns: pl.Expr) -> pl.DataFrame:
+    ticks = rows.with_columns(tick=pl.col("time") // TICK_MS).group_by("symbol", "tick")
+    return ticks.agg(column.sort_by("time").last() for column in columns).sort("symbol", "tick").collect()
 
 
 def _unbroken(candles: pl.DataFrame, length_ms: int) -> pl.DataFrame:

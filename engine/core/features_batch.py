@@ -30,6 +30,7 @@ QUARTER_ROWS: Final = {name: name for name in QUARTER_FIGURES}
 TREND_ROWS: Final = {"ema_200_4h": "ema_200", "ema_50_4h": "ema_50", "rsi_4h": "rsi"}
 """The figures of `Features` and what `features_steps` calls them."""
 
+type Places = np.ndarray[tuple[int], np.dtype[np.intp]]
 type Carry = Callable[[Sequence[Candles], int], Floats]
 type OneByOne = Callable[[Panel], dict[str, Floats]]
 
@@ -68,9 +69,9 @@ def _figures(
     return found
 
 
-def _of_one_age(counts: Integers) -> Iterator[tuple[int, Integers]]:
+def _of_one_age(counts: Integers) -> Iterator[tuple[int, Places]]:
     """Places with as many candles, a few at a time."""
-    for count in sorted(set(counts.tolist())):
+    for count in np.unique(counts).tolist():
         places = np.flatnonzero(counts == count)
         for begin in range(0, len(places), LANES):
             yield count, places[begin : begin + LANES]

@@ -1,6 +1,7 @@
 """The order book around the last price: its best levels touch the last trade, its depth follows how much the symbol trades.
 
-The whole book is a pure function of the tick, so two readers at one moment see one book. Matching (next issue) walks the same levels.
+The whole book is a pure function of the tick, so two readers at one moment see one book. Matching walks the same levels. Where a recording
+knows the best of the book, its spread and the sizes of both best levels are those, around the price that trades.
 """
 
 from typing import NamedTuple
@@ -45,16 +46,16 @@ def book_at(tape: Tape, now: int, levels: int) -> Book:
     ticks, seen = tape.seen(now)
     last, ordinal = int(ticks.price[seen - 1]), trade_id(ticks.number, seen - 1)
     turnover = max(tape.day_quote(now) * tape.unit, 1e5)
-    spread = max(1, round(last * SPREAD * min(5.0, (REFERENCE_TURNOVER / turnover) ** 0.5)))
+    recorded = tape.top(ordinal)
+    spread = recorded.spread if recorded else max(1, round(last * SPREAD * min(5.0, (REFERENCE_TURNOVER / turnover) ** 0.5)))
     ask, bid = (last, last - spread) if ticks.buyer[seen - 1] else (last + spread, last)
     notional = LEVEL_NOTIONAL * (turnover / REFERENCE_TURNOVER) ** 0.5
     tilt = 0.5 * (2.0 * float(noises(tape.key + 3, np.array([ordinal // 60]))[0]) - 1.0)
-    return Book(
-        update_id=ordinal * UPDATES_A_TICK,
-        time_ms=int(ticks.times[seen - 1]),
-        bids=_side(tape, (bid, -1), levels, notional * (1.0 + tilt), ordinal),
-        asks=_side(tape, (ask, 1), levels, notional * (1.0 - tilt), ordinal),
-    )
+    bids = _side(tape, (bid, -1), levels, notional * (1.0 + tilt), ordinal)
+    asks = _side(tape, (ask, 1), levels, notional * (1.0 - tilt), ordinal)
+    if recorded:
+        bids[1, :1], asks[1, :1] = recorded.bid, recorded.ask
+    return Book(update_id=ordinal * UPDATES_A_TICK, time_ms=int(ticks.times[seen - 1]), bids=bids, asks=asks)
 
 
 def _side(tape: Tape, best: tuple[int, int], levels: int, notional: float, ordinal: int) -> Ints:

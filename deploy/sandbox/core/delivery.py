@@ -8,7 +8,7 @@ import numpy as np
 from deploy.sandbox.core.intervals import DAY_MS
 from deploy.sandbox.core.path import HIGH, LOW, UNRECORDED, Ints
 from deploy.sandbox.core.rules import SymbolRules
-from deploy.sandbox.core.source import CandleSource, Coarse
+from deploy.sandbox.core.source import CandleSource, Coarse, Top
 
 PREMIUM = 1.0063
 """Price over the perpetual's, a usual quarter's carry."""
@@ -47,6 +47,10 @@ class WithQuarterly:
     def paths(self, number: int, start: int, end: int) -> Ints:
         """The source's; none of the future, whose prices are not the perpetual's."""
         return self._source.paths(number, start, end) if self._original(number) == number else UNRECORDED
+
+    def top(self, number: int, tick: int) -> Top | None:
+        """The source's; none of the future, whose book nobody recorded."""
+        return self._source.top(number, tick) if self._original(number) == number else None
 
     def coarse(self, number: int) -> Coarse | None:
         """Older candles; the future has none."""

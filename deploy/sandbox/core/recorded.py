@@ -6,7 +6,7 @@ import polars as pl
 from deploy.sandbox.core.intervals import QUARTER_MS
 from deploy.sandbox.core.path import TICKS, UNRECORDED, Floats, Ints
 from deploy.sandbox.core.rules import SymbolRules, rules_for
-from deploy.sandbox.core.source import Coarse
+from deploy.sandbox.core.source import Coarse, Top
 
 PRICES = ("open", "high", "low", "close")
 MOST_DECIMALS = 8
@@ -24,18 +24,25 @@ class RecordedMarket:
         quarters: 15m candles: symbol, open_time (ms), open, high, low, close, volume; sorted by symbol and time, no gaps.
         older: 4h candles with the same columns, perhaps quote_volume; only those from before a symbol's 15m candles are used.
         marks: symbol, tick (of five seconds since the epoch) and mark, USDT; sorted by symbol and tick, each once.
+        tops: symbol, tick, spread (USDT), bid_quantity and ask_quantity (base asset); sorted likewise.
 
     Raises:
         ValueError: A symbol's candles have a gap or do not lie on the quarter of an hour.
     """
 
-    def __init__(self, quarters: pl.DataFrame, older: pl.DataFrame | None = None, marks: pl.DataFrame | None = None) -> None:
+    def __init__(
+        self,
+        quarters: pl.DataFrame,
+        older: pl.DataFrame | None = None,
+        marks: pl.DataFrame | None = None,
+        tops: pl.DataFrame | None = None,
+    ) -> None:
         self.rules: list[SymbolRules] = []
         self._firsts: list[int] = []
         self._tables: list[Ints] = []
         self._coarse: list[Coarse | None] = []
-        parted = {} if marks is None else marks.partition_by("symbol", as_dict=True, maintain_order=True)
-        self._marks = {str(symbol): (frame["tick"].to_numpy(), frame["mark"].to_numpy()) for (symbol,), frame in parted.items()}
+        self._marks = _by_symbol(marks)
+        self._tops = _by_symbol(tops)
         history = {} if older is None else older.partition_by("symbol", as_dict=True, maintain_order=True)
         for (symbol,), frame in quarters.partition_by("symbol", as_dict=True, maintain_order=True).items():
             self._add(str(symbol), frame, history.get((symbol,)))
@@ -57,13 +64,25 @@ class RecordedMarket:
         """The marks inside each candle, bent to what traded: from its open to its close, touching high and low."""
         if (known := self._marks.get(self.rules[number].symbol)) is None:
             return UNRECORDED
-        ticks, marks = known
+        ticks, (marks,) = known
         heard = np.full((end - start) * TICKS, np.nan)
         first, last = np.searchsorted(ticks, (start * TICKS, end * TICKS))
         heard[ticks[first:last] - start * TICKS] = marks[first:last] / float(self.rules[number].tick)
         candles = self.candles(number, start, end)
         rows = [bent(row, candles[:, n]) for n, row in enumerate(heard.reshape(-1, TICKS))]
         return np.stack(rows) if rows else UNRECORDED
+
+    def top(self, number: int, tick: int) -> Top | None:
+        """The newest that was heard up to the end of a tick, a feed's change of connection ago at most."""
+        rules = self.rules[number]
+        if (known := self._tops.get(rules.symbol)) is None:
+            return None
+        ticks, columns = known
+        place = int(np.searchsorted(ticks, tick, side="right")) - 1
+        if place < 0 or tick - ticks[place] > FORGIVEN:
+            return None
+        units = float(rules.tick), float(rules.step), float(rules.step)
+        return Top(*(max(1, round(float(column[place]) / unit)) for column, unit in zip(columns, units, strict=True)))
 
     def coarse(self, number: int) -> Coarse | None:
         """What the older recording has from before."""
@@ -85,6 +104,17 @@ class RecordedMarket:
 
 
 _FOUR_HOURS = 16 * QUARTER_MS
+
+
+def _by_symbol(rows: pl.DataFrame | None) -> dict[str, tuple[Ints, list[Floats]]]:
+    """Ticks of each symbol, and the columns after them."""
+    if rows is None:
+        return {}
+    parted = rows.partition_by("symbol", as_dict=True, include_key=False, maintain_order=True)
+    return {
+        str(symbol): (frame["tick"].to_numpy(), [column.to_numpy() for column in frame.drop("tick")])
+        for (symbol,), frame in parted.items()
+    }
 
 
 def bent(heard: Floats, candle: Ints) -> Ints:

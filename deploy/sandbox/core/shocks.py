@@ -4,7 +4,7 @@ import numpy as np
 
 from deploy.sandbox.core.path import UNRECORDED, Ints
 from deploy.sandbox.core.rules import SymbolRules
-from deploy.sandbox.core.source import CandleSource, Coarse
+from deploy.sandbox.core.source import CandleSource, Coarse, Top
 
 BUSTLE = 10.0
 """A shock of ten percent doubles the volume of its candle."""
@@ -48,6 +48,10 @@ class Shockable:
     def paths(self, number: int, start: int, end: int) -> Ints:
         """The source's; none of a symbol that was shocked: its prices are others."""
         return UNRECORDED if number in self._shocks else self._source.paths(number, start, end)
+
+    def top(self, number: int, tick: int) -> Top | None:
+        """The source's; none of a symbol that was shocked."""
+        return None if number in self._shocks else self._source.top(number, tick)
 
     def coarse(self, number: int) -> Coarse | None:
         """The source's: older than any shock."""

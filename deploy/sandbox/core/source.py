@@ -1,6 +1,6 @@
 """Where a market's 15m candles come from: a recording, or a seeded generator. The tape walks inside whatever this gives."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -22,6 +22,16 @@ class Coarse(msgspec.Struct, frozen=True, kw_only=True):
     quote: Ints
 
 
+class Top(NamedTuple):
+    """The best of a book as it was recorded."""
+
+    spread: int
+    """Ticks between best bid and best ask, at least one."""
+    bid: int
+    ask: int
+    """Steps at the best price of each side, at least one."""
+
+
 class CandleSource(Protocol):
     """Candles of every symbol, numbered in quarters of an hour since the epoch."""
 
@@ -40,6 +50,10 @@ class CandleSource(Protocol):
 
     def paths(self, number: int, start: int, end: int) -> Ints:
         """What was recorded of the prices inside candles start..end: shape (end - start, 180), zeros where nothing was; or no row at all."""
+        ...
+
+    def top(self, number: int, tick: int) -> Top | None:
+        """What was recorded of a symbol's book at a tick, counted in five seconds since the epoch; None where nothing was."""
         ...
 
     def coarse(self, number: int) -> Coarse | None:

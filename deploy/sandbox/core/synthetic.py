@@ -14,7 +14,7 @@ import numpy.typing as npt
 from deploy.sandbox.core.intervals import DAY_MS, QUARTER_MS
 from deploy.sandbox.core.path import UNRECORDED, Ints, key_of, noise
 from deploy.sandbox.core.rules import RECORDED, SymbolRules
-from deploy.sandbox.core.source import Coarse
+from deploy.sandbox.core.source import Coarse, Top
 
 Floats = npt.NDArray[np.float64]
 
@@ -100,6 +100,10 @@ class SyntheticMarket:
     def paths(self, number: int, start: int, end: int) -> Ints:  # noqa: ARG002
         """None: nobody recorded it."""
         return UNRECORDED
+
+    def top(self, number: int, tick: int) -> Top | None:  # noqa: ARG002
+        """None: nobody recorded it."""
+        return None
 
     def cascades(self, start: int, end: int) -> list[Cascade]:
         """The cascades that begin in candles start..end, of all symbols, in the order of their candles; days not yet made are made now."""

@@ -29,7 +29,7 @@ from deploy.sandbox.core.path import (
     summarise,
 )
 from deploy.sandbox.core.rules import SymbolRules
-from deploy.sandbox.core.source import CandleSource, Coarse
+from deploy.sandbox.core.source import CandleSource, Coarse, Top
 
 QUARTERS_A_DAY = DAY_MS // QUARTER_MS
 MINUTES = TICKS // TICKS_A_MINUTE
@@ -148,6 +148,10 @@ class Tape:
         """Raw candles start..end, clipped to the tape."""
         start, end = self.clipped(start, end)
         return self._source.candles(self.number, start, end)
+
+    def top(self, tick: int) -> Top | None:
+        """What was recorded of its book at a tick, counted since the epoch."""
+        return self._source.top(self.number, tick)
 
     def clipped(self, start: int, end: int) -> tuple[int, int]:
         """A span of candles inside the tape; empty spans come back as such."""

@@ -89,6 +89,53 @@ async def test_market_time_stops_where_the_tape_ends(tmp_path: Path) -> None:
                 assert response.status == 200, path_
 
 
+OPENED = 1_758_499_200_000
+
+
+def record_tops(folder: Path, seconds: range, bid: float, ask: float) -> None:
+    """A recorder's folder: three days of candles, and a top a second in the last of them."""
+    candles = [("BTCUSDT", OPENED + n * QUARTER_MS, 100.0, 103.0, 99.0, 101.5, 1_200.5) for n in range(288)]
+    last = OPENED + 287 * QUARTER_MS
+    tops = [(last + second * 1_000, "BTCUSDT", bid, 17.5 + second, ask, 0.3) for second in seconds]
+    names = ["time", "symbol", "bid", "bid_quantity", "ask", "ask_quantity"]
+    for kind, rows in (("candles_15m", frame(candles)), ("book_tops", pl.DataFrame(tops, schema=names, orient="row"))):
+        (folder / kind).mkdir()
+        rows.write_parquet(folder / kind / "2025-09-24.parquet")
+
+
+async def best_of(folder: Path, second: int) -> tuple[list[list[str]], float]:
+    """Best bid and ask of the served book at a second of the last candle, and the price that traded last."""
+    now = OPENED + 287 * QUARTER_MS + second * 1_000
+    async with (
+        running_exchange(Exchange(SandboxOptions(port=0, speed=0, market=folder, start_ms=now))) as base,
+        aiohttp.ClientSession() as session,
+    ):
+        replies = []
+        for path in ("depth?symbol=BTCUSDT&limit=5", "trades?symbol=BTCUSDT&limit=1", "ticker/bookTicker?symbol=BTCUSDT"):
+            async with session.get(f"{base}/fapi/v1/{path}") as response:
+                replies.append(await response.json())
+    depth, trades, ticker = replies
+    best = [depth["bids"][0], depth["asks"][0]]
+    assert best == [[ticker["bidPrice"], ticker["bidQty"]], [ticker["askPrice"], ticker["askQty"]]]
+    return best, float(trades[-1]["price"])
+
+
+async def test_the_best_of_a_recorded_book_has_its_recorded_spread_and_sizes_around_what_trades(tmp_path: Path) -> None:
+    record_tops(tmp_path, range(100, 200), 100.5, 102.0)
+    (bid, ask), last = await best_of(tmp_path, 159)
+    assert float(ask[0]) - float(bid[0]) == pytest.approx(1.5)
+    assert last in (float(bid[0]), float(ask[0]))
+    assert 17.5 + 150 <= float(bid[1]) <= 17.5 + 159
+    assert float(ask[1]) == 0.3
+
+
+@pytest.mark.parametrize("second", [90, 225])
+async def test_where_no_top_was_recorded_for_a_while_the_book_is_its_own(tmp_path: Path, second: int) -> None:
+    record_tops(tmp_path, range(100, 200), 100.5, 102.0)
+    (bid, ask), _ = await best_of(tmp_path, second)
+    assert float(ask[0]) - float(bid[0]) < 0.5
+
+
 def test_a_gap_in_a_recording_is_refused() -> None:
     rows = [("BTCUSDT", n * QUARTER_MS, 1.0, 1.0, 1.0, 1.0, 1.0) for n in (0, 1, 3)]
     with pytest.raises(ValueError, match="gap"):
