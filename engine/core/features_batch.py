@@ -30,7 +30,6 @@ QUARTER_ROWS: Final = {name: name for name in QUARTER_FIGURES}
 TREND_ROWS: Final = {"ema_200_4h": "ema_200", "ema_50_4h": "ema_50", "rsi_4h": "rsi"}
 """The figures of `Features` and what `features_steps` calls them."""
 
-type Places = np.ndarray[tuple[int], np.dtype[np.intp]]
 type Carry = Callable[[Sequence[Candles], int], Floats]
 type OneByOne = Callable[[Panel], dict[str, Floats]]
 
@@ -58,23 +57,24 @@ def _figures(
     alone: list[int] = []
     for count, places in _of_one_age(counts):
         if len(places) < FEWEST or count == 0:
-            alone += places.tolist()
+            alone += places
             continue
-        table = together([series[place] for place in places.tolist()], count)
+        table = together([series[place] for place in places], count)
+        where = np.array(places)
         for name, row in rows.items():
-            found[name][places] = table[PLACES[row], : len(places)]
+            found[name][where] = table[PLACES[row], : len(places)]
     if alone:
         for name, column in one_by_one(panel_of([series[place] for place in alone])).items():
             found[name][alone] = column
     return found
 
 
-def _of_one_age(counts: Integers) -> Iterator[tuple[int, Places]]:
+def _of_one_age(counts: Integers) -> Iterator[tuple[int, list[int]]]:
     """Places with as many candles, a few at a time."""
     for count in np.unique(counts).tolist():
         places = np.flatnonzero(counts == count)
         for begin in range(0, len(places), LANES):
-            yield count, places[begin : begin + LANES]
+            yield count, places[begin : begin + LANES].tolist()
 
 
 class _Room:
