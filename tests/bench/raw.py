@@ -109,7 +109,7 @@ async def beside_both() -> dict[str, Ratio]:
         found["theirs"] = by_orjson_and_talib(replies)
 
     rows = {}
-    for name, peer in (("cold_raw_vs_first_system", first), ("cold_raw_vs_orjson_and_talib", orjson_and_talib)):
+    for name, peer in (("cold_decode_vs_first_system", first), ("cold_decode_vs_talib", orjson_and_talib)):
         rows[name] = await alternate(mine, peer, ROUNDS)
         require_agreement(found["ours"], found["theirs"])
     return rows
