@@ -12,7 +12,7 @@ import polars as pl
 from deploy.sandbox.core.intervals import QUARTER_MS
 from deploy.sandbox.core.market import Liquidation, Market, first_ripe_ms, of_wire
 from deploy.sandbox.core.path import TICK_MS
-from deploy.sandbox.core.recorded import RecordedMarket
+from deploy.sandbox.core.recorded import Heard, RecordedMarket
 from deploy.sandbox.core.source import CandleSource
 from deploy.sandbox.core.synthetic import DEFAULT_START_MS, SyntheticMarket
 from deploy.sandbox.options import SandboxOptions
@@ -24,7 +24,7 @@ _CANDLE = {"symbol": pl.String, "open_time": pl.Int64, **dict.fromkeys(("open", 
 _COLUMNS: dict[Kind, Mapping[str, pl.DataType | type[pl.DataType]]] = {
     "candles_15m": _CANDLE,
     "candles_4h": _CANDLE,
-    "marks": {"time": pl.Int64, "symbol": pl.String, "mark": pl.Float64},
+    "marks": {"time": pl.Int64, "symbol": pl.String, "mark": pl.Float64, "funding_rate": pl.Float64, "next_funding": pl.Int64},
     "book_tops": {
         "time": pl.Int64, "symbol": pl.String, "bid": pl.Float64, "bid_quantity": pl.Float64, "ask": pl.Float64, "ask_quantity": pl.Float64,
     },
@@ -63,7 +63,7 @@ def read_market(market: Path, history: Path | None) -> RecordedMarket:
         return RecordedMarket(pl.read_parquet(market), None if history is None else pl.read_parquet(history))
     quarters = _unbroken(_of_kind(market, "candles_15m"), QUARTER_MS)
     older = pl.read_parquet(history) if history else _of_kind(market, "candles_4h")
-    return RecordedMarket(quarters, _unbroken(older, 16 * QUARTER_MS), _marks(market), _tops(market))
+    return RecordedMarket(quarters, _unbroken(older, 16 * QUARTER_MS), Heard(_marks(market), _fundings(market), _tops(market)))
 
 
 def read_liquidations(path: Path) -> Sequence[Liquidation]:
@@ -102,6 +102,12 @@ def _scan(folder: Path, kind: Kind) -> pl.LazyFrame:
 def _marks(folder: Path) -> pl.DataFrame:
     """The last mark of every tick: a day of the whole market is fifty million marks."""
     return _last_of_ticks(_scan(folder, "marks"), pl.col("mark"))
+
+
+def _fundings(folder: Path) -> pl.DataFrame:
+    """The last rate that was told ahead of each funding; 0 is no time: the exchange tells it of contracts without funding."""
+    rows = _scan(folder, "marks").filter(pl.col("next_funding") > 0).group_by("symbol", "next_funding")
+    return rows.agg(pl.col("funding_rate").sort_by("time").last()).collect()
 
 
 def _tops(folder: Path) -> pl.DataFrame:

@@ -6,9 +6,9 @@ import msgspec
 import numpy as np
 
 from deploy.sandbox.core.intervals import DAY_MS
-from deploy.sandbox.core.path import HIGH, LOW, UNRECORDED, Ints
+from deploy.sandbox.core.path import HIGH, LOW, UNHEARD, UNRECORDED, Floats, Ints
 from deploy.sandbox.core.rules import SymbolRules
-from deploy.sandbox.core.source import CandleSource, Coarse, Top
+from deploy.sandbox.core.source import CandleSource, Coarse, Fundings, Top
 
 PREMIUM = 1.0063
 """Price over the perpetual's, a usual quarter's carry."""
@@ -47,6 +47,14 @@ class WithQuarterly:
     def paths(self, number: int, start: int, end: int) -> Ints:
         """The source's; none of the future, whose prices are not the perpetual's."""
         return self._source.paths(number, start, end) if self._original(number) == number else UNRECORDED
+
+    def marks(self, number: int, start: int, end: int) -> Floats:
+        """The source's; none of the future."""
+        return self._source.marks(number, start, end) if self._original(number) == number else UNHEARD
+
+    def fundings(self, number: int) -> Fundings | None:
+        """The source's; the future has none."""
+        return self._source.fundings(number) if self._original(number) == number else None
 
     def top(self, number: int, tick: int) -> Top | None:
         """The source's; none of the future, whose book nobody recorded."""

@@ -1,7 +1,8 @@
 """Funding and the mark price: both follow the tape.
 
 A period's rate is set at its beginning, from how far the price moved in the period before: crowds pay. The mark price is the index price
-at a small premium of that rate, so it is smooth, close to the last price, and never simply equal to it.
+at a small premium of that rate, so it is smooth, close to the last price, and never simply equal to it. Of a symbol whose marks were recorded
+marks, rates and funding times are the recorded ones; what its index price was nobody wrote down, so it is the mark.
 
 Source: Binance FAQ "Introduction to Binance Futures Funding Rates": 8 hours by default, interest 0.01 %, capped.
 """
@@ -21,7 +22,9 @@ _PERIOD, _RATE, _LEAN = 77, 78, 79
 
 
 def hours(tape: Tape) -> int:
-    """Hours between two fundings of a symbol: 8, or 4 for some."""
+    """Hours between two fundings of a symbol: as recorded, else 8, or 4 for some."""
+    if (recorded := tape.fundings) is not None:
+        return recorded.hours
     return 4 if noise(tape.key, _PERIOD) < SHORT_PERIOD_SHARE and tape.rules.symbol != "BTCUSDT" else 8
 
 
@@ -38,6 +41,8 @@ def rate(tape: Tape, time_ms: int) -> float:
 
 def premium(tape: Tape, now: int) -> float:
     """How far the mark price is above the index price, as a share of it."""
+    if tape.fundings is not None:
+        return 0.0
     lean = noise(tape.key, _LEAN)
     own = (0.00002 + 0.00003 * lean) * (1 if lean < 0.5 else -1)
     return own + 0.4 * (rate(tape, next_time(tape, now)) - INTEREST)
@@ -56,6 +61,8 @@ def premiums(tape: Tape, times: Ints) -> Floats:
 
 
 def _rate(tape: Tape, time_ms: int) -> float:
+    if (recorded := tape.fundings) is not None and time_ms in recorded.rates:
+        return recorded.rates[time_ms]
     period = hours(tape) * HOUR_MS
     until = (time_ms - period) // QUARTER_MS
     since = until - period // QUARTER_MS

@@ -2,8 +2,8 @@
 
 A candle is walked in 180 ticks, one in every five seconds, from its open over its high and low to its close; its volume is spread
 over them. Each walk is a pure function of (key of the symbol, number of the candle, its open, high, low, close and volume), so any
-moment can be looked at without walking there. Where a recording knows the prices inside a candle, they are its path. Prices are whole ticks and
-quantities whole steps: sums are exact.
+moment can be looked at without walking there. Where a recording knows the marks inside a candle, they are its path and, as they are, its index
+price. Prices are whole ticks and quantities whole steps: sums are exact.
 """
 
 from typing import Any
@@ -157,7 +157,16 @@ def _averages(price, tail, tail_n, index):  # type: ignore[no-untyped-def]  # no
 
 
 @njit(**_COMPILED)
-def _summary(key, first, candles, paths, has_before, per, table, index_table):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _hear(marks, j, index):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Candle j's recorded marks in place of what was averaged, where there are any."""
+    if marks.shape[0]:
+        for k in range(TICKS):
+            if marks[j, k] > 0.0:
+                index[k] = marks[j, k]
+
+
+@njit(**_COMPILED)
+def _summary(key, first, candles, paths, marks, has_before, per, table, index_table):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     price = np.zeros(TICKS, dtype=np.int64)
     quantity = np.zeros(TICKS, dtype=np.int64)
     buyer = np.zeros(TICKS, dtype=np.bool_)
@@ -168,6 +177,7 @@ def _summary(key, first, candles, paths, has_before, per, table, index_table):  
     for j in range(candles.shape[1]):
         _walk(key, first + j, candles, paths, j, price, quantity, buyer)
         _averages(price, tail, tail_n, index)
+        _hear(marks, j, index)
         tail[:] = price[TICKS - INDEX_WINDOW + 1 :]
         tail_n = INDEX_WINDOW - 1
         if j == 0 and has_before:
@@ -199,7 +209,7 @@ def _fold(price, quantity, buyer, index, start, end, out, index_out):  # type: i
 
 
 @njit(**_COMPILED)
-def _detail(key, first, candles, paths, price, quantity, buyer, index, offsets):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _detail(key, first, candles, paths, marks, price, quantity, buyer, index, offsets):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     tail = np.zeros(INDEX_WINDOW - 1, dtype=np.int64)
     tail_n = 0
     last = candles.shape[1] - 1
@@ -209,6 +219,7 @@ def _detail(key, first, candles, paths, price, quantity, buyer, index, offsets):
             tail[:] = price[TICKS - INDEX_WINDOW + 1 :]
             tail_n = INDEX_WINDOW - 1
     _averages(price, tail, tail_n, index)
+    _hear(marks, last, index)
     state = _mixed(key + np.uint64(first + last) * _GOLDEN)
     for k in range(TICKS):
         jitter = int(_uniform(state, 5000 + k) * 4900.0) if k % TICKS_A_MINUTE else 0
@@ -218,9 +229,12 @@ def _detail(key, first, candles, paths, price, quantity, buyer, index, offsets):
 UNRECORDED: Ints = np.zeros((0, TICKS), dtype=np.int64)
 """No path of any candle is known."""
 
+UNHEARD: Floats = np.zeros((0, TICKS))
+"""No mark of any candle is known."""
+
 
 def summarise(
-    key: int, first: int, candles: Ints, paths: Ints = UNRECORDED, *, has_before: bool, ticks_a_row: int
+    key: int, first: int, candles: Ints, paths: Ints = UNRECORDED, marks: Floats = UNHEARD, *, has_before: bool, ticks_a_row: int
 ) -> tuple[Ints, Floats]:
     """Walk consecutive candles and fold their ticks.
 
@@ -229,6 +243,7 @@ def summarise(
         first: Number of the first candle given, counted in quarters of an hour since the epoch.
         candles: Shape (5, n): open, high, low, close in ticks, volume in steps.
         paths: Recorded prices in ticks, shape (n, 180), a row of zeros where none are known, or none at all.
+        marks: Recorded marks in ticks, shape (n, 180), zeros where none are known, or no row at all.
         has_before: The first candle only warms up the index average and gives no row.
         ticks_a_row: 180 for 15m rows, 12 for minutes.
 
@@ -238,11 +253,13 @@ def summarise(
     rows = (candles.shape[1] - has_before) * (TICKS // ticks_a_row)
     table = np.zeros((9, rows), dtype=np.int64)
     index_table = np.zeros((4, rows), dtype=np.float64)
-    _summary(np.uint64(key), first, candles, paths, has_before, ticks_a_row, table, index_table)
+    _summary(np.uint64(key), first, candles, paths, marks, has_before, ticks_a_row, table, index_table)
     return table, index_table
 
 
-def detail(key: int, first: int, candles: Ints, paths: Ints = UNRECORDED) -> tuple[Ints, Ints, Bools, Floats, Ints]:
+def detail(
+    key: int, first: int, candles: Ints, paths: Ints = UNRECORDED, marks: Floats = UNHEARD
+) -> tuple[Ints, Ints, Bools, Floats, Ints]:
     """Price, quantity, whether the taker bought, index price and offset in ms of each tick of the last candle given.
 
     Args:
@@ -250,10 +267,11 @@ def detail(key: int, first: int, candles: Ints, paths: Ints = UNRECORDED) -> tup
         first: Number of the first candle given: the one before, where there is one.
         candles: Shape (5, 1 or 2).
         paths: Their recorded prices, as for `summarise`.
+        marks: Their recorded marks, as for `summarise`.
     """
     price, quantity, offsets = (np.zeros(TICKS, dtype=np.int64) for _ in range(3))
     buyer, index = np.zeros(TICKS, dtype=np.bool_), np.zeros(TICKS, dtype=np.float64)
-    _detail(np.uint64(key), first, candles, paths, price, quantity, buyer, index, offsets)
+    _detail(np.uint64(key), first, candles, paths, marks, price, quantity, buyer, index, offsets)
     return price, quantity, buyer, index, offsets
 
 

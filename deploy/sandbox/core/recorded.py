@@ -1,12 +1,15 @@
 """A recorded market as a source of candles: columns of a recording become whole ticks and steps, exactly."""
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import numpy as np
 import polars as pl
 
-from deploy.sandbox.core.intervals import QUARTER_MS
-from deploy.sandbox.core.path import TICKS, UNRECORDED, Floats, Ints
+from deploy.sandbox.core.intervals import HOUR_MS, QUARTER_MS
+from deploy.sandbox.core.path import TICKS, UNHEARD, UNRECORDED, Floats, Ints
 from deploy.sandbox.core.rules import SymbolRules, rules_for
-from deploy.sandbox.core.source import Coarse, Top
+from deploy.sandbox.core.source import Coarse, Fundings, Top
 
 PRICES = ("open", "high", "low", "close")
 MOST_DECIMALS = 8
@@ -17,32 +20,44 @@ FORGIVEN = 3
 """Ticks without a mark that do not end a path: fifteen seconds, a feed's change of connection."""
 
 
+FUNDING_HOURS = (8, 4, 2, 1)
+"""What the exchange has between two fundings."""
+
+
+class Heard(NamedTuple):
+    """What was recorded beside candles; `tick` is five seconds, counted since the epoch."""
+
+    marks: pl.DataFrame | None = None
+    """symbol, tick, mark (USDT); sorted by symbol and tick, each once."""
+    fundings: pl.DataFrame | None = None
+    """symbol, next_funding (ms), funding_rate; each once."""
+    tops: pl.DataFrame | None = None
+    """symbol, tick, spread (USDT), bid_quantity and ask_quantity (base asset); sorted by symbol and tick, each once."""
+
+
+NOTHING = Heard()
+
+
 class RecordedMarket:
     """Candles of a recording, and the marks inside them where they were recorded.
 
     Args:
         quarters: 15m candles: symbol, open_time (ms), open, high, low, close, volume; sorted by symbol and time, no gaps.
         older: 4h candles with the same columns, perhaps quote_volume; only those from before a symbol's 15m candles are used.
-        marks: symbol, tick (of five seconds since the epoch) and mark, USDT; sorted by symbol and tick, each once.
-        tops: symbol, tick, spread (USDT), bid_quantity and ask_quantity (base asset); sorted likewise.
+        heard: What was recorded beside them.
 
     Raises:
         ValueError: A symbol's candles have a gap or do not lie on the quarter of an hour.
     """
 
-    def __init__(
-        self,
-        quarters: pl.DataFrame,
-        older: pl.DataFrame | None = None,
-        marks: pl.DataFrame | None = None,
-        tops: pl.DataFrame | None = None,
-    ) -> None:
+    def __init__(self, quarters: pl.DataFrame, older: pl.DataFrame | None = None, heard: Heard = NOTHING) -> None:
         self.rules: list[SymbolRules] = []
         self._firsts: list[int] = []
         self._tables: list[Ints] = []
         self._coarse: list[Coarse | None] = []
-        self._marks = _by_symbol(marks)
-        self._tops = _by_symbol(tops)
+        self._marks = _by_symbol(heard.marks)
+        self._tops = _by_symbol(heard.tops)
+        self._fundings = _fundings_of(heard.fundings)
         history = {} if older is None else older.partition_by("symbol", as_dict=True, maintain_order=True)
         for (symbol,), frame in quarters.partition_by("symbol", as_dict=True, maintain_order=True).items():
             self._add(str(symbol), frame, history.get((symbol,)))
@@ -62,15 +77,26 @@ class RecordedMarket:
 
     def paths(self, number: int, start: int, end: int) -> Ints:
         """The marks inside each candle, bent to what traded: from its open to its close, touching high and low."""
-        if (known := self._marks.get(self.rules[number].symbol)) is None:
+        if self.rules[number].symbol not in self._marks:
             return UNRECORDED
-        ticks, (marks,) = known
-        heard = np.full((end - start) * TICKS, np.nan)
-        first, last = np.searchsorted(ticks, (start * TICKS, end * TICKS))
-        heard[ticks[first:last] - start * TICKS] = marks[first:last] / float(self.rules[number].tick)
-        candles = self.candles(number, start, end)
-        rows = [bent(row, candles[:, n]) for n, row in enumerate(heard.reshape(-1, TICKS))]
+        heard, candles = self._heard(number, start, end), self.candles(number, start, end)
+        rows = [bent(row, candles[:, n]) for n, row in enumerate(heard)]
         return np.stack(rows) if rows else UNRECORDED
+
+    def marks(self, number: int, start: int, end: int) -> Floats:
+        """The marks as they were heard, each until the next, a feed's change of connection later at most."""
+        if self.rules[number].symbol not in self._marks:
+            return UNHEARD
+        before = self._heard(number, start - 1, end).ravel()
+        known = np.where(np.isfinite(before), np.arange(len(before)), -1 - FORGIVEN)
+        newest = np.maximum.accumulate(known)
+        fresh = np.arange(len(before)) - newest <= FORGIVEN
+        marks: Floats = np.where(fresh, before[newest.clip(0)], 0.0)[TICKS:]
+        return marks.reshape(-1, TICKS)
+
+    def fundings(self, number: int) -> Fundings | None:
+        """As told with the marks."""
+        return self._fundings.get(self.rules[number].symbol)
 
     def top(self, number: int, tick: int) -> Top | None:
         """The newest that was heard up to the end of a tick, a feed's change of connection ago at most."""
@@ -87,6 +113,14 @@ class RecordedMarket:
     def coarse(self, number: int) -> Coarse | None:
         """What the older recording has from before."""
         return self._coarse[number]
+
+    def _heard(self, number: int, start: int, end: int) -> Floats:
+        """Marks in ticks, shape (end - start, 180), NaN where none was heard."""
+        ticks, (marks,) = self._marks[self.rules[number].symbol]
+        heard = np.full((end - start) * TICKS, np.nan)
+        first, last = np.searchsorted(ticks, (start * TICKS, end * TICKS))
+        heard[ticks[first:last] - start * TICKS] = marks[first:last] / float(self.rules[number].tick)
+        return heard.reshape(-1, TICKS)
 
     def _add(self, symbol: str, frame: pl.DataFrame, older: pl.DataFrame | None) -> None:
         opened = frame["open_time"].to_numpy()
@@ -115,6 +149,24 @@ def _by_symbol(rows: pl.DataFrame | None) -> dict[str, tuple[Ints, list[Floats]]
         str(symbol): (frame["tick"].to_numpy(), [column.to_numpy() for column in frame.drop("tick")])
         for (symbol,), frame in parted.items()
     }
+
+
+def _fundings_of(rows: pl.DataFrame | None) -> dict[str, Fundings]:
+    """Hours are the longest on whose grid every funding time lies."""
+    if rows is None:
+        return {}
+    parted = rows.partition_by("symbol", as_dict=True, include_key=False)
+    told = {
+        str(symbol): dict(zip(frame["next_funding"].to_list(), frame["funding_rate"].to_list(), strict=True))
+        for (symbol,), frame in parted.items()
+    }
+    return {symbol: Fundings(_hours_between(rates), rates) for symbol, rates in told.items()}
+
+
+def _hours_between(times: Iterable[int]) -> int:
+    return next(
+        (hours for hours in FUNDING_HOURS if not any(time_ms % (hours * HOUR_MS) for time_ms in times)), FUNDING_HOURS[-1]
+    )
 
 
 def bent(heard: Floats, candle: Ints) -> Ints:

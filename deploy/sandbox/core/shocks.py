@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from deploy.sandbox.core.path import UNRECORDED, Ints
+from deploy.sandbox.core.path import UNHEARD, UNRECORDED, Floats, Ints
 from deploy.sandbox.core.rules import SymbolRules
-from deploy.sandbox.core.source import CandleSource, Coarse, Top
+from deploy.sandbox.core.source import CandleSource, Coarse, Fundings, Top
 
 BUSTLE = 10.0
 """A shock of ten percent doubles the volume of its candle."""
@@ -48,6 +48,14 @@ class Shockable:
     def paths(self, number: int, start: int, end: int) -> Ints:
         """The source's; none of a symbol that was shocked: its prices are others."""
         return UNRECORDED if number in self._shocks else self._source.paths(number, start, end)
+
+    def marks(self, number: int, start: int, end: int) -> Floats:
+        """The source's; none of a symbol that was shocked."""
+        return UNHEARD if number in self._shocks else self._source.marks(number, start, end)
+
+    def fundings(self, number: int) -> Fundings | None:
+        """The source's; none of a symbol that was shocked."""
+        return None if number in self._shocks else self._source.fundings(number)
 
     def top(self, number: int, tick: int) -> Top | None:
         """The source's; none of a symbol that was shocked."""

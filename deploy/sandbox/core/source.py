@@ -1,10 +1,11 @@
 """Where a market's 15m candles come from: a recording, or a seeded generator. The tape walks inside whatever this gives."""
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 import msgspec
 
-from deploy.sandbox.core.path import Ints
+from deploy.sandbox.core.path import Floats, Ints
 from deploy.sandbox.core.rules import SymbolRules
 
 
@@ -32,6 +33,15 @@ class Top(NamedTuple):
     """Steps at the best price of each side, at least one."""
 
 
+class Fundings(NamedTuple):
+    """A symbol's fundings as they were recorded with its marks."""
+
+    hours: int
+    """Between two of them."""
+    rates: Mapping[int, float]
+    """By funding time, Unix milliseconds: the last that was told before it."""
+
+
 class CandleSource(Protocol):
     """Candles of every symbol, numbered in quarters of an hour since the epoch."""
 
@@ -50,6 +60,14 @@ class CandleSource(Protocol):
 
     def paths(self, number: int, start: int, end: int) -> Ints:
         """What was recorded of the prices inside candles start..end: shape (end - start, 180), zeros where nothing was; or no row at all."""
+        ...
+
+    def marks(self, number: int, start: int, end: int) -> Floats:
+        """Recorded marks at the ticks of candles start..end, in ticks: shape (end - start, 180), zeros where none were; or no row at all."""
+        ...
+
+    def fundings(self, number: int) -> Fundings | None:
+        """Of a symbol whose marks were recorded; None of any other."""
         ...
 
     def top(self, number: int, tick: int) -> Top | None:

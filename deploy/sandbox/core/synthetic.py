@@ -9,14 +9,11 @@ gives the same bits.
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from deploy.sandbox.core.intervals import DAY_MS, QUARTER_MS
-from deploy.sandbox.core.path import UNRECORDED, Ints, key_of, noise
+from deploy.sandbox.core.path import UNHEARD, UNRECORDED, Floats, Ints, key_of, noise
 from deploy.sandbox.core.rules import RECORDED, SymbolRules
-from deploy.sandbox.core.source import Coarse, Top
-
-Floats = npt.NDArray[np.float64]
+from deploy.sandbox.core.source import Coarse, Fundings, Top
 
 QUARTERS_A_DAY = DAY_MS // QUARTER_MS
 SYMBOLS = 120
@@ -100,6 +97,14 @@ class SyntheticMarket:
     def paths(self, number: int, start: int, end: int) -> Ints:  # noqa: ARG002
         """None: nobody recorded it."""
         return UNRECORDED
+
+    def marks(self, number: int, start: int, end: int) -> Floats:  # noqa: ARG002
+        """None: nobody recorded them."""
+        return UNHEARD
+
+    def fundings(self, number: int) -> Fundings | None:  # noqa: ARG002
+        """None: nobody recorded them."""
+        return None
 
     def top(self, number: int, tick: int) -> Top | None:  # noqa: ARG002
         """None: nobody recorded it."""

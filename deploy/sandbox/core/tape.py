@@ -29,7 +29,7 @@ from deploy.sandbox.core.path import (
     summarise,
 )
 from deploy.sandbox.core.rules import SymbolRules
-from deploy.sandbox.core.source import CandleSource, Coarse, Top
+from deploy.sandbox.core.source import CandleSource, Coarse, Fundings, Top
 
 QUARTERS_A_DAY = DAY_MS // QUARTER_MS
 MINUTES = TICKS // TICKS_A_MINUTE
@@ -153,6 +153,11 @@ class Tape:
         """What was recorded of its book at a tick, counted since the epoch."""
         return self._source.top(self.number, tick)
 
+    @property
+    def fundings(self) -> Fundings | None:
+        """As they were recorded, where its marks were."""
+        return self._source.fundings(self.number)
+
     def clipped(self, start: int, end: int) -> tuple[int, int]:
         """A span of candles inside the tape; empty spans come back as such."""
         last = end if self.end is None else min(end, self.end)
@@ -188,7 +193,7 @@ class Tape:
     def _walk(self, number: int) -> Ticks:
         start = max(self.first, number - 1)
         span = (self.number, start, number + 1)
-        walked = detail(self.key, start, self._source.candles(*span), self._source.paths(*span))
+        walked = detail(self.key, start, self._source.candles(*span), self._source.paths(*span), self._source.marks(*span))
         price, quantity, buyer, index, offsets = walked
         return Ticks(number, number * QUARTER_MS + offsets, price, quantity, buyer, index)
 
@@ -206,8 +211,8 @@ class Tape:
         start, end = self.clipped(day * QUARTERS_A_DAY, (day + 1) * QUARTERS_A_DAY)
         has_before = start > self.first
         span = (self.number, start - has_before, end)
-        candles, paths = self._source.candles(*span), self._source.paths(*span)
-        table, index = summarise(self.key, start - has_before, candles, paths, has_before=has_before, ticks_a_row=per)
+        candles, paths, marks = self._source.candles(*span), self._source.paths(*span), self._source.marks(*span)
+        table, index = summarise(self.key, start - has_before, candles, paths, marks, has_before=has_before, ticks_a_row=per)
         rows = (end - start) * (TICKS // per)
         length = QUARTER_MS * per // TICKS
         return Rows(start * QUARTER_MS + np.arange(rows, dtype=np.int64) * length, table, index)

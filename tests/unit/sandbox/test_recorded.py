@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from deploy.sandbox.app import running_exchange
-from deploy.sandbox.core.intervals import QUARTER_MS
+from deploy.sandbox.core.intervals import HOUR_MS, QUARTER_MS
 from deploy.sandbox.core.market import first_ripe_ms
-from deploy.sandbox.core.recorded import RecordedMarket, decimals_needed
+from deploy.sandbox.core.recorded import Heard, RecordedMarket, decimals_needed
 from deploy.sandbox.exchange import Exchange
 from deploy.sandbox.options import SandboxOptions
 
@@ -134,6 +134,40 @@ async def test_where_no_top_was_recorded_for_a_while_the_book_is_its_own(tmp_pat
     record_tops(tmp_path, range(100, 200), 100.5, 102.0)
     (bid, ask), _ = await best_of(tmp_path, second)
     assert float(ask[0]) - float(bid[0]) < 0.5
+
+
+async def test_marks_and_fundings_are_served_as_they_were_recorded(tmp_path: Path) -> None:
+    record_tops(tmp_path, range(0), 100.5, 102.0)
+    last = OPENED + 287 * QUARTER_MS
+    paid = last - last % (8 * HOUR_MS) + 8 * HOUR_MS
+    told = [(last + n * 1_000, "BTCUSDT", 100.0 - 0.01 * min(n, 200), 0.0007, paid) for n in range(900)]
+    names = ["time", "symbol", "mark", "funding_rate", "next_funding"]
+    (tmp_path / "marks").mkdir()
+    pl.DataFrame(told, schema=names, orient="row").write_parquet(tmp_path / "marks" / "2025-09-24.parquet")
+    for second in (60, 130, 400):
+        options = SandboxOptions(port=0, speed=0, market=tmp_path, start_ms=last + second * 1_000)
+        async with running_exchange(Exchange(options)) as base, aiohttp.ClientSession() as session:
+            async with session.get(f"{base}/fapi/v1/premiumIndex?symbol=BTCUSDT") as response:
+                premium = await response.json()
+            async with session.get(f"{base}/fapi/v1/markPriceKlines?symbol=BTCUSDT&interval=1m&limit=2") as response:
+                (before, _) = await response.json()
+        spoken = range(max(0, second - 10), second + 5)
+        assert float(premium["markPrice"]) in {round(100.0 - 0.01 * min(n, 200), 8) for n in spoken}
+        assert (float(premium["lastFundingRate"]), premium["nextFundingTime"]) == (0.0007, paid)
+        minute = range((before[0] - last) // 1_000, (before[0] - last) // 1_000 + 60)
+        if minute.start >= 0:
+            assert float(before[2]) <= 100.0 - 0.01 * min(minute.start, 200)
+            assert float(before[3]) == pytest.approx(100.0 - 0.01 * min(minute[-1], 200))
+
+
+@pytest.mark.parametrize(("hours", "every"), [((8, 16), 8), ((4, 8), 4), ((2, 4), 2), ((1, 2), 1)])
+def test_the_hours_between_fundings_are_the_longest_that_fit_all_that_were_told(hours: tuple[int, ...], every: int) -> None:
+    quarters = frame([("BTCUSDT", OPENED + n * QUARTER_MS, 100.0, 103.0, 99.0, 101.5, 1.0) for n in range(3)])
+    day = OPENED - OPENED % (24 * HOUR_MS)
+    told = pl.DataFrame({"symbol": "BTCUSDT", "next_funding": [day + hour * HOUR_MS for hour in hours], "funding_rate": 0.0001})
+    fundings = RecordedMarket(quarters, heard=Heard(fundings=told)).fundings(0)
+    assert fundings is not None
+    assert fundings.hours == every
 
 
 def test_a_gap_in_a_recording_is_refused() -> None:
