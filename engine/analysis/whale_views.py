@@ -11,8 +11,8 @@ import msgspec
 
 from engine.analysis.sources import FRESH_MS, Sources, liquidations_of, ticks_of
 from engine.core.cascade import WINDOW_MS, Cascade, cascade_of
-from engine.core.large_trades import TradeFlow
-from engine.core.market import ForcedOrder, at
+from engine.core.large_trades import TradeFlow, trades_in_window
+from engine.core.market import ForcedOrder, Trade, at
 from engine.core.ticks import Tick
 from engine.core.whales import Traces, detect, flow_of
 from engine.errors import ExchangeError, SnapshotsUnavailable
@@ -73,10 +73,14 @@ async def _want(symbols: Sequence[str], sources: Sources) -> None:
 async def _view(symbol: str, heard: Traces, sources: Sources) -> WhaleView:
     book, trades, positioning = await asyncio.gather(
         _or_none(sources.market.book(symbol)),
-        _or_none(sources.market.trades(symbol)) if heard.large is None else _nothing(),
+        _or_none(_trades(symbol, sources)) if heard.large is None else _nothing(),
         sources.market.positioning(symbol),
     )
     return detect(symbol, msgspec.structs.replace(heard, book=book, trades=trades, positioning=positioning))
+
+
+async def _trades(symbol: str, sources: Sources) -> list[Trade]:
+    return trades_in_window(await sources.market.trades(symbol), sources.clock.now_ms())
 
 
 def _path(ticks: Sequence[Tick]) -> list[tuple[int, float]]:

@@ -87,15 +87,17 @@ class TradeRow(msgspec.Struct, gc=False):
 
 
 class RatioRow(msgspec.Struct, rename="camel"):
-    """A row of topLongShortAccountRatio."""
+    """A row of topLongShortAccountRatio; `timestamp` is market milliseconds of what was counted."""
 
     long_short_ratio: float
+    timestamp: int
 
 
 class OpenInterestRow(msgspec.Struct, rename="camel"):
-    """A row of openInterestHist, base asset."""
+    """A row of openInterestHist, base asset; `timestamp` is market milliseconds of what was counted."""
 
     sum_open_interest: float
+    timestamp: int
 
 
 class FundingRow(msgspec.Struct, rename="camel"):

@@ -38,7 +38,11 @@ CANDLES_AT_ONCE: Final = 16
 RULES_AGE_MS: Final = 3_600_000
 DOUBTS_APART_MS: Final = 5_000
 POSITIONING_AGE_MS: Final = 300_000
-"""The exchange publishes ratios and open interest every 5 minutes."""
+"""The exchange publishes ratios and open interest every 5 minutes: so long, of market time, an answer is kept."""
+
+PUBLISHED_AGE_MS: Final = 900_000
+"""Market age past which a published figure says nothing of now: five minutes to the next one, as many for one that is late, and
+as many for which an answer is kept."""
 
 BARS_AGE_MS: Final = 3_000
 """Wall age; asked each second for fifty symbols, bars would eat the whole weight of a minute."""
@@ -71,6 +75,17 @@ class _KeptFundings(msgspec.Struct, frozen=True):
         return settled or (until_ms - hour < FUNDING_GRACE_MS and wall_ms - self.wall_ms <= FUNDINGS_AGE_MS)
 
 
+class _Published(msgspec.Struct, frozen=True, kw_only=True):
+    """A published figure, the market moment that it tells of, and the one at which it was asked for."""
+
+    asked_ms: int
+    figure: float | None = None
+    at_ms: int = 0
+
+    def still_tells(self, now_ms: int) -> float | None:
+        return self.figure if now_ms - self.at_ms <= PUBLISHED_AGE_MS else None
+
+
 class BinanceData:
     """Public market data. One request at a time for one thing: callers who want the same share the flight."""
 
@@ -85,7 +100,7 @@ class BinanceData:
         self._candle_slots = asyncio.Semaphore(CANDLES_AT_ONCE)
         self._bars: dict[str, _KeptBars] = {}
         self._fundings: dict[str, _KeptFundings] = {}
-        self._figures: dict[tuple[str, str], tuple[int, float | None]] = {}
+        self._figures: dict[tuple[str, str], _Published] = {}
         self.answered_ms: int | None = None
 
     async def instruments(self) -> Mapping[str, InstrumentRules]:
@@ -152,7 +167,7 @@ class BinanceData:
         """Funding, the top traders' long/short ratio and the change of the open interest; what does not come is None."""
         funding, ratio, change = await asyncio.gather(
             self._funding(symbol),
-            self._published(symbol, "topLongShortAccountRatio", 1, list[rows.RatioRow], _newest_ratio),
+            self._published(symbol, "topLongShortAccountRatio", 1, list[rows.RatioRow], _ratio),
             self._published(symbol, "openInterestHist", 2, list[rows.OpenInterestRow], _change),
         )
         return Positioning(funding_ratio=funding, long_short_ratio=ratio, open_interest_change=change)
@@ -276,23 +291,24 @@ class BinanceData:
         except ExchangeError:
             return None
 
-    async def _published[Row](
+    async def _published[Row: (rows.RatioRow, rows.OpenInterestRow)](
         self, symbol: str, what: str, limit: int, kind: type[list[Row]], read: Callable[[Sequence[Row]], float | None]
     ) -> float | None:
-        """A figure that is published every five minutes, kept for as long."""
+        """A figure that is published every five minutes, kept for as long; None where its newest row is old by its own time."""
         kept = self._figures.get((symbol, what))
-        if kept is not None and self._clock.now_ms() - kept[0] < POSITIONING_AGE_MS:
-            return kept[1]
-        params: dict[str, str | int] = {"symbol": symbol, "period": "5m", "limit": limit}
-        try:
-            figure = read(await self._get(f"/futures/data/{what}", kind, params, DATA))
-        except ExchangeError:
-            return None
-        self._figures[(symbol, what)] = (self._clock.now_ms(), figure)
-        return figure
+        if kept is None or self._clock.now_ms() - kept.asked_ms >= POSITIONING_AGE_MS:
+            params: dict[str, str | int] = {"symbol": symbol, "period": "5m", "limit": limit}
+            try:
+                found = await self._get(f"/futures/data/{what}", kind, params, DATA)
+            except ExchangeError:
+                return None
+            at_ms = found[-1].timestamp if found else 0
+            kept = _Published(asked_ms=self._clock.now_ms(), figure=read(found), at_ms=at_ms)
+            self._figures[(symbol, what)] = kept
+        return kept.still_tells(self._clock.now_ms())
 
 
-def _newest_ratio(found: Sequence[rows.RatioRow]) -> float | None:
+def _ratio(found: Sequence[rows.RatioRow]) -> float | None:
     return found[-1].long_short_ratio if found else None
 
 

@@ -40,6 +40,11 @@ class TradeFlow(msgspec.Struct, frozen=True, kw_only=True):
         return "SELLING" if ratio < 0.67 else "MIXED"
 
 
+def trades_in_window(trades: Iterable[Trade], now_ms: int) -> list[Trade]:
+    """Those of the last 300 s of market time: what a quiet symbol's newest hundred hold besides may be of any age."""
+    return [trade for trade in trades if now_ms - trade.at_ms <= WINDOW_MS]
+
+
 def flow_of_trades(symbol: str, trades: Iterable[Trade]) -> TradeFlow:
     """The large ones of these trades, added up."""
     large = [trade for trade in trades if trade.price * trade.quantity >= LARGE_TRADE_USD]

@@ -46,7 +46,7 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
 class Traces(msgspec.Struct, frozen=True, kw_only=True):
     """What large hands left behind in one symbol; absent sources are None and give no points.
 
-    `trades` are the newest by request, `large` the window of the stream, which is listened to first.
+    `trades` are those of the window by request, `large` the window of the stream, which is listened to first.
     """
 
     flow: Flow

@@ -429,6 +429,14 @@ async def test_the_newest_row_is_a_closed_candle_only_where_no_difference_of_clo
         assert len(await data.candles("XUSDT", Timeframe.M15)) == kept
 
 
+def interest(amount: str, at_ms: int = NOW_MS) -> dict[str, object]:
+    return {"symbol": "XUSDT", "sumOpenInterest": amount, "timestamp": at_ms}
+
+
+def ratio(told: str, at_ms: int = NOW_MS) -> dict[str, object]:
+    return {"symbol": "XUSDT", "longShortRatio": told, "timestamp": at_ms}
+
+
 async def test_positioning_that_does_not_come_is_none() -> None:
     exchange = Exchange()
     exchange.status = 500
@@ -439,7 +447,7 @@ async def test_positioning_that_does_not_come_is_none() -> None:
 
 async def test_open_interest_is_told_as_its_change_in_five_minutes_and_asked_for_once_in_as_long() -> None:
     exchange = Exchange()
-    exchange.answers["/futures/data/openInterestHist"] = [{"sumOpenInterest": "200.0"}, {"sumOpenInterest": "190.0"}]
+    exchange.answers["/futures/data/openInterestHist"] = [interest("200.0"), interest("190.0")]
     async with data_of(exchange) as data:
         found = [(await data.positioning("XUSDT")).open_interest_change for _ in range(2)]
         asked = [params for path, params in exchange.asked if path.endswith("openInterestHist")]
@@ -447,12 +455,33 @@ async def test_open_interest_is_told_as_its_change_in_five_minutes_and_asked_for
     assert [params["limit"] for params in asked] == ["2"]
 
 
-@pytest.mark.parametrize("rows", [[], [{"sumOpenInterest": "3"}], [{"sumOpenInterest": "0"}, {"sumOpenInterest": "3"}]])
-async def test_too_little_open_interest_is_no_change(rows: list[dict[str, str]]) -> None:
+@pytest.mark.parametrize("rows", [[], [interest("3")], [interest("0"), interest("3")]])
+async def test_too_little_open_interest_is_no_change(rows: list[dict[str, object]]) -> None:
     exchange = Exchange()
     exchange.answers["/futures/data/openInterestHist"] = rows
     async with data_of(exchange) as data:
         assert (await data.positioning("XUSDT")).open_interest_change is None
+
+
+@pytest.mark.parametrize(("age", "known"), [(0, True), (14, True), (15, True), (16, False), (60 * 24 * 365, False)])
+async def test_what_was_published_more_than_fifteen_minutes_ago_says_nothing_of_now(age: int, known: bool) -> None:
+    exchange = Exchange()
+    at_ms = NOW_MS - age * MINUTE
+    exchange.answers["/futures/data/topLongShortAccountRatio"] = [ratio("2.5", at_ms)]
+    exchange.answers["/futures/data/openInterestHist"] = [interest("200.0", at_ms - 5 * MINUTE), interest("190.0", at_ms)]
+    async with data_of(exchange) as data:
+        found = await data.positioning("XUSDT")
+    assert (found.long_short_ratio is not None, found.open_interest_change is not None) == (known, known)
+
+
+async def test_what_was_late_when_it_was_read_grows_old_while_it_is_kept() -> None:
+    exchange = Exchange()
+    exchange.answers["/futures/data/topLongShortAccountRatio"] = [ratio("2.5", NOW_MS - 12 * MINUTE)]
+    async with data_of(exchange) as data:
+        assert (await data.positioning("XUSDT")).long_short_ratio == 2.5
+        exchange.clock.market = NOW + timedelta(minutes=4)
+        assert (await data.positioning("XUSDT")).long_short_ratio is None
+        assert [path for path, _ in exchange.asked].count("/futures/data/topLongShortAccountRatio") == 1
 
 
 def symbol_row(symbol: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The window of large aggressive trades, a symbol at a time."""
 
-from engine.core.large_trades import LargeTrades, TradeFlow
+from engine.core.large_trades import LargeTrades, TradeFlow, flow_of_trades, trades_in_window
 from engine.core.market import Trade
 from tests.unit.engine.market_world import NOW_MS
 
@@ -28,6 +28,12 @@ def test_a_trade_leaves_the_window_after_three_hundred_seconds() -> None:
     large.take("A", trade(80_000))
     assert large.told(NOW_MS + 300_000)[0].trades == 1
     assert large.told(NOW_MS + 300_001)[0].trades == 0
+
+
+def test_of_trades_by_request_those_before_the_window_are_no_push() -> None:
+    found = [trade(80_000, 0, sell=True), trade(80_000, NOW_MS - 300_001), trade(60_000, NOW_MS - 300_000), trade(60_000, NOW_MS)]
+    assert flow_of_trades("A", trades_in_window(found, NOW_MS)).bought_usd == 120_000
+    assert flow_of_trades("A", trades_in_window(found[:2], NOW_MS)).bias == "NONE"
 
 
 def test_a_symbol_that_is_followed_and_quiet_is_told_and_another_is_not() -> None:

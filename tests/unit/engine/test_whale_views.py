@@ -92,6 +92,16 @@ async def test_the_last_trades_are_asked_for_where_the_stream_was_cut_is_old_or_
         assert "trades" in world.asked
 
 
+async def test_trades_by_request_that_are_older_than_the_window_give_no_points() -> None:
+    world, kept, sources = falling_world()
+    kept.orders = []
+    for at_ms, sold in ((0, 0.0), (NOW_MS - 300_001, 0.0), (NOW_MS - 300_000, 80_000.0)):
+        world.trades_of["XUSDT"] = [Trade(price=100.0, quantity=800.0, sell=True, at_ms=at_ms)]
+        view = (await whale_views(["XUSDT"], sources, []))["XUSDT"]
+        assert view.large_sold_usd == sold
+        assert ("large trades are selling" in view.reasons) is (sold > 0)
+
+
 async def test_the_feed_is_asked_to_listen_to_the_shortlist() -> None:
     _, kept, sources = falling_world()
     await whale_views(["XUSDT"], sources, [])
