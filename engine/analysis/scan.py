@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from engine.analysis.figures import Known, Pairs, candles_settled, known_figures, material_of, read_pairs, screened
-from engine.analysis.sources import Sources, Widen, skew_of, tickers_of
+from engine.analysis.sources import Sources, Widen, counted, skew_of, tickers_of
 from engine.analysis.whale_views import whale_views
 from engine.core.instrument import InstrumentRules
 from engine.core.market import Candles, Timeframe, at
@@ -173,16 +173,12 @@ async def _read(chosen: Sequence[str], known: Known, plan: ScanPlan, sources: So
         await candles_settled(sources)
     pairs = await read_pairs(unknown, AFTERWARDS * min(plan.bounds.top_n, len(chosen)), sources)
     if unknown and not plan.rule_set.structure:
-        run.fallbacks.append(f"candles of {_counted(len(unknown))} from REST")
+        run.fallbacks.append(f"candles of {counted(len(unknown))} from REST")
     unread = sum(rejection.reason is RejectionReason.REQUEST_WEIGHT_SPENT for rejection in pairs.rejections)
     if unread:
-        run.fallbacks.append(f"{_counted(unread)} not read: request weight")
+        run.fallbacks.append(f"{counted(unread)} not read: request weight")
     run.rejections += pairs.rejections
     return pairs
-
-
-def _counted(symbols: int) -> str:
-    return f"{symbols} symbol{'' if symbols == 1 else 's'}"
 
 
 class _Seen(msgspec.Struct, frozen=True):

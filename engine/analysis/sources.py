@@ -58,6 +58,11 @@ class Tickers(msgspec.Struct, frozen=True, kw_only=True):
     stale: Mapping[str, int] = {}
 
 
+def counted(symbols: int) -> str:
+    """How many symbols, in words of a reply's fallbacks."""
+    return f"{symbols} symbol{'' if symbols == 1 else 's'}"
+
+
 async def tickers_of(sources: Sources, universe: Sequence[str], fallbacks: list[str]) -> Tickers:
     """The 24 h tickers of the universe: the feed's while fresh and whole, else by request."""
     try:
@@ -96,6 +101,15 @@ async def liquidations_of(sources: Sources, fallbacks: list[str]) -> Sequence[Fo
         pass
     fallbacks.append("no liquidations: the feed is silent")
     return []
+
+
+async def marks_speak(sources: Sources) -> bool:
+    """Whether the feed hears marks now; a path that ended before is none."""
+    try:
+        state = await sources.snapshots.state()
+    except SnapshotsUnavailable:
+        return False
+    return state is not None and state.marks_ms is not None and sources.clock.wall_ms() - state.marks_ms <= FRESH_MS
 
 
 async def marks_of(sources: Sources, symbols: Sequence[str]) -> Mapping[str, Mark]:

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from engine.analysis.sources import FRESH_MS, Sources, liquidations_of, ticks_of
+from engine.analysis.sources import FRESH_MS, Sources, counted, liquidations_of, marks_speak, ticks_of
 from engine.core.cascade import WINDOW_MS, Cascade, cascade_of
 from engine.core.large_trades import TradeFlow, trades_in_window
 from engine.core.market import ForcedOrder, Trade, at
@@ -34,6 +34,7 @@ async def whale_views(symbols: Sequence[str], sources: Sources, fallbacks: list[
         return {}
     orders, flows, _ = await asyncio.gather(liquidations_of(sources, fallbacks), flows_of(sources), _want(symbols, sources))
     cascades = await cascades_of(symbols, orders, sources)
+    fallbacks += _said(symbols, flows, cascades)
     now_ms = sources.clock.now_ms()
     heard = [
         Traces(flow=flow_of(orders, symbol, now_ms), large=flows.get(symbol), cascade=cascades[symbol]) for symbol in symbols
@@ -42,12 +43,19 @@ async def whale_views(symbols: Sequence[str], sources: Sources, fallbacks: list[
     return {view.symbol: view for view in views}
 
 
+def _said(symbols: Sequence[str], flows: Mapping[str, TradeFlow], cascades: Mapping[str, Cascade]) -> list[str]:
+    unheard = sum(symbol not in flows for symbol in symbols)
+    unanswered = sum(cascade.events > 0 and cascade.answer is None for cascade in cascades.values())
+    said = [f"large trades of {counted(unheard)} from REST"] if unheard else []
+    return [*said, f"no marks of {counted(unanswered)}: cascades unknown"] if unanswered else said
+
+
 async def cascades_of(symbols: Sequence[str], orders: Sequence[ForcedOrder], sources: Sources) -> dict[str, Cascade]:
-    """Where each symbol's cascade stands; the price's answer is that of the marks that the feed heard."""
+    """Where each symbol's cascade stands; the price's answer is that of the marks that the feed hears."""
     now_ms = sources.clock.now_ms()
     own = {symbol: [order for order in orders if order.symbol == symbol] for symbol in symbols}
     forced = {symbol: at(now_ms - WINDOW_MS) for symbol, found in own.items() if found}
-    ticks = await ticks_of(sources, forced)
+    ticks = await ticks_of(sources, forced) if forced and await marks_speak(sources) else {}
     return {symbol: cascade_of(found, _path(ticks.get(symbol, ())), now_ms) for symbol, found in own.items()}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from engine.core.features_live import LiveFeatures, Told
 from engine.core.instrument import InstrumentRules
+from engine.core.large_trades import TradeFlow
 from engine.core.market import (
     Book,
     Candles,
@@ -214,6 +215,11 @@ class Kept:
             track.seed([candle_of[symbol, track.told.timeframe] for symbol in track.symbols])
         self.told = live.told
         return live
+
+    def hear(self, *symbols: str) -> None:
+        """Keeps what a feed tells that has heard these symbols for a whole window, in which nothing large happened."""
+        flows = tuple(TradeFlow(symbol=symbol, since_ms=NOW_MS - 300_000) for symbol in symbols)
+        self.windows = TradeWindows(beat_ms=WALL_MS, connected=True, flows=flows)
 
     def _ask(self) -> None:
         if self.down:

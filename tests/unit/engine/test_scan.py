@@ -52,6 +52,7 @@ class Market:
         self.clock = StandingClock()
         self.world, self.kept = World(self.clock), Kept()
         self.kept.feed = living_feed()
+        self.kept.hear("AUSDT", "BUSDT", "CUSDT", "DUSDT")
         self.world.list_dip("AUSDT")
         self.world.list_dip("BUSDT")
         self.kept.ticker_of = dict(self.world.ticker_of)
@@ -152,7 +153,9 @@ async def test_a_silent_feed_is_replaced_by_requests_and_the_reply_says_so() -> 
     market.world.book_of = {name: book(name, received_ms=market.clock.wall_ms()) for name in ("AUSDT", "BUSDT")}
     found = await market.scan()
     assert len(found.signals) == 2
-    assert found.fallbacks == ["tickers from REST", READ, "no liquidations: the feed is silent"]
+    assert found.fallbacks == [
+        "tickers from REST", READ, "no liquidations: the feed is silent", "large trades of 2 symbols from REST"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ async def test_right_after_a_close_the_closing_frames_are_waited_for_instead_of_
     before = {key: part(candles, 0, len(candles) - (key[1] is M15)) for key, candles in market.world.candle_of.items()}
     following = Following()
     live = following.follow(before)
-    following.ticker_of, following.feed = market.kept.ticker_of, market.kept.feed
+    following.ticker_of, following.feed, following.windows = market.kept.ticker_of, market.kept.feed, market.kept.windows
     following.later = [copied(live.told), copied(live.told)]
     newest = [market.world.candle_of[name, M15] for name in live.quarter.symbols]
     candles = np.array([[c.open[-1], c.high[-1], c.low[-1], c.close[-1], c.volume[-1]] for c in newest])

@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from engine.analysis.sources import Sources
@@ -56,7 +57,31 @@ async def test_where_the_feed_is_silent_there_is_no_cascade_and_the_reply_says_w
     fallbacks: list[str] = []
     view = (await whale_views(["XUSDT"], sources, fallbacks))["XUSDT"]
     assert (view.cascade, view.liquidations) == (CascadeState.NONE, 0)
-    assert fallbacks == ["no liquidations: the feed is silent"]
+    assert fallbacks == ["no liquidations: the feed is silent", "large trades of 1 symbol from REST"]
+
+
+async def test_a_cascade_whose_marks_are_silent_is_unknown_and_the_reply_says_so() -> None:
+    for silent_ms, state, said in (
+        (5_000, CascadeState.RUNNING, []),
+        (5_001, CascadeState.BUILDING, ["no marks of 1 symbol: cascades unknown"]),
+    ):
+        world, kept, sources = falling_world()
+        world.book_of["YUSDT"] = book("YUSDT")
+        kept.hear("XUSDT", "YUSDT")
+        kept.feed = msgspec.structs.replace(living_feed(), marks_ms=WALL_MS - silent_ms)
+        fallbacks: list[str] = []
+        views = await whale_views(["XUSDT", "YUSDT"], sources, fallbacks)
+        assert (views["XUSDT"].cascade, views["YUSDT"].cascade) == (state, CascadeState.NONE)
+        assert fallbacks == said
+
+
+async def test_a_forced_symbol_of_which_no_mark_was_heard_is_said_too() -> None:
+    _, kept, sources = falling_world()
+    kept.hear("XUSDT")
+    kept.ticks_of.clear()
+    fallbacks: list[str] = []
+    assert (await whale_views(["XUSDT"], sources, fallbacks))["XUSDT"].cascade is CascadeState.BUILDING
+    assert fallbacks == ["no marks of 1 symbol: cascades unknown"]
 
 
 async def test_without_redis_a_view_is_made_of_what_the_exchange_answers() -> None:
@@ -71,10 +96,12 @@ async def test_large_trades_come_from_the_stream_where_it_was_listened_to_for_th
     world, kept, sources = falling_world()
     flow = TradeFlow(symbol="XUSDT", bought_usd=10.0, sold_usd=900_000.0, trades=4, since_ms=NOW_MS - 300_000)
     kept.windows = TradeWindows(beat_ms=WALL_MS, connected=True, flows=(flow,))
-    view = (await whale_views(["XUSDT"], sources, []))["XUSDT"]
+    fallbacks: list[str] = []
+    view = (await whale_views(["XUSDT"], sources, fallbacks))["XUSDT"]
     assert view.large_sold_usd == 900_000.0
     assert "large trades are selling" in view.reasons
     assert "trades" not in world.asked
+    assert fallbacks == []
 
 
 async def test_the_last_trades_are_asked_for_where_the_stream_was_cut_is_old_or_began_lately() -> None:
@@ -87,9 +114,11 @@ async def test_the_last_trades_are_asked_for_where_the_stream_was_cut_is_old_or_
         world, kept, sources = falling_world()
         flow = TradeFlow(symbol="XUSDT", sold_usd=900_000.0, trades=4, since_ms=since_ms)
         kept.windows = TradeWindows(beat_ms=beat_ms, connected=connected, flows=(flow,))
-        view = (await whale_views(["XUSDT"], sources, []))["XUSDT"]
+        fallbacks: list[str] = []
+        view = (await whale_views(["XUSDT"], sources, fallbacks))["XUSDT"]
         assert view.large_sold_usd == 0.0
         assert "trades" in world.asked
+        assert fallbacks == ["large trades of 1 symbol from REST"]
 
 
 async def test_trades_by_request_that_are_older_than_the_window_give_no_points() -> None:
