@@ -103,8 +103,8 @@ class MarketData(Protocol):
         """The last 100 trades."""
         ...
 
-    async def positioning(self, symbol: str) -> Positioning:
-        """Funding, the top traders' long/short ratio and the change of the open interest; each may be missing."""
+    async def positioning(self, symbol: str, mark: Mark | None = None) -> Positioning:
+        """Funding, the mark's where one is known, the top traders' long/short ratio and the change of the open interest; each may be missing."""
         ...
 
     async def mark_bars(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[MarkBar]:

@@ -9,10 +9,10 @@ from typing import Final
 
 import msgspec
 
-from engine.analysis.sources import FRESH_MS, Sources, counted, liquidations_of, marks_speak, ticks_of
+from engine.analysis.sources import FRESH_MS, Sources, counted, liquidations_of, marks_of, marks_speak, ticks_of
 from engine.core.cascade import WINDOW_MS, Cascade, cascade_of
 from engine.core.large_trades import TradeFlow, trades_in_window
-from engine.core.market import ForcedOrder, Trade, at
+from engine.core.market import ForcedOrder, Mark, Trade, at
 from engine.core.ticks import Tick
 from engine.core.whales import Traces, detect, flow_of
 from engine.errors import ExchangeError, SnapshotsUnavailable
@@ -32,21 +32,27 @@ async def whale_views(symbols: Sequence[str], sources: Sources, fallbacks: list[
     """
     if not symbols:
         return {}
-    orders, flows, _ = await asyncio.gather(liquidations_of(sources, fallbacks), flows_of(sources), _want(symbols, sources))
+    orders, flows, marks, _ = await asyncio.gather(
+        liquidations_of(sources, fallbacks), flows_of(sources), marks_of(sources, symbols), _want(symbols, sources)
+    )
     cascades = await cascades_of(symbols, orders, sources)
-    fallbacks += _said(symbols, flows, cascades)
+    fallbacks += _said(symbols, flows, marks, cascades)
     now_ms = sources.clock.now_ms()
     heard = [
         Traces(flow=flow_of(orders, symbol, now_ms), large=flows.get(symbol), cascade=cascades[symbol]) for symbol in symbols
     ]
-    views = await asyncio.gather(*(_view(symbol, traces, sources) for symbol, traces in zip(symbols, heard, strict=True)))
+    views = await asyncio.gather(
+        *(_view(symbol, traces, marks.get(symbol), sources) for symbol, traces in zip(symbols, heard, strict=True))
+    )
     return {view.symbol: view for view in views}
 
 
-def _said(symbols: Sequence[str], flows: Mapping[str, TradeFlow], cascades: Mapping[str, Cascade]) -> list[str]:
-    unheard = sum(symbol not in flows for symbol in symbols)
+def _said(
+    symbols: Sequence[str], flows: Mapping[str, TradeFlow], marks: Mapping[str, Mark], cascades: Mapping[str, Cascade]
+) -> list[str]:
+    asked = {"large trades": len(symbols) - len(flows.keys() & set(symbols)), "funding": len(symbols) - len(marks)}
+    said = [f"{what} of {counted(count)} from REST" for what, count in asked.items() if count]
     unanswered = sum(cascade.events > 0 and cascade.answer is None for cascade in cascades.values())
-    said = [f"large trades of {counted(unheard)} from REST"] if unheard else []
     return [*said, f"no marks of {counted(unanswered)}: cascades unknown"] if unanswered else said
 
 
@@ -78,11 +84,11 @@ async def _want(symbols: Sequence[str], sources: Sources) -> None:
         return
 
 
-async def _view(symbol: str, heard: Traces, sources: Sources) -> WhaleView:
+async def _view(symbol: str, heard: Traces, mark: Mark | None, sources: Sources) -> WhaleView:
     book, trades, positioning = await asyncio.gather(
         _or_none(sources.market.book(symbol)),
         _or_none(_trades(symbol, sources)) if heard.large is None else _nothing(),
-        sources.market.positioning(symbol),
+        sources.market.positioning(symbol, mark),
     )
     return detect(symbol, msgspec.structs.replace(heard, book=book, trades=trades, positioning=positioning))
 

@@ -163,10 +163,13 @@ class BinanceData:
         found = await self._get("/fapi/v1/trades", list[rows.TradeRow], {"symbol": symbol, "limit": 100}, 5)
         return [rows.trade_of(row) for row in found]
 
-    async def positioning(self, symbol: str) -> Positioning:
-        """Funding, the top traders' long/short ratio and the change of the open interest; what does not come is None."""
+    async def positioning(self, symbol: str, mark: Mark | None = None) -> Positioning:
+        """Funding, the mark's where one is known, the top traders' long/short ratio and the change of the open interest.
+
+        What does not come is None.
+        """
         funding, ratio, change = await asyncio.gather(
-            self._funding(symbol),
+            self._funding(symbol, mark),
             self._published(symbol, "topLongShortAccountRatio", 1, list[rows.RatioRow], _ratio),
             self._published(symbol, "openInterestHist", 2, list[rows.OpenInterestRow], _change),
         )
@@ -285,9 +288,9 @@ class BinanceData:
         found = await self._get("/fapi/v1/markPriceKlines", list[rows.MarkKlineRow], params, _klines_weight(limit))
         return [rows.mark_bar_of(row) for row in found]
 
-    async def _funding(self, symbol: str) -> float | None:
+    async def _funding(self, symbol: str, mark: Mark | None) -> float | None:
         try:
-            return float((await self.mark(symbol)).funding_rate)
+            return float((mark or await self.mark(symbol)).funding_rate)
         except ExchangeError:
             return None
 

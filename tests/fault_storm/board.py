@@ -185,7 +185,7 @@ class StormMarket:
     async def trades(self, symbol: str) -> Sequence[seen.Trade]:
         raise ExchangeUnreachable("nobody scans here")
 
-    async def positioning(self, symbol: str) -> seen.Positioning:
+    async def positioning(self, symbol: str, mark: seen.Mark | None = None) -> seen.Positioning:
         raise ExchangeUnreachable("nobody scans here")
 
     async def mark_bars(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[seen.MarkBar]:

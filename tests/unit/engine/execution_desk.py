@@ -158,7 +158,7 @@ class StandingMarket:
     async def trades(self, symbol: str) -> Sequence[Trade]:
         raise ExchangeError
 
-    async def positioning(self, symbol: str) -> Positioning:
+    async def positioning(self, symbol: str, mark: Mark | None = None) -> Positioning:
         raise ExchangeError
 
     async def mark_bars(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[MarkBar]:

@@ -173,9 +173,9 @@ class World:
         self._ask("trades", symbol)
         return self.trades_of.get(symbol, [])
 
-    async def positioning(self, symbol: str) -> Positioning:
+    async def positioning(self, symbol: str, mark: Mark | None = None) -> Positioning:
         del symbol
-        return Positioning()
+        return Positioning(funding_ratio=float(mark.funding_rate) if mark else None)
 
     async def mark_bars(self, symbol: str, since_ms: int, until_ms: int) -> Sequence[MarkBar]:
         self._ask("mark_bars", symbol)
@@ -217,7 +217,8 @@ class Kept:
         return live
 
     def hear(self, *symbols: str) -> None:
-        """Keeps what a feed tells that has heard these symbols for a whole window, in which nothing large happened."""
+        """Keeps what a feed tells that has heard these symbols for a whole window, in which nothing large happened, and their marks."""
+        self.mark_of |= {symbol: mark(symbol) for symbol in symbols if symbol not in self.mark_of}
         flows = tuple(TradeFlow(symbol=symbol, since_ms=NOW_MS - 300_000) for symbol in symbols)
         self.windows = TradeWindows(beat_ms=WALL_MS, connected=True, flows=flows)
 

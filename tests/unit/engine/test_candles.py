@@ -31,7 +31,7 @@ from engine.core.market import Timeframe
 from engine.errors import ExchangeRefused, ExchangeThrottled, ExchangeUnreachable, ReplyMalformed, UnknownSymbol
 from tests.polling import eventually
 from tests.unit.engine.execution_desk import NOW, StandingClock
-from tests.unit.engine.market_world import MINUTE, NOW_MS
+from tests.unit.engine.market_world import MINUTE, NOW_MS, mark
 
 type Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -427,6 +427,16 @@ async def test_the_newest_row_is_a_closed_candle_only_where_no_difference_of_clo
     exchange.clock.market = NOW + timedelta(minutes=15, milliseconds=early_ms)
     async with data_of(exchange) as data:
         assert len(await data.candles("XUSDT", Timeframe.M15)) == kept
+
+
+async def test_a_mark_that_is_known_saves_the_request_for_the_funding() -> None:
+    exchange = Exchange()
+    premium = {"symbol": "XUSDT", "markPrice": "2", "lastFundingRate": "0.0003", "nextFundingTime": 1, "time": NOW_MS}
+    exchange.answers["/fapi/v1/premiumIndex"] = premium
+    async with data_of(exchange) as data:
+        assert (await data.positioning("XUSDT", mark("XUSDT"))).funding_ratio == 0.0001
+        assert "/fapi/v1/premiumIndex" not in [path for path, _ in exchange.asked]
+        assert (await data.positioning("XUSDT")).funding_ratio == 0.0003
 
 
 def interest(amount: str, at_ms: int = NOW_MS) -> dict[str, object]:

@@ -154,7 +154,8 @@ async def test_a_silent_feed_is_replaced_by_requests_and_the_reply_says_so() -> 
     found = await market.scan()
     assert len(found.signals) == 2
     assert found.fallbacks == [
-        "tickers from REST", READ, "no liquidations: the feed is silent", "large trades of 2 symbols from REST"
+        "tickers from REST", READ, "no liquidations: the feed is silent", "large trades of 2 symbols from REST",
+        "funding of 2 symbols from REST",
     ]  # fmt: skip
 
 

@@ -130,6 +130,7 @@ async def test_right_after_a_close_the_closing_frames_are_waited_for_instead_of_
     following = Following()
     live = following.follow(before)
     following.ticker_of, following.feed, following.windows = market.kept.ticker_of, market.kept.feed, market.kept.windows
+    following.mark_of = market.kept.mark_of
     following.later = [copied(live.told), copied(live.told)]
     newest = [market.world.candle_of[name, M15] for name in live.quarter.symbols]
     candles = np.array([[c.open[-1], c.high[-1], c.low[-1], c.close[-1], c.volume[-1]] for c in newest])
