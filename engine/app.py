@@ -22,6 +22,7 @@ from engine.analysis import CANDLE_SETTLES_MS, Governor, MarketDesk, RulesAnalys
 from engine.binance import Addresses, BinanceExchanges, announce
 from engine.budget import DailySpending, Prices, SharedBudget
 from engine.candles import BinanceData, Door, open_session
+from engine.candles.history import CandleHistory
 from engine.clock import market_clock
 from engine.core import features_batch, screen_fast
 from engine.core.screen import ScreenBounds
@@ -35,6 +36,7 @@ from engine.execution.opening import opened
 from engine.execution.signed_reads import SignedReads
 from engine.execution.turns import Turns
 from engine.execution.venues import Venues
+from engine.feeding.backfill import Skew
 from engine.keys import Seal, private_keys_of
 from engine.paper import DryRunVenue, PaperVenue
 from engine.ports import Analyst, Clock, Exchanges, KeyPair, MarketData, Urgency
@@ -103,7 +105,9 @@ async def _opened(settings: EngineSettings, seal: Seal) -> AsyncIterator[tuple[M
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session())
         stack.push_async_callback(redis.aclose)
-        market_data = BinanceData(Door(session, settings.binance_rest_url, budget), clock)
+        door = Door(session, settings.binance_rest_url, budget)
+        market_data = BinanceData(door, clock)
+        skew = _measured(Skew(CandleHistory(door, clock)), stack)
         snapshots = RedisSnapshots(redis)
         reports = RedisReports(redis)
         turns = Turns(reports)
@@ -120,6 +124,7 @@ async def _opened(settings: EngineSettings, seal: Seal) -> AsyncIterator[tuple[M
                     clock=clock,
                     governor=Governor(left=budget.left, cost=market_data.candle_cost),
                     settles_ms=CANDLE_SETTLES_MS,
+                    skew_ms=lambda: skew.ms,
                 ),
                 plan=_plan(settings),
                 analyst=_analyst(settings, stack, redis, clock),
@@ -137,6 +142,18 @@ async def _opened(settings: EngineSettings, seal: Seal) -> AsyncIterator[tuple[M
                 turns=turns,
             ),
         )
+
+
+def _measured(skew: Skew, stack: AsyncExitStack) -> Skew:
+    """Measured from now until the process ends; an error nobody foresaw is an old measurement in time, which scans say."""
+    measuring = asyncio.ensure_future(skew.run())
+
+    async def end() -> None:
+        measuring.cancel()
+        await asyncio.gather(measuring, return_exceptions=True)
+
+    stack.push_async_callback(end)
+    return skew
 
 
 def _plan(settings: EngineSettings) -> ScanPlan:

@@ -110,16 +110,22 @@ async def _until_closed(told: Told, clock: Clock) -> None:
         await _until(next_ms, clock)
 
 
-async def candles_settled(sources: Sources) -> None:
-    """Waits until the exchange has written what closed last, so that it may be read."""
+async def candles_settled(sources: Sources, ahead_ms: int) -> None:
+    """Waits until the exchange has written what closed last, so that it may be read.
+
+    Args:
+        sources: The clock, and how long a candle is written after its close.
+        ahead_ms: By how much our clock is ahead of the exchange's, where a candle closes as much later than here.
+    """
     now_ms = sources.clock.now_ms()
-    await _until(now_ms - now_ms % Timeframe.M15.ms + sources.settles_ms, sources.clock)
+    moment_ms = now_ms - now_ms % Timeframe.M15.ms + sources.settles_ms + ahead_ms
+    await _until(moment_ms, sources.clock, CANDLE_SETTLES_MS + ahead_ms)
 
 
-async def _until(moment_ms: int, clock: Clock) -> None:
+async def _until(moment_ms: int, clock: Clock, most_ms: int = CANDLE_SETTLES_MS) -> None:
     """Waits for a moment that is near; one that is far, or never comes, is not waited for."""
     now_ms = clock.now_ms()
-    if 0 < moment_ms - now_ms <= CANDLE_SETTLES_MS:
+    if 0 < moment_ms - now_ms <= most_ms:
         await asyncio.sleep(clock.wall_seconds(at(now_ms), at(moment_ms)) or 0.0)
 
 

@@ -54,12 +54,13 @@ class ScanPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Scan:
-    """One scan's notes: what fell and why, what came from elsewhere, how long each stage took."""
+    """One scan's notes: what fell and why, what came from elsewhere, how long each stage took, and how far clocks differ."""
 
     def __init__(self) -> None:
         self.rejections: list[Rejection] = []
         self.fallbacks: list[str] = []
         self.timings: dict[str, float] = {}
+        self.skew_ms = 0
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -147,7 +148,7 @@ def _universe(rules: Mapping[str, InstrumentRules], asked: Sequence[str] | None,
 async def _choose(
     universe: Sequence[str], request: AnalyzeRequest, bounds: ScreenBounds, known: Known, sources: Sources, run: _Scan
 ) -> Sequence[str]:
-    skew_ms = await skew_of(sources)
+    run.skew_ms = skew_ms = await skew_of(sources, run.fallbacks)
     if abs(skew_ms) > SKEW_TOLD_MS:
         run.fallbacks.append(f"our clock differs by {skew_ms / 1000:+.1f} s from the exchange's")
     if abs(skew_ms) > MOST_SKEW_MS:
@@ -170,7 +171,7 @@ async def _choose(
 async def _read(chosen: Sequence[str], known: Known, plan: ScanPlan, sources: Sources, run: _Scan) -> Pairs:
     unknown = [symbol for symbol in chosen if symbol not in known.rows]
     if unknown:
-        await candles_settled(sources)
+        await candles_settled(sources, max(0, -run.skew_ms))
     pairs = await read_pairs(unknown, AFTERWARDS * min(plan.bounds.top_n, len(chosen)), sources)
     if unknown and not plan.rule_set.structure:
         run.fallbacks.append(f"candles of {counted(len(unknown))} from REST")

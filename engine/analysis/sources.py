@@ -21,7 +21,7 @@ COVERAGE: Final = 0.9
 """The ticker stream sends changed symbols only: right after its start the feed does not know the market yet."""
 
 SKEW_MS: Final = 600_000
-"""Wall age past which a measured clock skew says nothing any more."""
+"""Wall age past which the skew that the feed told says nothing any more."""
 
 CANDLE_SETTLES_MS: Final = 2_000
 """Market time after a close in which the exchange still writes its candle: one that is read by request then would be kept unfinished, while
@@ -29,6 +29,11 @@ closing frames are final. It is also what our clock may be behind the feed's."""
 
 type Widen = Callable[[Candles], dict[str, float]]
 """The wider indicator set of one shortlisted symbol, from its 15m candles."""
+
+
+def unmeasured() -> int | None:
+    """What a clock skew is where nobody measures it."""
+    return None
 
 
 class Governor(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +46,8 @@ class Governor(msgspec.Struct, frozen=True, kw_only=True):
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
     """What the use cases ask; without a governor reading is bounded by the budget's own waits alone.
 
-    `settles_ms`: market time after a close in which no candle is read by request.
+    `settles_ms`: market time after a close in which no candle is read by request. `skew_ms`: what the exchange's clock is ahead of ours,
+    milliseconds of wall time, None where it is not measured.
     """
 
     market: MarketData
@@ -49,6 +55,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     governor: Governor | None = None
     settles_ms: int = 0
+    skew_ms: Callable[[], int | None] = unmeasured
 
 
 class Tickers(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,14 +87,23 @@ async def tickers_of(sources: Sources, universe: Sequence[str], fallbacks: list[
     return Tickers(living=await sources.market.tickers())
 
 
-async def skew_of(sources: Sources) -> int:
-    """What the exchange's clock is ahead of ours, milliseconds, as the leading feed measured it of late; 0 where nobody did."""
+async def skew_of(sources: Sources, fallbacks: list[str]) -> int:
+    """What the exchange's clock is ahead of ours or of the feed's, milliseconds, the worse of both; one that is not measured is said.
+
+    By ours every age is judged, whatever the feed's says; by the feed's it is told when anything was received.
+    """
+    measured = {"clock skew": sources.skew_ms(), "clock skew of the feed": await _skew_of_feed(sources)}
+    fallbacks += [f"{what} not measured" for what, skew_ms in measured.items() if skew_ms is None]
+    return max((skew_ms for skew_ms in measured.values() if skew_ms is not None), key=abs, default=0)
+
+
+async def _skew_of_feed(sources: Sources) -> int | None:
     try:
         state = await sources.snapshots.figures_state()
     except SnapshotsUnavailable:
-        return 0
-    if state is None or state.skew_ms is None or sources.clock.wall_ms() - state.written_ms > SKEW_MS:
-        return 0
+        return None
+    if state is None or sources.clock.wall_ms() - state.written_ms > SKEW_MS:
+        return None
     return state.skew_ms
 
 

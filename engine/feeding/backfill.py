@@ -4,6 +4,7 @@ Everything goes through the deployment's one weight budget. The most traded symb
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final, Protocol
@@ -27,6 +28,8 @@ UNIVERSE_SECONDS: Final = 10.0
 """Between two looks at the exchange's symbols, which `instruments` itself keeps for a market hour."""
 
 SKEW_SECONDS: Final = 60.0
+SKEW_KEPT_SECONDS: Final = 300.0
+"""A measurement that the exchange or the weight budget refused does not undo the one before; five in a row do."""
 
 
 class History(Protocol):
@@ -140,17 +143,29 @@ async def look_at_universe(keeper: Keeper, listings: Listings) -> None:
 
 
 class Skew:
-    """By how much the exchange's clock is ahead of ours, as last measured; None before that, and where it was long ago."""
+    """By how much the exchange's clock is ahead of ours, as last measured; the feed measures its own, and each replica of the app its own.
 
-    def __init__(self, history: History) -> None:
+    Args:
+        history: Where it is asked.
+        kept_seconds: For how long a measurement counts, by a clock that nobody sets.
+    """
+
+    def __init__(self, history: History, kept_seconds: float = SKEW_KEPT_SECONDS) -> None:
         self._history = history
-        self.ms: int | None = None
+        self._kept_seconds = kept_seconds
+        self._measured: tuple[float, int] | None = None
+
+    @property
+    def ms(self) -> int | None:
+        """Milliseconds; None before the first measurement, and where the last was long ago."""
+        if self._measured is None or time.monotonic() - self._measured[0] > self._kept_seconds:
+            return None
+        return self._measured[1]
 
     async def run(self, seconds: float = SKEW_SECONDS) -> None:
         """Measures until it is cancelled."""
         while True:
-            try:
-                self.ms = await self._history.skew_ms()
-            except EngineError:
-                self.ms = None
+            with suppress(EngineError):
+                skew_ms = await self._history.skew_ms()
+                self._measured = time.monotonic(), skew_ms
             await asyncio.sleep(seconds)

@@ -218,6 +218,7 @@ class Kept:
 
     def hear(self, *symbols: str) -> None:
         """Keeps what a feed tells that has heard these symbols for a whole window, in which nothing large happened, and their marks."""
+        self.figures_by = living_figures()
         self.mark_of |= {symbol: mark(symbol) for symbol in symbols if symbol not in self.mark_of}
         flows = tuple(TradeFlow(symbol=symbol, since_ms=NOW_MS - 300_000) for symbol in symbols)
         self.windows = TradeWindows(beat_ms=WALL_MS, connected=True, flows=flows)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
@@ -10,7 +11,7 @@ from engine.core import features_live
 from engine.core.features_live import LiveFeatures
 from engine.core.market import Candles, Timeframe
 from engine.errors import ExchangeThrottled, ExchangeUnreachable
-from engine.feeding.backfill import AT_ONCE, Backfill, look_at_universe
+from engine.feeding.backfill import AT_ONCE, Backfill, Skew, look_at_universe
 from engine.feeding.keeper import Keeper
 from tests.polling import eventually
 from tests.unit.engine.market_world import World, rules_of
@@ -30,6 +31,8 @@ class Exchange:
         self.asked: list[str] = []
         self.at_once = self.most_at_once = 0
         self.failure: Callable[[str], Exception | None] = lambda symbol: None
+        self.skews: list[int] = []
+        self.looks = 0
 
     async def newest_candles(self, symbol: str, timeframe: Timeframe, count: int) -> Candles:
         self.asked.append(symbol)
@@ -43,7 +46,10 @@ class Exchange:
         return history(symbol, timeframe, self.clock.now_ms(), count)
 
     async def skew_ms(self) -> int:
-        return 0
+        self.looks += 1
+        if not self.skews:
+            raise ExchangeUnreachable("connection refused")
+        return self.skews.pop(0)
 
 
 @asynccontextmanager
@@ -121,3 +127,20 @@ async def test_the_universe_is_what_trades_and_an_exchange_that_does_not_answer_
     world.down = True
     await look_at_universe(keeper, world)
     assert keeper.symbols == ("AUSDT", "BUSDT")
+
+
+async def test_a_skew_that_was_measured_outlives_a_refusal_but_not_for_long() -> None:
+    for kept_seconds, told in ((60.0, -7), (0.0, None)):
+        exchange = Exchange(SteppedClock())
+        exchange.skews = [4, -7]
+        skew = Skew(exchange, kept_seconds)
+        assert skew.ms is None
+        measuring = asyncio.create_task(skew.run(seconds=0.001))
+        await eventually(partial(looked, exchange, 4), seconds=5, what="two measurements and two refusals")
+        assert skew.ms == told
+        measuring.cancel()
+        await asyncio.gather(measuring, return_exceptions=True)
+
+
+async def looked(exchange: Exchange, times: int) -> bool:
+    return exchange.looks >= times

@@ -56,7 +56,7 @@ class Market:
         self.world.list_dip("AUSDT")
         self.world.list_dip("BUSDT")
         self.kept.ticker_of = dict(self.world.ticker_of)
-        self.sources = Sources(market=self.world, snapshots=self.kept, clock=self.clock)
+        self.sources = Sources(market=self.world, snapshots=self.kept, clock=self.clock, skew_ms=lambda: 2)
 
     async def scan(self, analyst: RulesAnalyst | Silent | None = None, **request: object) -> AnalyzeReply:
         wanted = msgspec.convert(request, AnalyzeRequest)
@@ -172,7 +172,47 @@ async def test_a_clock_that_differs_from_the_exchanges_is_told_and_past_ten_seco
     assert len(found.signals) == signals
     assert len(found.signals) + len(found.rejections) == found.universe
     market.kept.figures_by = msgspec.structs.replace(market.kept.figures_by, written_ms=WALL_MS - 600_001)
-    assert len((await market.scan()).signals) == 2
+    found = await market.scan()
+    assert (len(found.signals), found.fallbacks) == (2, ["clock skew of the feed not measured", READ])
+
+
+async def test_a_clock_that_nobody_measured_is_said_whosever_it_is() -> None:
+    market = Market()
+    market.sources = msgspec.structs.replace(market.sources, skew_ms=lambda: None)
+    assert (await market.scan()).fallbacks == ["clock skew not measured", READ]
+    market.kept.figures_by = None
+    assert (await market.scan()).fallbacks == ["clock skew not measured", "clock skew of the feed not measured", READ]
+
+
+def with_a_clock_ahead(market: Market, ahead: timedelta) -> None:
+    """This replica's clock alone is ahead of the exchange's and of the feed's, and has been measured."""
+    market.clock.pass_wall(ahead)
+    market.clock.market += ahead
+    skew_ms = -round(ahead.total_seconds() * 1_000)
+    market.sources = msgspec.structs.replace(market.sources, skew_ms=lambda: skew_ms)
+
+
+async def test_a_replica_that_is_eight_seconds_ahead_says_so_and_takes_all_from_the_exchange() -> None:
+    market = Market()
+    with_a_clock_ahead(market, timedelta(seconds=8))
+    market.world.book_of = {name: book(name, received_ms=market.clock.wall_ms()) for name in ("AUSDT", "BUSDT")}
+    found = await market.scan()
+    assert found.fallbacks == [
+        "our clock differs by -8.0 s from the exchange's",
+        "tickers from REST", READ, "no liquidations: the feed is silent", "large trades of 2 symbols from REST",
+        "funding of 2 symbols from REST",
+    ]  # fmt: skip
+    assert len(found.signals) == 2
+
+
+async def test_a_replica_that_is_twenty_minutes_behind_decides_nothing_however_well_the_feeds_clock_goes() -> None:
+    market = Market()
+    market.kept.follow(market.world.candle_of)
+    with_a_clock_ahead(market, -timedelta(minutes=20))
+    found = await market.scan()
+    assert found.fallbacks == ["our clock differs by +1200.0 s from the exchange's"]
+    assert reasons(found) == dict.fromkeys(("AUSDT", "BUSDT"), RejectionReason.MARKET_DATA_STALE)
+    assert (found.signals, found.candidates) == ([], [])
 
 
 async def test_without_redis_a_scan_goes_on_by_request() -> None:

@@ -130,7 +130,7 @@ async def test_right_after_a_close_the_closing_frames_are_waited_for_instead_of_
     following = Following()
     live = following.follow(before)
     following.ticker_of, following.feed, following.windows = market.kept.ticker_of, market.kept.feed, market.kept.windows
-    following.mark_of = market.kept.mark_of
+    following.mark_of, following.figures_by = market.kept.mark_of, market.kept.figures_by
     following.later = [copied(live.told), copied(live.told)]
     newest = [market.world.candle_of[name, M15] for name in live.quarter.symbols]
     candles = np.array([[c.open[-1], c.high[-1], c.low[-1], c.close[-1], c.volume[-1]] for c in newest])
@@ -151,12 +151,15 @@ async def test_long_after_a_close_nobody_waits_for_a_frame_that_did_not_come() -
         assert (await market.scan()).fallbacks == ["candles of 2 symbols from REST"]
 
 
-async def test_right_after_a_close_no_candle_is_read_before_the_exchange_has_written_it() -> None:
+async def test_right_after_a_close_no_candle_is_read_before_the_exchange_has_written_it_by_its_own_clock() -> None:
     market = Market()
     market.sources = msgspec.structs.replace(market.sources, settles_ms=80)
     began = asyncio.get_running_loop().time()
     assert (await market.scan()).screened == 2
     assert asyncio.get_running_loop().time() - began >= 0.08
+    market.sources = msgspec.structs.replace(market.sources, skew_ms=lambda: -120)
+    assert (await market.scan()).screened == 2
+    assert asyncio.get_running_loop().time() - began >= 0.08 + 0.2
     known = followed(Market())
     known.sources = msgspec.structs.replace(known.sources, settles_ms=2_000)
     async with asyncio.timeout(1):
