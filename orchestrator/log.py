@@ -21,7 +21,7 @@ FIELDS: Final = frozenset(
         "route", "method", "venue", "side", "dry_run", "analyst", "model", "weight", "age_ms", "port", "host", "url", "code",
         "quantity", "price", "name", "order_id", "position_id", "signal_id", "login_id", "receipt_id", "mode", "purpose", "pnl",
         "amount", "job", "source", "loop", "channel", "positions", "refusals", "entries", "approvals", "phase", "version", "at_market",
-        "candle_close", "detail", "kind",
+        "candle_close", "detail", "kind", "fallbacks",
     }
 )  # fmt: skip
 """Every field that a record may carry; anything else is dropped."""

@@ -701,6 +701,7 @@ class FakeEngine:
         self.funding: dict[str, list[FundingEvent]] = {}
         self.age_ms: dict[str, int] = {}
         self.signals: list[Signal] = []
+        self.fallbacks: list[str] = []
         self.trouble: dict[str, list[str | None]] = {}
         self.broken: set[str] = set()
         self.reports: dict[str, ExecutionReport] = {}
@@ -720,6 +721,7 @@ class FakeEngine:
             signals=self.signals,
             rejections=[],
             timings_ms={"total": 1.0},
+            fallbacks=self.fallbacks,
         )
 
     async def marks(self, since: Mapping[str, datetime]) -> MarksReply:

@@ -50,6 +50,7 @@ class ScanRecord(msgspec.Struct, frozen=True, kw_only=True):
     analyst: str
     trace_id: str
     decided_at: datetime | None = None
+    fallbacks: list[str] = []
 
 
 class SignalRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -255,7 +255,7 @@ class LedgerPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScanRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One scan for everyone."""
+    """One scan for everyone; `fallbacks` says in the engine's words what did not come from where it usually does."""
 
     id: UUID
     candle_close: datetime
@@ -269,6 +269,7 @@ class ScanRow(msgspec.Struct, frozen=True, kw_only=True):
     wall_ms: float
     analyst: str
     trace_id: str
+    fallbacks: list[Any] = []
 
 
 class ReceiptRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -135,7 +135,7 @@ class Login(Base):
 
 
 class Scan(Base):
-    """One scan for everyone: what was looked at, and how many symbols were dropped for which reason.
+    """One scan for everyone: what was looked at, how many symbols were dropped for which reason, and what did not come from the feed.
 
     `decided_at` (market time) is when every user's decision on its signals was made; null while they are made, or after a crash.
     """
@@ -156,6 +156,7 @@ class Scan(Base):
     analyst: Mapped[str]
     trace_id: Mapped[str]
     decided_at: Mapped[datetime | None]
+    fallbacks: Mapped[list[Any]] = mapped_column(server_default="[]")
 
 
 class Signal(Base):

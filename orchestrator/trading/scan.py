@@ -247,6 +247,7 @@ class Scan:
             "scan done",
             candle_close=candle_close.isoformat(), universe=reply.universe, screened=reply.screened, candidates=result.candidates,
             signals=result.signals, entries=result.entered, approvals=result.waiting, refusals=result.refused, ms=result.wall_ms,
+            fallbacks="; ".join(reply.fallbacks),
         )  # fmt: skip
         next_scan_at = last_close(self._clock.now()) + CANDLE
         data = {
@@ -300,6 +301,7 @@ def _scan_record(scan_id: UUID, reply: AnalyzeReply, candle_close: datetime, wal
         wall_ms=wall_ms,
         analyst=reply.analyst.value,
         trace_id=trace_id,
+        fallbacks=reply.fallbacks,
     )
 
 

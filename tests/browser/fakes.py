@@ -514,7 +514,8 @@ def fill(world: FakeWorld, market: FakeMarket) -> None:
                              "trend": "BEAR"}, "whale": {"signal": "DUMP_IMMINENT"}},
                             {"symbol": "WIFUSDT", "direction": "LONG", "score": 12.05, "features": {"rsi": 33.1}, "whale": None}],
                 signals=1, rejections={"low_quote_volume": 310, "low_volume_ratio": 41},
-                timings_ms={"market": 46.2, "screen": 3.4}, wall_ms=81.4, analyst="rules", trace_id="7f3a9c")
+                timings_ms={"market": 46.2, "screen": 3.4}, wall_ms=81.4, analyst="rules", trace_id="7f3a9c",
+                fallbacks=["tickers from REST", "large trades of 2 symbols from REST"])
     ]  # fmt: skip
     market.feed = WhalesReply(
         as_of=NOW, feed_age_ms=1200,

@@ -112,6 +112,7 @@ def scan() -> ScanRecord:
         wall_ms=130.25,
         analyst="rules",
         trace_id="t1",
+        fallbacks=["tickers from REST"],
     )
 
 

@@ -18,6 +18,7 @@ from orchestrator.store.reads import SqlReads
 from orchestrator.store.tables import AccountTruth, Arming, Claim, ForeignHolding, Login, PanicReceipt
 from tests.integration import rows
 from tests.integration.rows import NOON
+from tests.integration.store_rows import add_signal
 
 pytestmark = pytest.mark.servers
 
@@ -268,7 +269,12 @@ async def test_admins_count_everything_and_see_no_balance(database: Database) ->
     assert counted.refusals == {"daily_loss_reached": 1}
     people = await reads.admin_users(limit=10, offset=0)
     assert [(row.username, row.open_positions) for row in people] == [("Ada", 1)]
-    assert [scan.universe for scan in await reads.scans()] == [120]
+    assert [(scan.universe, scan.fallbacks) for scan in await reads.scans()] == [(120, [])]
+
+
+async def test_a_scan_is_read_with_what_it_fell_back_on(database: Database) -> None:
+    await add_signal(database)
+    assert [scan.fallbacks for scan in await SqlReads(database).scans()] == [["tickers from REST"]]
 
 
 async def test_a_database_that_is_away_is_called_by_its_name() -> None:

@@ -91,6 +91,14 @@ def test_every_page_reads_whether_empty_or_full(made: World) -> None:
                 assert 'href="/dashboard/panic"' in html
 
 
+def test_what_the_last_scan_fell_back_on_stands_with_it_and_nothing_where_it_did_not(made: World) -> None:
+    fill(made.world, made.market)
+    said = "It fell back: tickers from REST; large trades of 2 symbols from REST"
+    assert said in made.visitor.read("/dashboard/market")
+    made.world.scanned = [msgspec.structs.replace(made.world.scanned[0], fallbacks=[])]
+    assert "It fell back" not in made.visitor.read("/dashboard/_/scan")
+
+
 def test_hostile_text_stays_text(made: World) -> None:
     fill(made.world, made.market)
     hostile = made.world.views[2].signal.id

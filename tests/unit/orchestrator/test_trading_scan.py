@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from msgspec import structs
+from structlog.testing import capture_logs
 
 from orchestrator.core.barriers import Outcome
 from orchestrator.core.order import OrderStatus, Refusal
@@ -30,6 +31,15 @@ async def test_one_scan_serves_everyone() -> None:
     assert [position.user_id.int for position in world.rows.live()] == [1, 2]
     assert [order.status for order in world.rows.orders.values()].count(OrderStatus.AWAITING_APPROVAL) == 1
     assert_sound(world.rows)
+
+
+async def test_what_a_scan_fell_back_on_is_kept_with_it_and_told_in_its_log_line() -> None:
+    world = World(trader())
+    world.engine.fallbacks = ["tickers from REST", "clock skew not measured"]
+    with capture_logs() as lines:
+        await world.trading.scan.run()
+    assert [scan.fallbacks for scan in world.rows.scans] == [world.engine.fallbacks]
+    assert [line["fallbacks"] for line in lines if line["event"] == "scan done"] == ["tickers from REST; clock skew not measured"]
 
 
 async def test_a_second_signal_for_a_symbol_in_one_batch_is_refused_for_everyone() -> None:
