@@ -8,7 +8,7 @@ and by whom.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -29,6 +29,10 @@ class Kind(StrEnum):
     CANDLES_15M = "candles_15m"
     CANDLES_4H = "candles_4h"
 
+
+CANDLES: Final = frozenset({Kind.CANDLES_15M, Kind.CANDLES_4H})
+HISTORY: Final = timedelta(days=90)
+"""What a replay needs before its first day: 498 candles of 4h, with which a feed begins, are 83 days."""
 
 TIME: Final = {
     Kind.FORCED_ORDERS: "time", Kind.MARKS: "time", Kind.BOOK_TOPS: "time", Kind.CANDLES_15M: "open_time", Kind.CANDLES_4H: "open_time",
@@ -116,19 +120,26 @@ def kept_of(kind: Kind, name: str, size: int) -> Kept | None:
 
 
 def over_budget(files: Iterable[Kept], budget: int) -> list[Kept]:
-    """What must go so that the rest fits: the oldest days first, of a day its parts before its whole file, every kind alike.
+    """What must go so that the rest fits: the oldest days first, of a day its parts before its whole file.
+
+    Candles stay until whatever else is left is more than HISTORY younger: without them nothing of the rest could be replayed.
 
     Args:
         files: All of the recording.
         budget: Bytes.
     """
-    newest_first = sorted(files, key=lambda file: (file.day, not file.part, file.part, file.kind), reverse=True)
     room, going = budget, []
-    for file in newest_first:
+    for file in sorted(files, key=_worth, reverse=True):
         room -= file.size
         if room < 0:
             going.append(file)
     return going[::-1]
+
+
+def _worth(file: Kept) -> tuple[date, bool, bool, str, Kind]:
+    """The greater, the longer it is kept: candles count as so much younger as they are needed longer."""
+    day, history = date.fromisoformat(file.day), file.kind in CANDLES
+    return (day + HISTORY if history else day), history, not file.part, file.part, file.kind
 
 
 def ended(files: Iterable[Kept], today: str) -> dict[tuple[Kind, str], list[Kept]]:

@@ -10,6 +10,7 @@ from deploy.sandbox.core.path import TICK_MS, TICKS
 from deploy.sandbox.files import open_market
 from deploy.sandbox.options import SandboxOptions
 from engine.core.market import Candles, ForcedOrder, Mark, Timeframe
+from engine.core.recording import DAY_MS
 from engine.recorder import Recorder
 from shared.enums import Side
 
@@ -109,3 +110,40 @@ def test_forced_orders_come_at_their_time_in_the_exchanges_words(tmp_path: Path)
     [order] = _market(tmp_path).liquidations(at_ms - TICK_MS, at_ms)
     assert (order.time_ms, order.symbol, order.synthetic) == (at_ms, "AAVEUSDT", False)
     assert (order.order["S"], order.order["p"], order.order["q"]) == ("SELL", "0.00001234", "1200000")
+
+
+def _walked(timeframe: Timeframe, begin_ms: int, end_ms: int) -> Candles:
+    open_ms = np.arange(begin_ms, end_ms, timeframe.ms)
+    close = np.rint(50_000 + np.random.default_rng(7).normal(0, 30, len(open_ms)).cumsum()) / 100
+    return Candles(
+        symbol="AAVEUSDT",
+        timeframe=timeframe,
+        open_ms=open_ms,
+        open=close,
+        high=close + 0.5,
+        low=close - 0.5,
+        close=close,
+        volume=np.ones(len(open_ms)),
+    )
+
+
+def test_a_recording_whose_budget_is_spent_many_times_over_still_has_the_history_that_its_replay_begins_with(
+    tmp_path: Path,
+) -> None:
+    market_ms, budget_mb = BEGIN, 0.6
+    recorder = Recorder(tmp_path, budget_mb, "feed", lambda: market_ms)
+    for timeframe in (Timeframe.M15, Timeframe.H4):
+        recorder.candles(_walked(timeframe, BEGIN - 498 * timeframe.ms, BEGIN))
+    rng = np.random.default_rng(11)
+    for _ in range(8):
+        recorder.marks([_mark(market_ms + second * 1_000, rng.uniform(100, 900)) for second in range(8_000)])
+        for timeframe in (Timeframe.M15, Timeframe.H4):
+            recorder.candles(_walked(timeframe, market_ms, market_ms + DAY_MS))
+        market_ms += DAY_MS
+        recorder.write()
+    assert sum(file.stat().st_size for file in tmp_path.rglob("*.parquet")) <= budget_mb * 2**20
+    assert len(list((tmp_path / "candles_4h").iterdir())) > 83
+    assert 0 < len(list((tmp_path / "marks").iterdir())) < 7
+    market, start_ms = open_market(SandboxOptions(market=tmp_path))
+    assert start_ms <= BEGIN
+    assert market.ends_ms == BEGIN + 8 * DAY_MS

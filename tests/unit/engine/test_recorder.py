@@ -1,14 +1,17 @@
 """The recording of what the feed saw: whole daily files, nothing twice, nothing beyond its budget, and no disk that stops the feed."""
 
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.core.market import BookTop, Candles, ForcedOrder, Mark, Timeframe
-from engine.core.recording import DAY_MS, Kept, Kind, kept_of, over_budget
+from engine.core.recording import CANDLES, DAY_MS, HISTORY, Kept, Kind, day_name, kept_of, over_budget
 from engine.recorder import MOST_ROWS, Recorder
 from shared.enums import Side
 
@@ -136,6 +139,33 @@ def test_of_a_day_parts_go_before_newer_ones() -> None:
     files = [Kept(kind=Kind.MARKS, day="2024-10-04", part=f"{n}", size=10) for n in range(3)]
     assert over_budget(files, 20) == files[:1]
     assert over_budget(files, 30) == []
+
+
+@given(
+    files=st.lists(
+        st.builds(
+            lambda kind, age, part, size: Kept(kind=kind, day=day_name(DAY - age * DAY_MS), part=part, size=size),
+            st.sampled_from(list(Kind)), st.integers(0, 200), st.sampled_from(["", "1", "2"]), st.integers(1, 20),
+        ),
+        unique_by=lambda file: file.name,
+    ),
+    budget=st.integers(0, 300),
+)  # fmt: skip
+def test_what_is_kept_fits_with_no_day_gone_before_an_older_one_and_no_candles_that_it_needs(
+    files: list[Kept], budget: int
+) -> None:
+    going = over_budget(files, budget)
+    kept = [file for file in files if file not in going]
+    assert sum(file.size for file in kept) <= budget
+    assert not going or sum(file.size for file in [*kept, going[-1]]) > budget
+    assert going == over_budget(files[::-1], budget)
+    for candles in (True, False):
+        days = [{date.fromisoformat(file.day) for file in some if (file.kind in CANDLES) is candles} for some in (going, kept)]
+        assert not all(days) or max(days[0]) <= min(days[1])
+    others = [date.fromisoformat(file.day) for file in kept if file.kind not in CANDLES]
+    for file in going:
+        if file.kind in CANDLES and others:
+            assert min(others) - date.fromisoformat(file.day) > HISTORY
 
 
 @pytest.mark.parametrize("name", ["2024-10-04.parquet.writing", "notes.txt", "2024-13-04.parquet", "parquet", ".parquet"])
