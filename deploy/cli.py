@@ -97,7 +97,8 @@ def sandbox(
 @app.command()
 def screen(
     market: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Recorded 15m candles (Parquet); else now.")
+        Path | None,
+        typer.Option(exists=True, help="Recorded 15m candles (Parquet), or the folder of an engine's recording; else now."),
     ] = None,
     history: History = None,
     at: Annotated[str | None, typer.Option(help="Which moment of the recording, ISO 8601 UTC; its end by default.")] = None,

@@ -1,4 +1,4 @@
-"""The market at a moment of a recorded file, as the engine would have read it: 24 h tickers and closed candles.
+"""The market at a moment of a recording, as the engine would have read it: 24 h tickers and closed candles.
 
 A recording has no tickers: they are made from its candles of the 24 hours before the newest close. What follows a hole in a symbol's candles
 counts, what came before it does not.
@@ -15,6 +15,7 @@ import polars as pl
 from deploy.errors import DeployError
 from engine.core.features import WIDTH
 from engine.core.market import Candles, Ticker, Timeframe, at
+from engine.core.recording import Kind
 
 DAY: Final = 96
 """Candles of 15m."""
@@ -52,16 +53,17 @@ class RecordedMoment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def recorded_moment(market: Path, history: Path | None, now_ms: int | None) -> RecordedMoment:
-    """The market of a file at a moment of market time.
+    """The market of a recording at a moment of market time.
 
     Args:
-        market: 15m candles, Parquet: symbol, open_time (Unix ms), open, high, low, close, volume.
-        history: Older 4h candles of the same columns; what it lacks is put together from the 15m ones.
+        market: 15m candles, Parquet: symbol, open_time (Unix ms), open, high, low, close, volume; or a recorder's folder.
+        history: Older 4h candles of the same columns, a folder's own by default; what it lacks is put together from the 15m ones.
         now_ms: The moment; None for the recording's end.
 
     Raises:
-        DeployError: A file cannot be read or holds other candles, or the moment lies outside the recording.
+        DeployError: A file cannot be read or holds other candles, a folder holds none, or the moment lies outside the recording.
     """
+    market, history = _candles_in(market, history)
     try:
         now_ms = _moment(market, now_ms)
         needed = (WIDTH + 1) * QUARTERS
@@ -76,6 +78,20 @@ def recorded_moment(market: Path, history: Path | None, now_ms: int | None) -> R
         quarters=_newest(recent, Timeframe.M15, now_ms, WIDTH),
         four_hours=_newest(_four_hours(recent, older), Timeframe.H4, now_ms, WIDTH),
     )
+
+
+def _candles_in(market: Path, history: Path | None) -> tuple[Path, Path | None]:
+    """Files as they are; of a recorder's folder those of its kinds that hold candles."""
+    if not market.is_dir():
+        return market, history
+    quarters, older = market / Kind.CANDLES_15M, market / Kind.CANDLES_4H
+    if not _parquet(quarters):
+        raise DeployError(f"{market} is no recording: there is nothing in its {Kind.CANDLES_15M}")
+    return quarters, older if history is None and _parquet(older) else history
+
+
+def _parquet(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.parquet"))
 
 
 def _moment(market: Path, now_ms: int | None) -> int:
@@ -93,7 +109,7 @@ def _moment(market: Path, now_ms: int | None) -> int:
 
 
 def _scan(file: Path) -> pl.LazyFrame:
-    frame = pl.scan_parquet(file)
+    frame = pl.scan_parquet(_parquet(file) if file.is_dir() else file)
     schema = frame.collect_schema()
     missing = [name for name in ("symbol", "open_time", *FIGURES) if name not in schema]
     if missing:

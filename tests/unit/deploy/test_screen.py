@@ -19,6 +19,7 @@ from engine.core.screen import screen
 from engine.core.screen_presets import PRESETS
 from engine.core.screen_rules import RuleSet
 from engine.core.structure import structure_of
+from engine.recorder import Recorder
 from tests.unit.engine.market_world import dip, series
 from tests.unit.engine.test_screen_recorded import candles_until
 
@@ -146,6 +147,26 @@ def test_only_what_follows_a_hole_counts(neurotrade: Run, files: tuple[Path, Pat
     found = json.loads(neurotrade("screen", "--market", cut(files[0]), "--history", files[1], "--json")[1])
     (fallen,) = [no for no in found["rejections"] if no["symbol"] == "AUSDT"]
     assert (fallen["reason"], fallen["detail"]) == ("not_enough_history", "19 candles of 15m, 300 of 4h")
+
+
+def test_of_a_recorder_s_folder_it_keeps_what_it_keeps_of_the_same_candles_in_two_files(
+    neurotrade: Run, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder, now_ms = tmp_path / "recording", ms_of(NOW)
+    recorder = Recorder(folder, 100, "feed", lambda: now_ms)
+    quarter, four_hour = dip("A")
+    for _ in range(2):
+        for name, last_volume in (("AUSDT", None), ("BUSDT", 160.0), ("CUSDT", 100.0)):
+            recorder.candles(moved(quarter, name, last_volume))
+            recorder.candles(moved(four_hour, name))
+        recorder.write()
+    told = json.loads(neurotrade("screen", "--market", folder, "--json")[1])
+    read = json.loads(neurotrade("screen", "--market", files[0], "--history", files[1], "--json")[1])
+    assert {candidate["symbol"] for candidate in told["candidates"]} == {"AUSDT", "BUSDT"}
+    assert told["candidates"] == read["candidates"]
+    assert told["as_of"] == read["as_of"]
+    code, _, err = neurotrade("screen", "--market", tmp_path)
+    assert (code, err) == (1, f"neurotrade: {tmp_path} is no recording: there is nothing in its candles_15m\n")
 
 
 @pytest.mark.parametrize(
