@@ -35,6 +35,9 @@ SETTINGS_OF: Final[Mapping[str, frozenset[str]]] = {
 NEVER_IN_THE_DEMO: Final = frozenset({"BINANCE_API_KEY", "BINANCE_API_SECRET", "AI_API_KEY", "DEEPSEEK_API_KEY"})
 """The demo plays a market of its own: no key belongs there."""
 
+EMPTY_IS_A_VALUE: Final = frozenset({"RECORD_FOLDER"})
+"""Given empty, these say no."""
+
 
 def environment_of(process: str, settings: Mapping[str, str]) -> dict[str, str]:
     """The environment of one process: what the machine needs, and the settings it reads."""
@@ -47,10 +50,10 @@ def environment_of(process: str, settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def given_settings(env: Mapping[str, str], dotenv: Path | None) -> dict[str, str]:
-    """Every known setting that somebody gave: the file's, the environment's over them. Empty ones count as not given."""
+    """Every known setting that somebody gave: the file's, the environment's over them. Empty ones count as not given, or say no."""
     known = OF_THE_ENGINE | OF_THE_APP
     given = {**(_read_dotenv(dotenv) if dotenv is not None and dotenv.exists() else {}), **env}
-    return {name: value for name, value in given.items() if name in known and value.strip()}
+    return {name: value for name, value in given.items() if name in known and (value.strip() or name in EMPTY_IS_A_VALUE)}
 
 
 def _read_dotenv(file: Path) -> dict[str, str]:

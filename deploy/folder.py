@@ -21,6 +21,9 @@ SECRETS: Final = "secrets.json"
 LOCK: Final = "lock"
 RUNNING: Final = "running.json"
 JOURNAL: Final = "sandbox.journal"
+RECORDING: Final = "recording"
+"""What the feed saw; --fresh leaves it, since nobody can have it a second time."""
+
 REAL_FILES: Final = ("real.json", "exchange.journal")
 """What `demo --real` keeps: the account at the sandbox, and the exchange's own record."""
 

@@ -14,7 +14,7 @@ import msgspec
 
 from deploy.children import Child, ChildSpec
 from deploy.environments import environment_of
-from deploy.folder import JOURNAL, Folder
+from deploy.folder import JOURNAL, RECORDING, Folder
 from deploy.readable import Console
 from deploy.servers import EmbeddedPostgres, EmbeddedRedis, EmbeddedServer, free_port, tethered
 
@@ -178,6 +178,8 @@ class Stack:
         secrets = self.folder.secrets
         urls = {"postgres": "DATABASE_URL", "redis": "REDIS_URL"}
         settings = {"ENGINE_TOKEN": secrets.engine_token, "JWT_SECRET": secrets.jwt_secret}
+        if not self.demo:
+            settings |= {"RECORD_FOLDER": str(self.folder.path / RECORDING)}
         settings |= {"SEAL_PRIVATE_KEYS": secrets.seal_private_keys, **given}
         settings |= {urls[name]: server.url for name, server in self._servers.items()}
         settings |= {"ENGINE_URL": self.address("engine"), "ENGINE_HOST": "127.0.0.1", "ENGINE_PORT": str(self.ports["engine"])}

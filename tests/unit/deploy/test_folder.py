@@ -66,3 +66,12 @@ def test_fresh_empties_no_folder_that_is_not_ours(tmp_path: Path) -> None:
     (tmp_path / "postgres" / "precious").write_text("mine")
     open_folder(tmp_path, fresh=True).close()
     assert (tmp_path / "postgres" / "precious").exists()
+
+
+def test_fresh_leaves_what_the_feed_recorded(tmp_path: Path) -> None:
+    open_folder(tmp_path, kind="up").close()
+    recorded = tmp_path / "recording" / "force_orders" / "2024-10-04.parquet"
+    recorded.parent.mkdir(parents=True)
+    recorded.write_bytes(b"once")
+    open_folder(tmp_path, kind="up", fresh=True).close()
+    assert recorded.read_bytes() == b"once"
