@@ -32,7 +32,7 @@ from engine.errors import EngineError, SnapshotsUnavailable
 from engine.feeding.backfill import Backfill, History, Skew, follow_universe
 from engine.feeding.keeper import Keeper
 from engine.feeding.leading import lead
-from engine.feeding.recording import RecordedHistory, Tape, TopWatch
+from engine.feeding.recording import RecordedHistory, Tape, TopWatch, keep_histories_whole
 from engine.feeding.telling import Teller
 from engine.feeding.trades import TradeWatch, keep_trades
 from engine.kline_streams import listen_klines
@@ -227,17 +227,19 @@ async def lead_once(settings: EngineSettings, clock: Clock, redis: Redis, lease:
         history = CandleHistory(door, clock)
         skew = Skew(history)
         read: History = history if recorder is None else RecordedHistory(history, recorder)
+        backfill = Backfill(keeper, read, feed.traded)
         await _together(
             listen(settings.binance_ws_url, feed, clock),
             keep_writing(feed, snapshots),
             follow_universe(keeper, BinanceData(door, clock)),
             listen_klines(settings.binance_ws_url, Klines(keeper, recorder)),
-            Backfill(keeper, read, feed.traded).run(),
+            backfill.run(),
             Teller(keeper, snapshots, clock, lease.holder, lambda: skew.ms).run(),
             skew.run(),
             _listen_trades(settings.binance_ws_url, trades, feed),
             keep_trades(trades, snapshots),
             *_recording(settings, recorder, trades),
+            *([] if recorder is None else [keep_histories_whole(recorder, read, lambda: keeper.symbols, backfill.idle)]),
         )
 
 

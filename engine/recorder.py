@@ -17,14 +17,17 @@ from polars.exceptions import PolarsError
 
 from engine.core.market import BookTop, Candles, ClosedCandle, ForcedOrder, Mark, Timeframe
 from engine.core.recording import (
+    COLUMNS,
     Kept,
     Kind,
+    Lack,
     candle_rows,
     day_name,
     days_of,
     ended,
     forced_rows,
     kept_of,
+    lacking,
     mark_rows,
     over_budget,
     top_rows,
@@ -103,9 +106,27 @@ class Recorder:
 
     def write(self) -> None:
         """Writes what waits, puts together the days that are over, and keeps to the budget. Never raises for the disk's sake."""
-        rows, self._waiting = self._waiting, {kind: [] for kind in Kind}
         with self._writing:
+            rows, self._waiting = self._waiting, {kind: [] for kind in Kind}
             self._write(rows)
+
+    def lacking(self, symbols: Sequence[str], most: int) -> list[Lack]:
+        """Histories with holes among their newest `most` candles, once what waits is written; none where the disk is not to be had."""
+        self.write()
+        if self._ailing:
+            return []
+        try:
+            with self._writing:
+                return [lack for timeframe in _CANDLES for lack in self._lacking(symbols, timeframe, most)]
+        except (OSError, PolarsError):
+            return []
+
+    def _lacking(self, symbols: Sequence[str], timeframe: Timeframe, most: int) -> list[Lack]:
+        kind, now_ms = _CANDLES[timeframe], self._now_ms()
+        since = day_name(now_ms - (most + 1) * timeframe.ms)
+        files = [self._folder / file.name for file in self._files() if file.kind is kind and file.day >= since]
+        rows = pl.scan_parquet(files) if files else pl.LazyFrame(schema=COLUMNS[kind])
+        return lacking(rows.select("symbol", "open_time").collect(), symbols, timeframe, now_ms, most)
 
     def _write(self, rows: Rows) -> None:
         try:

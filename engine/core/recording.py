@@ -13,9 +13,10 @@ from enum import StrEnum
 from typing import Final
 
 import msgspec
+import numpy as np
 import polars as pl
 
-from engine.core.market import BookTop, Candles, ForcedOrder, Mark
+from engine.core.market import BookTop, Candles, ForcedOrder, Mark, Timeframe
 
 DAY_MS: Final = 86_400_000
 
@@ -149,3 +150,33 @@ def ended(files: Iterable[Kept], today: str) -> dict[tuple[Kind, str], list[Kept
         if file.day < today:
             days.setdefault((file.kind, file.day), []).append(file)
     return {day: found for day, found in days.items() if any(file.part for file in found)}
+
+
+class Lack(msgspec.Struct, frozen=True, kw_only=True):
+    """A history with holes: they are gone once its newest `count` closed candles are written down."""
+
+    symbol: str
+    timeframe: Timeframe
+    count: int
+
+
+def lacking(held: pl.DataFrame, symbols: Iterable[str], timeframe: Timeframe, now_ms: int, most: int) -> list[Lack]:
+    """The histories that are not whole among their newest candles that closed by now.
+
+    Args:
+        held: symbol and open_time of what is written down, in any order, perhaps twice.
+        symbols: Who should have a history.
+        timeframe: Of the candles.
+        now_ms: Market time.
+        most: So many candles back is looked; one listed later lacks those before.
+    """
+    newest = now_ms - now_ms % timeframe.ms - timeframe.ms
+    ages = held.with_columns(age=(newest - pl.col("open_time")) // timeframe.ms).partition_by("symbol", as_dict=True)
+    oldest = {
+        symbol: int(holes[-1])
+        for symbol in symbols
+        for rows in [ages.get((symbol,))]
+        for holes in [np.setdiff1d(np.arange(most), [] if rows is None else rows["age"].to_numpy())]
+        if len(holes)
+    }
+    return [Lack(symbol=symbol, timeframe=timeframe, count=age + 1) for symbol, age in oldest.items()]

@@ -62,6 +62,8 @@ class Backfill:
     """
 
     def __init__(self, keeper: Keeper, history: History, rank: Callable[[str], float]) -> None:
+        self.idle = asyncio.Event()
+        """Set once nothing was left to read: whoever can wait reads from then on."""
         self._keeper = keeper
         self._history = history
         self._rank = rank
@@ -92,7 +94,10 @@ class Backfill:
             return
         for missing in self._keeper.due(self._rank, room):
             self._spawn(missing)
-        if self._keeper.symbols and not self._reading and not self._was_whole and not self._keeper.stale():
+        if not self._keeper.symbols or self._reading:
+            return
+        self.idle.set()
+        if not self._was_whole and not self._keeper.stale():
             self._was_whole = True
             logger().info("figures of every symbol are known", count=len(self._keeper.symbols))
 

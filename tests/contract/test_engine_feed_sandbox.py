@@ -190,6 +190,36 @@ async def test_what_a_leader_saw_is_recorded_and_can_be_replayed(world: World, t
     assert tops["time"].is_between(begun - 60 * QUARTER, world.clock.now_ms()).all()
 
 
+async def test_a_leader_that_goes_on_from_a_memory_reads_the_histories_that_its_folder_lacks_and_the_next_one_does_not(
+    world: World, reads: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(telling, "MEMORY_SECONDS", 0.2)
+    world.start("one")
+    await world.whole_by("one")
+    await eventually(lambda: _whole_memory(world), seconds=10, what="a memory of every symbol")
+    await world.end("one")
+    reads.clear()
+    world.settings = msgspec.structs.replace(world.settings, record_folder=str(tmp_path))
+    world.start("two")
+    await world.whole_by("two")
+
+    async def read() -> bool:
+        return sum(count >= WHOLE for count in reads) == 2 * len(SYMBOLS)
+
+    await eventually(read, seconds=15, what="a history of every symbol")
+    await _closes(world, 2)
+    await world.end("two")
+    replayed, start_ms = open_market(SandboxOptions(market=tmp_path))
+    assert set(replayed.tapes) >= set(SYMBOLS) - {"BTCUSDT"}
+    assert replayed.ends_ms is not None
+    assert start_ms < replayed.ends_ms
+    reads.clear()
+    world.start("three")
+    await world.whole_by("three")
+    await _closes(world, 2)
+    assert all(count < 100 for count in reads)
+
+
 async def test_a_leader_whose_lease_is_another_s_writes_nothing_from_then_on_and_leads_again_when_it_is_free(
     world: World,
 ) -> None:

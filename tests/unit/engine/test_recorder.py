@@ -193,3 +193,36 @@ def test_memory_is_bounded_while_nothing_is_written(tmp_path: Path) -> None:
     recorder.marks([_mark(DAY, symbol="LAST")])
     recorder.write()
     assert _read(tmp_path, Kind.MARKS)["symbol"].n_unique() == 500
+
+
+def _candles(symbol: str, timeframe: Timeframe, ages: list[int]) -> Candles:
+    """Candles that closed so many lengths before the newest that had closed by DAY."""
+    ones = np.ones(len(ages))
+    opened = np.array([DAY - timeframe.ms * (age + 1) for age in ages])
+    return Candles(symbol=symbol, timeframe=timeframe, open_ms=opened, open=ones, high=ones, low=ones, close=ones, volume=ones)
+
+
+def test_a_folder_lacks_of_each_history_what_reaches_back_to_its_oldest_hole_whether_written_or_waiting(tmp_path: Path) -> None:
+    now = _Now(DAY + 60_000)
+    recorder = Recorder(tmp_path, 10, "a", now)
+    recorder.candles(_candles("WHOLEUSDT", Timeframe.M15, list(range(120))))
+    recorder.candles(_candles("WHOLEUSDT", Timeframe.H4, list(range(100))))
+    recorder.candles(_candles("HOLEUSDT", Timeframe.M15, [*range(7), *range(9, 100)]))
+    recorder.candles(_candles("HOLEUSDT", Timeframe.H4, [*range(1, 100), 99]))
+    recorder.write()
+    recorder.candles(_candles("YOUNGUSDT", Timeframe.M15, [0, 1, 2]))
+    lacks = recorder.lacking(["WHOLEUSDT", "HOLEUSDT", "YOUNGUSDT"], 100)
+    assert {(lack.symbol, lack.timeframe): lack.count for lack in lacks} == {
+        ("HOLEUSDT", Timeframe.M15): 9,
+        ("HOLEUSDT", Timeframe.H4): 1,
+        ("YOUNGUSDT", Timeframe.M15): 100,
+        ("YOUNGUSDT", Timeframe.H4): 100,
+    }
+
+
+def test_of_a_disk_that_cannot_be_written_nothing_is_said_to_be_lacking(tmp_path: Path) -> None:
+    blocked = tmp_path / "recording"
+    blocked.write_text("a file where the folder should be")
+    recorder = Recorder(blocked, 10, "a", _Now(DAY))
+    recorder.marks([_mark(DAY)])
+    assert recorder.lacking(["BTCUSDT"], 100) == []
