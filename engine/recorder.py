@@ -125,8 +125,7 @@ class Recorder:
         kind, now_ms = _CANDLES[timeframe], self._now_ms()
         since = day_name(now_ms - (most + 1) * timeframe.ms)
         files = [self._folder / file.name for file in self._files() if file.kind is kind and file.day >= since]
-        rows = pl.scan_parquet(files) if files else pl.LazyFrame(schema=COLUMNS[kind])
-        return lacking(rows.select("symbol", "open_time").collect(), symbols, timeframe, now_ms, most)
+        return lacking(_rows(files, kind).select("symbol", "open_time").collect(), symbols, timeframe, now_ms, most)
 
     def _write(self, rows: Rows) -> None:
         try:
@@ -164,7 +163,7 @@ class Recorder:
             if fresh:
                 sources = [self._folder / file.name for file in ([whole] if whole else []) + fresh]
                 names = [*held, *(file.part for file in fresh)]
-                self._place(pl.scan_parquet(sources), Kept(kind=kind, day=day, part="", size=0), names)
+                self._place(_rows(sources, kind), Kept(kind=kind, day=day, part="", size=0), names)
             for file in files:
                 if file.part:
                     (self._folder / file.name).unlink(missing_ok=True)
@@ -182,3 +181,9 @@ class Recorder:
             for path in (self._folder / kind).iterdir()
         ]
         return [file for file in found if file is not None]
+
+
+def _rows(files: Sequence[Path], kind: Kind) -> pl.LazyFrame:
+    """What an older writer did not know is null."""
+    schema = COLUMNS[kind]
+    return pl.scan_parquet(list(files), schema=schema, missing_columns="insert") if files else pl.LazyFrame(schema=schema)

@@ -69,6 +69,7 @@ class _ForcedOrder(msgspec.Struct):
     quantity: Decimal = msgspec.field(name="q")
     price: Decimal = msgspec.field(name="p")
     at_ms: int = msgspec.field(name="T")
+    average: Decimal = msgspec.field(name="ap", default=Decimal(0))
 
     def __post_init__(self) -> None:
         require_positive(self.price, self.quantity)
@@ -168,7 +169,15 @@ def _mark(row: _MarkRow, received_ms: int) -> Mark:
 
 def _forced(order: _ForcedOrder) -> ForcedOrder:
     side = Side.LONG if order.order_side == "SELL" else Side.SHORT
-    return ForcedOrder(symbol=order.symbol, side=side, price=order.price, quantity=order.quantity, at_ms=order.at_ms)
+    told = order.average.is_finite() and order.average > 0
+    return ForcedOrder(
+        symbol=order.symbol,
+        side=side,
+        price=order.price,
+        quantity=order.quantity,
+        at_ms=order.at_ms,
+        fill_price=order.average if told else None,
+    )
 
 
 MOST_TRADED: Final = 60

@@ -28,9 +28,11 @@ _COLUMNS: dict[Kind, Mapping[str, pl.DataType | type[pl.DataType]]] = {
     "book_tops": {
         "time": pl.Int64, "symbol": pl.String, "bid": pl.Float64, "bid_quantity": pl.Float64, "ask": pl.Float64, "ask_quantity": pl.Float64,
     },
-    "force_orders": {"time": pl.Int64, "symbol": pl.String, "side": pl.String, "price": pl.Float64, "quantity": pl.Float64},
+    "force_orders": {
+        "time": pl.Int64, "symbol": pl.String, "side": pl.String, "price": pl.Float64, "quantity": pl.Float64, "fill_price": pl.Float64,
+    },
 }  # fmt: skip
-"""What is read of each kind of a recording, here where none was written."""
+"""What is read of each kind of a recording; null where none was written."""
 
 _CLOSED_BY = {"LONG": "SELL", "SHORT": "BUY"}
 """The side of the order that closes a position."""
@@ -83,10 +85,11 @@ def _liquidations(options: SandboxOptions) -> Sequence[Liquidation] | None:
 
 
 def _worded(row: dict[str, Any]) -> dict[str, object]:
-    """A recorded forced order in the exchange's words; what it was filled at was not recorded: its own price."""
-    price, quantity = (np.format_float_positional(row[name], trim="-") for name in ("price", "quantity"))
+    """A recorded forced order in the exchange's words; where it is not known what it was filled at, its own price."""
+    told = row["price"], row["price"] if row["fill_price"] is None else row["fill_price"], row["quantity"]
+    price, average, quantity = (np.format_float_positional(value, trim="-") for value in told)
     words = {"s": row["symbol"], "S": _CLOSED_BY[row["side"]], "o": "LIMIT", "f": "IOC", "X": "FILLED"}
-    return {**words, "q": quantity, "p": price, "ap": price, "l": quantity, "z": quantity, "T": row["time"]}
+    return {**words, "q": quantity, "p": price, "ap": average, "l": quantity, "z": quantity, "T": row["time"]}
 
 
 def _of_kind(folder: Path, kind: Kind) -> pl.DataFrame:
@@ -96,7 +99,10 @@ def _of_kind(folder: Path, kind: Kind) -> pl.DataFrame:
 
 def _scan(folder: Path, kind: Kind) -> pl.LazyFrame:
     files = sorted((folder / kind).glob("*.parquet"))
-    return pl.scan_parquet(files) if files else pl.LazyFrame(schema=_COLUMNS[kind])
+    schema = _COLUMNS[kind]
+    if not files:
+        return pl.LazyFrame(schema=schema)
+    return pl.scan_parquet(files, schema=schema, missing_columns="insert", extra_columns="ignore")
 
 
 def _marks(folder: Path) -> pl.DataFrame:

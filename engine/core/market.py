@@ -157,13 +157,17 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ForcedOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """One liquidation as the stream told it; `side` is the position that was liquidated, price and quantity of the order."""
+    """One liquidation as the stream told it; `side` is the position that was liquidated, price and quantity of the order.
+
+    `fill_price` is the average at which it was filled, None where that was not told.
+    """
 
     symbol: str
     side: Side
     price: Decimal
     quantity: Decimal
     at_ms: int
+    fill_price: Decimal | None = None
 
     @property
     def usd(self) -> float:

@@ -9,6 +9,7 @@ and by whom.
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
@@ -48,6 +49,7 @@ _CANDLE: Final = {
 COLUMNS: Final = {
     Kind.FORCED_ORDERS: {
         "time": pl.Int64, "symbol": pl.String, "side": pl.String, "price": pl.Float64, "quantity": pl.Float64,
+        "fill_price": pl.Float64,
     },
     Kind.MARKS: {
         "time": pl.Int64, "symbol": pl.String, "mark": pl.Float64, "funding_rate": pl.Float64, "next_funding": pl.Int64,
@@ -58,13 +60,21 @@ COLUMNS: Final = {
     Kind.CANDLES_15M: _CANDLE,
     Kind.CANDLES_4H: _CANDLE,
 }  # fmt: skip
-"""Prices in USDT, quantities in base asset, `side` LONG or SHORT: the position that was liquidated. The exchange's prices have at most 15
+"""Prices in USDT, quantities in base asset, `side` LONG or SHORT: the position that was liquidated; `fill_price` is its average, null
+where it was not told, and older files have no such column. The exchange's prices have at most 15
 digits, which a float keeps."""
 
 
 def forced_rows(orders: Iterable[ForcedOrder]) -> list[tuple[object, ...]]:
     """Rows of FORCED_ORDERS."""
-    return [(order.at_ms, order.symbol, str(order.side), float(order.price), float(order.quantity)) for order in orders]
+    return [
+        (order.at_ms, order.symbol, str(order.side), float(order.price), float(order.quantity), _known(order.fill_price))
+        for order in orders
+    ]
+
+
+def _known(price: Decimal | None) -> float | None:
+    return None if price is None else float(price)
 
 
 def mark_rows(marks: Iterable[Mark]) -> list[tuple[object, ...]]:

@@ -4,6 +4,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from deploy.sandbox.core.market import Market
 from deploy.sandbox.core.path import TICK_MS, TICKS
@@ -40,7 +41,12 @@ def _recorded(folder: Path, silent: range = range(0)) -> Candles:
             recorder.marks([_mark(begins + second * 1000 + 700, low[-1] + (high[-1] - low[-1]) * second / 900)])
     recorder.liquidation(
         ForcedOrder(
-            symbol="AAVEUSDT", side=Side.LONG, price=Decimal("0.00001234"), quantity=Decimal("1200000"), at_ms=begins + 400
+            symbol="AAVEUSDT",
+            side=Side.LONG,
+            price=Decimal("0.00001234"),
+            quantity=Decimal("1200000"),
+            at_ms=begins + 400,
+            fill_price=Decimal("0.00001250"),
         )
     )
     recorder.candles(candles)
@@ -110,6 +116,20 @@ def test_forced_orders_come_at_their_time_in_the_exchanges_words(tmp_path: Path)
     [order] = _market(tmp_path).liquidations(at_ms - TICK_MS, at_ms)
     assert (order.time_ms, order.symbol, order.synthetic) == (at_ms, "AAVEUSDT", False)
     assert (order.order["S"], order.order["p"], order.order["q"]) == ("SELL", "0.00001234", "1200000")
+    assert order.order["ap"] == "0.0000125"
+
+
+def test_forced_orders_of_files_from_before_their_fill_was_recorded_were_filled_at_their_price(tmp_path: Path) -> None:
+    at_ms = int(_recorded(tmp_path).open_ms[-1]) + 400
+    [file] = (tmp_path / "force_orders").iterdir()
+    rows = pl.read_parquet(file)
+    rows.drop("fill_price").write_parquet(file)
+    rows.with_columns(pl.col("time") + 1).write_parquet(file.with_name("2099-01-01.parquet"))
+    orders = _market(tmp_path).liquidations(at_ms - TICK_MS, at_ms + 1)
+    assert [(order.order["p"], order.order["ap"]) for order in orders] == [
+        ("0.00001234", "0.00001234"),
+        ("0.00001234", "0.0000125"),
+    ]
 
 
 def _walked(timeframe: Timeframe, begin_ms: int, end_ms: int) -> Candles:

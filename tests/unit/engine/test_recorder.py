@@ -4,6 +4,7 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -48,6 +49,11 @@ def test_what_the_streams_said_is_read_back_to_the_last_digit(tmp_path: Path) ->
     recorder.liquidation(
         ForcedOrder(symbol="ETHUSDT", side=Side.LONG, price=Decimal("2500.01"), quantity=Decimal("0.123"), at_ms=DAY + 5)
     )
+    recorder.liquidation(
+        ForcedOrder(
+            symbol="XUSDT", side=Side.SHORT, price=Decimal(2), quantity=Decimal(3), at_ms=DAY + 6, fill_price=Decimal("1.99")
+        )
+    )
     recorder.book_tops([BookTop(symbol="ETHUSDT", bid=2500.0, bid_quantity=3.5, ask=2500.01, ask_quantity=0.7, at_ms=DAY + 6)])
     ones = np.array([1.5])
     recorder.candles(
@@ -69,7 +75,10 @@ def test_what_the_streams_said_is_read_back_to_the_last_digit(tmp_path: Path) ->
         (DAY, "PEPEUSDT", 0.00001234, 0.0001, DAY + DAY_MS),
     ]
     assert Decimal(repr(marks["mark"][0])) == Decimal("104387.91234567")
-    assert _read(tmp_path, Kind.FORCED_ORDERS).rows() == [(DAY + 5, "ETHUSDT", "LONG", 2500.01, 0.123)]
+    assert _read(tmp_path, Kind.FORCED_ORDERS).rows() == [
+        (DAY + 5, "ETHUSDT", "LONG", 2500.01, 0.123, None),
+        (DAY + 6, "XUSDT", "SHORT", 2.0, 3.0, 1.99),
+    ]
     assert _read(tmp_path, Kind.BOOK_TOPS).rows() == [(DAY + 6, "ETHUSDT", 2500.0, 3.5, 2500.01, 0.7)]
     assert _read(tmp_path, Kind.CANDLES_15M).rows() == [("ETHUSDT", DAY, 1.5, 1.5, 1.5, 1.5, 1.5)]
 
@@ -87,6 +96,21 @@ def test_a_day_that_is_over_becomes_one_file_and_a_row_on_its_border_belongs_to_
     assert [name[:11] for name in names[1:]] == ["2024-10-05."]
     assert pl.read_parquet(tmp_path / Kind.MARKS / names[0])["time"].to_list() == [DAY + 10, DAY + DAY_MS - 1]
     assert _read(tmp_path, Kind.MARKS).height == 3
+
+
+def test_a_day_that_an_older_version_began_is_put_together_with_what_it_did_not_know_yet(tmp_path: Path) -> None:
+    now = _Now(DAY)
+    recorder = Recorder(tmp_path, 10, "a", now)
+    order = ForcedOrder(symbol="XUSDT", side=Side.LONG, price=Decimal(2), quantity=Decimal(3), at_ms=DAY, fill_price=Decimal(1))
+    recorder.liquidation(order)
+    recorder.write()
+    [part] = (tmp_path / Kind.FORCED_ORDERS).iterdir()
+    pl.read_parquet(part).drop("fill_price").write_parquet(part)
+    recorder.liquidation(msgspec.structs.replace(order, at_ms=DAY + 1))
+    now.ms = DAY + DAY_MS
+    recorder.write()
+    assert [file.name for file in (tmp_path / Kind.FORCED_ORDERS).iterdir()] == ["2024-10-04.parquet"]
+    assert _read(tmp_path, Kind.FORCED_ORDERS)["fill_price"].to_list() == [None, 1.0]
 
 
 def test_a_process_that_died_between_putting_together_and_clearing_up_leaves_no_row_twice(tmp_path: Path) -> None:

@@ -117,6 +117,17 @@ def test_a_sold_forced_order_is_a_long_that_was_liquidated_at_order_price_times_
     assert order.usd == pytest.approx(14.0)
 
 
+@pytest.mark.parametrize(
+    ("told", "fill"), [({"ap": "1.39"}, Decimal("1.39")), ({"ap": "0"}, None), ({"ap": "NaN"}, None), ({}, None)]
+)
+def test_a_forced_order_has_its_fill_price_where_that_was_told(told: dict[str, str], fill: Decimal | None) -> None:
+    order = FORCED["o"]
+    assert isinstance(order, dict)
+    rest = {name: value for name, value in order.items() if name != "ap"}
+    (heard,) = heard_of(frame("!forceOrder@arr", {**FORCED, "o": {**rest, **told}})).orders
+    assert (heard.price, heard.fill_price) == (Decimal("1.4"), fill)
+
+
 def test_acknowledgements_and_other_streams_are_passed_over() -> None:
     heard = heard_of('{"result": null, "id": 1}', frame("btcusdt@kline_1m", {"e": "kline"}))
     assert (heard.tickers, heard.marks, heard.orders) == ([], [], [])
