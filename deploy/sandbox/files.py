@@ -2,6 +2,8 @@
 
 import gzip
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +20,9 @@ from deploy.sandbox.core.synthetic import DEFAULT_START_MS, SyntheticMarket
 from deploy.sandbox.options import SandboxOptions
 
 GZIP_MAGIC = b"\x1f\x8b"
+DAY_SECONDS = 86_400
+DAY_LETTERS = len("2025-09-22")
+"""With which the name of a recorder's file begins."""
 
 type Kind = Literal["candles_15m", "candles_4h", "marks", "book_tops", "force_orders"]
 _CANDLE = {"symbol": pl.String, "open_time": pl.Int64, **dict.fromkeys(("open", "high", "low", "close", "volume"), pl.Float64)}
@@ -46,26 +51,40 @@ def open_market(options: SandboxOptions) -> tuple[Market, int]:
         start = DEFAULT_START_MS if options.start_ms is None else options.start_ms
         source = SyntheticMarket(options.seed, start)
     else:
-        source = read_market(options.market, options.history)
+        source = read_market(options.market, options.history, options.start_ms)
         start = first_ripe_ms(source) if options.start_ms is None else options.start_ms
     return Market(source, options.seed, start, recorded), start
 
 
 def default_start(market: Path | None, history: Path | None) -> int:
     """The first moment at which most symbols have history enough for every indicator, Unix milliseconds."""
-    return DEFAULT_START_MS if market is None else first_ripe_ms(read_market(market, history))
+    return DEFAULT_START_MS if market is None else first_ripe_ms(RecordedMarket(*_candles(market, history)))
 
 
-def read_market(market: Path, history: Path | None) -> RecordedMarket:
+def read_market(market: Path, history: Path | None, start_ms: int | None = None) -> RecordedMarket:
     """Recorded candles, with older ones where a file of them is given.
 
     Of a recorder's folder its marks are the path inside them, and its book tops the best of their books.
+
+    Args:
+        market: 15m candles, or a recorder's folder.
+        history: Older 4h candles, a folder's own by default.
+        start_ms: Where market time begins: marks and tops of days that ended more than a day before are not read.
     """
+    candles = _candles(market, history)
     if not market.is_dir():
-        return RecordedMarket(pl.read_parquet(market), None if history is None else pl.read_parquet(history))
-    quarters = _unbroken(_of_kind(market, "candles_15m"), QUARTER_MS)
-    older = pl.read_parquet(history) if history else _of_kind(market, "candles_4h")
-    return RecordedMarket(quarters, _unbroken(older, 16 * QUARTER_MS), Heard(_marks(market), _fundings(market), _tops(market)))
+        return RecordedMarket(*candles)
+    marks, tops = (_files(market, kind, start_ms) for kind in ("marks", "book_tops"))
+    return RecordedMarket(*candles, Heard(_marks(marks), _fundings(marks), _tops(tops)))
+
+
+def _candles(market: Path, history: Path | None) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """15m and 4h."""
+    older = None if history is None else pl.read_parquet(history)
+    if not market.is_dir():
+        return pl.read_parquet(market), older
+    quarters, four_hours = _of_kind(market, "candles_15m"), _of_kind(market, "candles_4h") if older is None else older
+    return _unbroken(quarters, QUARTER_MS), _unbroken(four_hours, 16 * QUARTER_MS)
 
 
 def read_liquidations(path: Path) -> Sequence[Liquidation]:
@@ -94,37 +113,49 @@ def _worded(row: dict[str, Any]) -> dict[str, object]:
 
 def _of_kind(folder: Path, kind: Kind) -> pl.DataFrame:
     """All rows of a kind, each once: a recorder that died may have left a part beside the day that it went into."""
-    return _scan(folder, kind).unique(maintain_order=True).collect()
+    return _scan(_files(folder, kind), kind).unique(maintain_order=True).collect()
 
 
-def _scan(folder: Path, kind: Kind) -> pl.LazyFrame:
-    files = sorted((folder / kind).glob("*.parquet"))
+def _files(folder: Path, kind: Kind, start_ms: int | None = None) -> list[Path]:
+    """A kind's files, day after day, from the day before a moment on."""
+    first = "" if start_ms is None else datetime.fromtimestamp(start_ms / 1000 - DAY_SECONDS, UTC).strftime("%Y-%m-%d")
+    return sorted(file for file in (folder / kind).glob("*.parquet") if file.name >= first)
+
+
+def _scan(files: Sequence[Path], kind: Kind) -> pl.LazyFrame:
     schema = _COLUMNS[kind]
     if not files:
         return pl.LazyFrame(schema=schema)
-    return pl.scan_parquet(files, schema=schema, missing_columns="insert", extra_columns="ignore")
+    return pl.scan_parquet(list(files), schema=schema, missing_columns="insert", extra_columns="ignore")
 
 
-def _marks(folder: Path) -> pl.DataFrame:
-    """The last mark of every tick: a day of the whole market is fifty million marks."""
-    return _last_of_ticks(_scan(folder, "marks"), pl.col("mark"))
+def _marks(files: Sequence[Path]) -> pl.DataFrame:
+    """The last mark of every tick."""
+    return _last_of_ticks(files, "marks", pl.col("mark"))
 
 
-def _fundings(folder: Path) -> pl.DataFrame:
+def _fundings(files: Sequence[Path]) -> pl.DataFrame:
     """The last rate that was told ahead of each funding; 0 is no time: the exchange tells it of contracts without funding."""
-    rows = _scan(folder, "marks").filter(pl.col("next_funding") > 0).group_by("symbol", "next_funding")
+    rows = _scan(files, "marks").filter(pl.col("next_funding") > 0).group_by("symbol", "next_funding")
     return rows.agg(pl.col("funding_rate").sort_by("time").last()).collect()
 
 
-def _tops(folder: Path) -> pl.DataFrame:
+def _tops(files: Sequence[Path]) -> pl.DataFrame:
     """The last spread of every tick, with what rested on either side of it."""
     spread = (pl.col("ask") - pl.col("bid")).alias("spread")
-    return _last_of_ticks(_scan(folder, "book_tops"), spread, pl.col("bid_quantity"), pl.col("ask_quantity"))
+    return _last_of_ticks(files, "book_tops", spread, pl.col("bid_quantity"), pl.col("ask_quantity"))
 
 
-def _last_of_ticks(rows: pl.LazyFrame, *columns: pl.Expr) -> pl.DataFrame:
-    ticks = rows.with_columns(tick=pl.col("time") // TICK_MS).group_by("symbol", "tick")
-    return ticks.agg(column.sort_by("time").last() for column in columns).sort("symbol", "tick").collect()
+def _last_of_ticks(files: Sequence[Path], kind: Kind, *columns: pl.Expr) -> pl.DataFrame:
+    """Day by day, since a day of the whole market is fifty million marks; no tick lies in two of them."""
+    days = [list(day) for _, day in groupby(files, lambda file: file.name[:DAY_LETTERS])]
+    return pl.concat(_last_of_day(_scan(day, kind), columns) for day in days or [[]])
+
+
+def _last_of_day(rows: pl.LazyFrame, columns: Sequence[pl.Expr]) -> pl.DataFrame:
+    compact = rows.with_columns(pl.col("symbol").cast(pl.Categorical), tick=pl.col("time") // TICK_MS)
+    ticks = compact.group_by("symbol", "tick").agg(column.max_by("time") for column in columns)
+    return ticks.sort("tick").collect(engine="streaming")
 
 
 def _unbroken(candles: pl.DataFrame, length_ms: int) -> pl.DataFrame:

@@ -28,11 +28,11 @@ class Heard(NamedTuple):
     """What was recorded beside candles; `tick` is five seconds, counted since the epoch."""
 
     marks: pl.DataFrame | None = None
-    """symbol, tick, mark (USDT); sorted by symbol and tick, each once."""
+    """symbol, tick, mark (USDT); of each symbol sorted by tick, each once."""
     fundings: pl.DataFrame | None = None
     """symbol, next_funding (ms), funding_rate; each once."""
     tops: pl.DataFrame | None = None
-    """symbol, tick, spread (USDT), bid_quantity and ask_quantity (base asset); sorted by symbol and tick, each once."""
+    """symbol, tick, spread (USDT), bid_quantity and ask_quantity (base asset); of each symbol sorted by tick, each once."""
 
 
 NOTHING = Heard()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import numpy as np
 import polars as pl
 import pytest
 
@@ -13,6 +14,7 @@ from deploy.sandbox.core.intervals import HOUR_MS, QUARTER_MS
 from deploy.sandbox.core.market import first_ripe_ms
 from deploy.sandbox.core.recorded import Heard, RecordedMarket, decimals_needed
 from deploy.sandbox.exchange import Exchange
+from deploy.sandbox.files import default_start, read_market
 from deploy.sandbox.options import SandboxOptions
 
 DATA = Path(os.environ.get("NEUROTRADE_DATA", Path(__file__).resolve().parents[3].parent / "shared" / "data"))
@@ -158,6 +160,39 @@ async def test_marks_and_fundings_are_served_as_they_were_recorded(tmp_path: Pat
         if minute.start >= 0:
             assert float(before[2]) <= 100.0 - 0.01 * min(minute.start, 200)
             assert float(before[3]) == pytest.approx(100.0 - 0.01 * min(minute[-1], 200))
+
+
+def record_marks(folder: Path, day: str, rows: pl.DataFrame, parts: int) -> None:
+    """A day that is not put together yet: rows in any order, and one part of them twice."""
+    (folder / "marks").mkdir(exist_ok=True)
+    for n in [*range(parts), 0]:
+        rows[n::parts].write_parquet(folder / "marks" / f"{day}.{n}-{len(list((folder / 'marks').iterdir()))}.parquet")
+
+
+def test_of_marks_in_many_files_the_last_of_every_tick_counts(tmp_path: Path) -> None:
+    record_tops(tmp_path, range(0), 100.5, 102.0)
+    midnight = OPENED + 192 * QUARTER_MS
+    times = np.arange(midnight - QUARTER_MS, midnight + QUARTER_MS, 1_000)
+    prices = np.round(np.random.default_rng(3).uniform(99, 103, len(times)), 8)
+    told = pl.DataFrame({"time": times, "symbol": "BTCUSDT", "mark": prices, "funding_rate": 0.0, "next_funding": midnight})
+    record_marks(tmp_path, "2025-09-23", told.filter(pl.col("time") < midnight).sample(fraction=1, shuffle=True, seed=1), 4)
+    record_marks(tmp_path, "2025-09-24", told.filter(pl.col("time") >= midnight).sample(fraction=1, shuffle=True, seed=2), 3)
+    market = read_market(tmp_path, None)
+    number = midnight // QUARTER_MS
+    marks = market.marks(0, number - 1, number + 1).ravel() * float(market.rules[0].tick)
+    assert marks.tolist() == pytest.approx(prices[4::5].tolist(), abs=1e-9)
+
+
+def test_days_that_ended_more_than_a_day_before_the_start_are_not_read(tmp_path: Path) -> None:
+    record_tops(tmp_path, range(100, 200), 100.5, 102.0)
+    for kind in ("marks", "book_tops"):
+        (tmp_path / kind).mkdir(exist_ok=True)
+        (tmp_path / kind / "2025-09-22.parquet").write_bytes(b"damaged")
+    midnight = OPENED + 192 * QUARTER_MS
+    assert read_market(tmp_path, None, midnight).top(0, (midnight + 95 * QUARTER_MS + 150_000) // 5_000) is not None
+    assert default_start(tmp_path, None) > 0
+    with pytest.raises(pl.exceptions.PolarsError):
+        read_market(tmp_path, None, midnight - 1)
 
 
 @pytest.mark.parametrize(("hours", "every"), [((8, 16), 8), ((4, 8), 4), ((2, 4), 2), ((1, 2), 1)])
