@@ -115,8 +115,11 @@ class _Shard:
         self._listener.klines_connection(self.symbols, up)
 
     async def opened(self, send: Send) -> None:
-        self._subscriptions = Subscriptions(_streams_of)
+        self._subscriptions.begin()
         await self._subscriptions.change(send, self.symbols)
+
+    def fell_back(self) -> None:
+        self._subscriptions.fall_back()
 
     async def reviewed(self, send: Send) -> None:
         if self._subscriptions.is_time(self.symbols):

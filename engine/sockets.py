@@ -67,6 +67,10 @@ class Ear(Protocol):
         """Subscribes on a new connection."""
         ...
 
+    def fell_back(self) -> None:
+        """The connection that was opened last is not used: the one before goes on."""
+        ...
+
     async def reviewed(self, send: Send) -> None:
         """Called after each frame; the only moment at which anything may be sent."""
         ...
@@ -83,7 +87,16 @@ class Subscriptions:
         self._streams_of = streams_of
         self._ids = itertools.count(1)
         self._next = 0.0
+        self._before: frozenset[str] = frozenset()
         self.symbols: frozenset[str] = frozenset()
+
+    def begin(self) -> None:
+        """A new connection, on which nothing is subscribed."""
+        self._before, self.symbols, self._next = self.symbols, frozenset(), 0.0
+
+    def fall_back(self) -> None:
+        """The connection before goes on with what it was subscribed to."""
+        self.symbols, self._next = self._before, 0.0
 
     def is_time(self, wanted: Iterable[str]) -> bool:
         """Whether others are wanted, and the last change is long enough ago."""
@@ -212,6 +225,7 @@ async def _following(url: str, ear: Ear, patience: Patience) -> tuple[ClientConn
             await _close(socket)
             raise
     except (OSError, WebSocketException, TimeoutError) as error:
+        ear.fell_back()
         logger().warning(f"{ear.name} cannot be replaced yet", reason=type(error).__name__)
         return None
 

@@ -126,6 +126,9 @@ class _Whole:
     async def opened(self, send: Send) -> None:
         """The address names the streams."""
 
+    def fell_back(self) -> None:
+        """The connection before hears the same."""
+
     async def reviewed(self, send: Send) -> None:
         """Nothing ever changes."""
 
@@ -273,8 +276,11 @@ class _Trades:
         self._listener.trades_connection(up)
 
     async def opened(self, send: Send) -> None:
-        self._subscriptions = Subscriptions(_trade_streams)
+        self._subscriptions.begin()
         await self._tell(send)
+
+    def fell_back(self) -> None:
+        self._subscriptions.fall_back()
 
     async def reviewed(self, send: Send) -> None:
         if asyncio.get_running_loop().time() >= self._next:

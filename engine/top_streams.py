@@ -83,8 +83,11 @@ class _Tops:
         """A gap in a recording shows in its times."""
 
     async def opened(self, send: Send) -> None:
-        self._subscriptions = Subscriptions(_streams_of)
+        self._subscriptions.begin()
         await self._subscriptions.change(send, self._listener.wanted_tops())
+
+    def fell_back(self) -> None:
+        self._subscriptions.fall_back()
 
     async def reviewed(self, send: Send) -> None:
         wanted = self._listener.wanted_tops()

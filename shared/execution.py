@@ -162,10 +162,10 @@ class EntryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         require_leverage(self.leverage)
 
 
-class CloseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CloseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Close a position or a part of it, always reduce-only; no quantity means all. `resume` and `sent_at` as in EntryRequest.
 
-    `whole` widens the resume of a part to all that is held: what guards it failed, and it cannot wait for the part's outcome.
+    `widened_to` makes the resume of a part one of so much, the whole row: what guards it failed, and it cannot wait for the part's outcome.
     """
 
     account: Account
@@ -175,11 +175,11 @@ class CloseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     quantity: Decimal | None = None
     trigger: Trigger | None = None
     resume: bool = False
-    whole: bool = False
+    widened_to: Decimal | None = None
     sent_at: At | None = None
 
     def __post_init__(self) -> None:
-        require_finite(self.quantity)
+        require_finite(self.quantity, self.widened_to)
 
 
 class ExecutionReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -353,7 +353,7 @@ class CancelReply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     as_of: At
 
 
-class VenueOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class VenueOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One order as the exchange tells it.
 
     `triggered` says that a conditional order's price was met, whatever the price does since; `child_order_id` is the regular order that it

@@ -351,12 +351,12 @@ class FakeExchangeEngine(FakeEngine):
         book = self._book_of(request.account)
         order = next((one for one in book.orders if one.client_order_id == request.client_order_id), None)
         if order is None:
-            if request.resume and not request.whole:
+            if request.resume and request.widened_to is None:
                 return self._unknown(request)
             held = book.quantity(request.symbol)
             if held * request.side.sign <= 0:
                 return self._refused(request, "no_position")
-            quantity = abs(held) if request.whole else min(abs(held), request.quantity or abs(held))
+            quantity = min(abs(held), request.widened_to or request.quantity or abs(held))
             side = _against(held)
             order = self._order(request.symbol, request.client_order_id, OrderKind.MARKET, side, quantity, OrderState.FILLED)
             book.orders.append(order)

@@ -108,6 +108,11 @@ class Client:
         self._session = session
         self._opened: Any = None
 
+    @property
+    def ahead_seconds(self) -> float:
+        """How far our wall clock runs before the exchange's, as far as that is known."""
+        return self._skew.ahead_ms / 1000
+
     async def ask[T](self, call: Call, kind: type[T], urgency: Urgency, params: Mapping[str, Any] | None = None) -> T | No:
         """Makes one call, once.
 

@@ -291,7 +291,9 @@ class BinanceExchange:
         if order.state is not OrderState.WORKING or not row.trigger_time:
             return order
         waits = self._clock.wall_seconds(readings.moment(row.trigger_time), self._clock.now())
-        return msgspec.structs.replace(order, triggered_seconds=None if waits is None else max(0.0, waits))
+        return msgspec.structs.replace(
+            order, triggered_seconds=None if waits is None else max(0.0, waits - self._client.ahead_seconds)
+        )
 
     async def _ask[T](self, call: Call, kind: type[T], params: dict[str, Any] | None = None) -> T | No:
         return await self._client.ask(call, kind, self._urgency, params)

@@ -92,7 +92,7 @@ async def _quantity(desk: Desk, request: CloseRequest, position: PaperPosition |
 
 def _filled(venue: Venue, request: CloseRequest, closing: Closing | None, done: Executed) -> ExecutionReport:
     filled = sum((fill.quantity for fill in done.fills), Decimal(0))
-    asked = filled if request.whole else request.quantity or filled
+    asked = request.widened_to or request.quantity or filled
     return msgspec.structs.replace(
         _report(venue, request, ExecutionStatus.FILLED, as_of=done.fills[-1].at),
         leverage=closing.position.leverage if closing and closing.position else None,

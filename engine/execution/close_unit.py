@@ -53,20 +53,32 @@ class CloseUnit:
         if isinstance(done, Problem) and done.code == OrderRefusal.REDUCE_ONLY:
             done = await self._unbound(order, closing, done)
         if isinstance(done, Unknown) and whole:
-            return await self.drain(closing.client_order_id, closing.symbol, closing.side)
+            return await self.drain(closing.client_order_id, closing.symbol, closing.side, closing.quantity)
         if not isinstance(done, VenueOrder):
             return done
         before = closing.position.quantity if closing.position else None
         left = None if before is None else max(before - done.filled_quantity, ZERO)
         return await self.finish(done, closing.client_order_id, closing.side, left)
 
-    async def drain(self, request_id: str, symbol: str, side: Side) -> Executed | Unknown:
+    async def drain(
+        self, request_id: str, symbol: str, side: Side, total: Decimal | None, *, again: bool = False
+    ) -> Executed | Unknown:
         """Closes what is held under further numbers of an id whose first order has no answer.
 
         It is told once that first order is seen, or can come no more, so that it never meets a position that was opened since.
+
+        Args:
+            request_id: The id.
+            symbol: What is held.
+            side: Of the position.
+            total: No more than this is closed; None is all that is held.
+            again: Whether an earlier run may have sent some of those numbers.
         """
         bound = Bound(self._patience.outcome)
-        drained = await Drain(self._exchange, symbol, side, request_id, self._patience, unseen=True).run(self._patience.drain)
+        drain = Drain(self._exchange, symbol, side, request_id, self._patience, total=total, unseen=True)
+        if again:
+            await drain.pick_up()
+        drained = await drain.run(self._patience.drain)
         if not drained.flat:
             return Unknown(detail=drained.problem.detail if drained.problem else f"{symbol} is not shown closed yet")
         await self._aftercare(symbol, request_id, side, ZERO)

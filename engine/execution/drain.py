@@ -19,9 +19,14 @@ from shared.enums import Side
 from shared.execution import Fill, VenueOrder, VenuePosition
 from shared.problem import Problem
 
+_UNBOUNDED = Decimal("Infinity")
+
 
 class Drained(msgspec.Struct, frozen=True, kw_only=True):
-    """What closing a position at market came to. `flat` is what a reading said, `problem` why the last try failed."""
+    """What closing a position at market came to.
+
+    `flat` is what a reading said, or that as much was filled as was to be closed at most; `problem` is why the last try failed.
+    """
 
     fills: list[Fill]
     flat: bool
@@ -39,6 +44,7 @@ class Drain:
         patience: Bounds.
         known: Base asset that is certainly held though readings may not show it yet.
         most: The largest market order that the symbol takes.
+        total: No more than this is closed, all tries together: what a hand added is not ours to sell.
         unseen: Under the first id an order was sent already, and nothing is known of it.
     """
 
@@ -52,12 +58,13 @@ class Drain:
         *,
         known: Decimal = ZERO,
         most: Decimal | None = None,
+        total: Decimal | None = None,
         unseen: bool = False,
     ) -> None:
         self._exchange, self._symbol, self._side, self._base_id = exchange, symbol, side, base_id
         self._patience = patience
         self._brief = msgspec.structs.replace(patience, outcome=patience.again, linger=0.0)
-        self._known, self._most = known, most
+        self._known, self._most, self._total = known, most, total
         self._orders: list[VenueOrder] = []
         self._unseen = [base_id] if unseen else []
         self._attempt = 1 + len(self._unseen)
@@ -65,15 +72,45 @@ class Drain:
 
     async def run(self, seconds: float) -> Drained:
         """Tries until a reading shows flat, or the time is up."""
-        bound, flat = Bound(seconds), False
+        bound, flat, left = Bound(seconds), False, await self._left()
         while not flat and self._attempt <= MOST_TRIES:
             held = self._known if self._known > 0 else await self._held(bound)
             if held is None:
                 break
-            flat = (held == 0 or await self._try(held)) and await self._shows_flat()
+            ours = min(held, left)
+            flat = (held == 0 or (ours > 0 and await self._try(ours))) and await self._shows_flat()
+            left = left if flat else await self._left()
+            flat = flat or left <= 0
             if not flat and not await bound.pause(self._patience.poll):
                 break
         return Drained(fills=await self._fills(), flat=flat, problem=None if flat else self._problem)
+
+    async def pick_up(self) -> None:
+        """Takes over what an earlier run sent under further numbers of the id: its answer may be lost, its orders are not."""
+        while self._attempt <= MOST_TRIES:
+            found = await self._glimpse(numbered(self._base_id, self._attempt))
+            if found is None:
+                return
+            self._orders.append(found)
+            self._attempt += 1
+
+    async def _left(self) -> Decimal:
+        """How much may still be closed; what had no answer is looked for once first."""
+        if self._total is None:
+            return _UNBOUNDED
+        for order_id in [one for one in self._unseen if one != self._base_id]:
+            found = await self._glimpse(order_id)
+            if found is not None:
+                self._unseen.remove(order_id)
+                self._orders.append(found)
+        return self._total - sum((order.filled_quantity for order in self._orders), ZERO)
+
+    async def _glimpse(self, order_id: str) -> VenueOrder | None:
+        """An order as it stands, by one short look; None where it is not there or nobody answers: the position must not wait for that."""
+        try:
+            return await Bound(self._patience.again).call(self._exchange.find(self._symbol, order_id, conditional=False))
+        except VenueError:
+            return None
 
     async def _held(self, bound: Bound) -> Decimal | None:
         return await until(lambda: held_quantity(self._exchange, self._symbol, self._side), bound, self._patience.poll)

@@ -223,14 +223,17 @@ class ExchangeVenue:
         closing, found = self._closing(exchange), await self._missing(exchange, request)
         if isinstance(found, VenueOrder):
             return await closing.finish(found, request.client_order_id, request.side)
-        if isinstance(found, Unknown) and (request.whole or await self._is_whole(request)):
-            return await closing.drain(request.client_order_id, request.symbol, request.side)
+        if isinstance(found, Unknown) and (request.widened_to is not None or await self._is_whole(request)):
+            total = request.widened_to or request.quantity
+            return await closing.drain(request.client_order_id, request.symbol, request.side, total, again=True)
         return found
 
     async def _is_whole(self, request: CloseRequest) -> bool:
-        """Whether a close is of all that the exchange shows held."""
+        """Whether a close is of all that the exchange shows held, or of more: an earlier run may have closed it under further numbers."""
         held = await self.held(request.symbol, request.side)
-        return isinstance(held, PaperPosition) and (request.quantity is None or request.quantity >= held.quantity)
+        if isinstance(held, Problem):
+            return held.code == OrderRefusal.NO_POSITION
+        return held is not None and (request.quantity is None or request.quantity >= held.quantity)
 
     async def protect(self, guard: Guard) -> Protection | Problem | Unknown:
         """New ones first, confirmed; then the old ones go."""

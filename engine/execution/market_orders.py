@@ -12,6 +12,7 @@ from decimal import Decimal
 from engine.core.order import OrderRefusal, no
 from engine.errors import VenueAway, VenueError, VenueHalted, VenueUnsure
 from engine.execution.asking import Bound, Patience, insisted, refusal_of, until
+from engine.execution.ids import MOST_TRIES, numbered
 from engine.ports import Clock, Exchange, MarketOrder, Unknown
 from shared.enums import OrderState
 from shared.execution import Fill, VenueOrder
@@ -172,24 +173,38 @@ async def missing(
     """An order of which its sender heard nothing: found, or proven never to have arrived, or unknown.
 
     Proven means: no signed request can be under way any more, and two readings some seconds apart show it neither under its id nor
-    among what works nor in the trades.
+    among what works nor in the trades, and no trade of a further number of its id. Before that nothing can be proven, and nothing is waited for.
     """
     for last in (False, True):
         try:
-            found = await _seen(exchange, symbol, client_order_id, sent_at, clock, patience)
+            if sent_at is None or (clock.wall() - sent_at).total_seconds() < patience.arrives_within:
+                found = await _young(exchange, symbol, client_order_id, patience)
+                if found is None:
+                    return Unknown(detail=f"the exchange does not show {client_order_id}, which may still come")
+            else:
+                found = await _seen(exchange, symbol, client_order_id, sent_at, clock, patience)
         except VenueError as error:
             return Unknown(detail=f"the exchange did not answer: {error}")
         if found is not None:
             return await settled(exchange, found, patience)
-        if sent_at is None or (clock.wall() - sent_at).total_seconds() < patience.arrives_within:
-            return Unknown(detail=f"the exchange does not show {client_order_id}, which may still come")
         if not last:
             await Bound(patience.apart * 2).pause(patience.apart)
     return no(OrderRefusal.NEVER_ARRIVED, f"the exchange never got {client_order_id}, and it can come no more")
 
 
+async def _young(exchange: Exchange, symbol: str, client_order_id: str, patience: Patience) -> VenueOrder | None:
+    """An order that may still be under way, by one look each under its id and among what works."""
+    bound = Bound(patience.read)
+    found = await bound.call(exchange.find(symbol, client_order_id, conditional=False))
+    return found if found is not None else _named(await bound.call(exchange.working(symbol)), client_order_id)
+
+
+def _named(orders: list[VenueOrder], client_order_id: str) -> VenueOrder | None:
+    return next((order for order in orders if order.client_order_id == client_order_id), None)
+
+
 async def _seen(
-    exchange: Exchange, symbol: str, client_order_id: str, sent_at: datetime | None, clock: Clock, patience: Patience
+    exchange: Exchange, symbol: str, client_order_id: str, sent_at: datetime, clock: Clock, patience: Patience
 ) -> VenueOrder | None:
     bound = Bound(patience.read * 2)
 
@@ -197,13 +212,11 @@ async def _seen(
         return await insisted(question, bound, patience.poll)
 
     found = await read(lambda: exchange.find(symbol, client_order_id, conditional=False))
-    if found is not None or sent_at is None:
+    found = found or _named(await read(lambda: exchange.working(symbol)), client_order_id)
+    if found is not None:
         return found
-    for order in await read(lambda: exchange.working(symbol)):
-        if order.client_order_id == client_order_id:
-            return order
     since = clock.now() - (clock.wall() - sent_at) - TRADES_BEFORE
     trades = await read(lambda: exchange.account_trades(symbol, since))
-    if any(trade.client_order_id == client_order_id for trade in trades):
+    if {trade.client_order_id for trade in trades} & {numbered(client_order_id, attempt) for attempt in range(1, MOST_TRIES + 1)}:
         raise VenueUnsure("its trades are there, it is not yet")
     return None

@@ -31,7 +31,7 @@ WAIT_SECONDS = 4.0
 POLL_SECONDS = 0.02
 
 
-_OF_THE_TRY = frozenset({"account", "resume", "whole", "sent_at"})
+_OF_THE_TRY = frozenset({"account", "resume", "widened_to", "sent_at"})
 
 
 def digest_of(request: EntryRequest | CloseRequest) -> str:

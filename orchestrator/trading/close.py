@@ -92,7 +92,7 @@ class Close:
         """
         with bound_trace(order.trace_id):
             request = msgspec.convert(order.request, CloseRequest)
-            request = structs.replace(request, resume=resume, whole=resume and _is_widened(order, request))
+            request = structs.replace(request, resume=resume, widened_to=_widened_to(order, request) if resume else None)
             request = await with_keys(self._transactions, order, request)
             try:
                 report = await self._engine.close(request)
@@ -118,12 +118,18 @@ class Close:
         return await self._leave_unknown(order, "the venue does not know yet")
 
     async def give_up(self, order: OrderRecord, refusal: Refusal) -> Refusal:
-        """Ends a close that did nothing: the position is OPEN again, protected and judged as before."""
+        """Ends a close that did nothing: the position is OPEN again, protected and judged as before.
+
+        Whoever was overtaken ends nothing: what it was told is no word on what another does by now.
+        """
         async with self._transactions() as unit:
             await unit.traders.lock(order.user_id)
             now = await unit.orders.get(order.id)
             if now is None or now.status not in UNDER_WAY or now.position_id is None:
                 return refusal
+            if now.version != order.version:
+                detail = f"the close of {order.symbol} was taken over and is being settled"
+                return Refusal(reason=RefusalReason.OUTCOME_UNKNOWN, detail=detail)
             await unit.orders.advance(
                 now, OrderStatus.REFUSED, reason=refusal.reason.value, detail=refusal.detail, settled_at=self._clock.now()
             )
@@ -230,9 +236,11 @@ class Close:
         await announce.reduced(self._bus, position, quantity)
 
 
-def _is_widened(order: OrderRecord, request: CloseRequest) -> bool:
-    """Whether a close that was begun for a part is for all by now."""
-    return request.quantity is not None and order.quantity is not None and order.quantity > request.quantity
+def _widened_to(order: OrderRecord, request: CloseRequest) -> Decimal | None:
+    """What a close that was begun for a part is for by now, where that is more."""
+    if request.quantity is None or order.quantity is None or order.quantity <= request.quantity:
+        return None
+    return order.quantity
 
 
 def _part(position: PositionRecord, quantity: Decimal | None) -> Decimal | Refusal | None:

@@ -47,6 +47,9 @@ FILLS_WITHIN: Final = timedelta(seconds=1)
 BARE_AFTER: Final = timedelta(seconds=0.7)
 """Wall time between two glances that both show no stop before one is put back: a glance tells of no order that has just filled."""
 
+BARE_FORGOTTEN: Final = timedelta(seconds=10)
+"""Wall time after which a glance that showed no stop counts no more: pauses between glances grow up to four seconds."""
+
 CARRIED_WITHIN: Final = timedelta(seconds=2)
 """Wall time after the sending of an order in which whoever carries it may still place its stop, or close what has none; after it another
 does."""
@@ -133,7 +136,7 @@ class Actor:
         self._ids = ids
         self._triggered: dict[tuple[UUID, str], datetime] = {}
         self._untargeted: dict[UUID, datetime] = {}
-        self._bare: dict[UUID, datetime] = {}
+        self._bare: dict[UUID, tuple[datetime, datetime]] = {}
         self._dropped: set[UUID] = set()
         self._at_work: set[UUID] = set()
         self._failed: Counter[UUID] = Counter()
@@ -186,8 +189,10 @@ class Actor:
         stances = self._stances(before.positions, shown)
         wrong = {stance.position.symbol for stance in stances if stance.is_wrong}
         free = [one for one in stances if one.position.symbol not in moving and one.position.status is PositionStatus.OPEN]
-        bare = {one.position.symbol: CloseReason.UNPROTECTED for one in stances if self._stays_bare(one)}
-        failed = bare | {one.position.symbol: CloseReason.STOP for one in stances if one.is_stuck}
+        bare = {one.position.symbol for one in stances if self._stays_bare(one)}
+        unguarded = {one.position.symbol for one in stances if one.position.symbol in bare and _is_unguarded(one, shown)}
+        failed = dict.fromkeys(unguarded, CloseReason.UNPROTECTED)
+        failed |= {one.position.symbol: CloseReason.STOP for one in stances if one.is_stuck}
         stuck = [one.position for one in free if one.is_stuck]
         naked = [one.position for one in free if not one.is_stuck and one.position.symbol in bare]
         standing = _standing(before.orders, shown, wrong)
@@ -256,6 +261,8 @@ class Actor:
                 self.lapses.seen(position.id, bare=False)
                 continue
             resting = resting_for(position, held.quantity, shown)
+            if resting.stop is not None:
+                self._bare.pop(position.id, None)
             waiting = self._since_triggered(position, resting, held)
             self.lapses.seen(position.id, bare=resting.stop is None or triggered(resting.stop, held))
             stances.append(_Stance(position=position, held=held, resting=resting, waiting=waiting))
@@ -282,11 +289,14 @@ class Actor:
         return wall - self._triggered.setdefault((position.id, "filled"), wall) < FILLS_WITHIN
 
     def _stays_bare(self, stance: "_Stance") -> bool:
+        """Whether glances that follow each other both showed no stop."""
         if stance.resting.stop is not None:
-            self._bare.pop(stance.position.id, None)
             return False
         wall = self._clock.wall()
-        return wall - self._bare.setdefault(stance.position.id, wall) >= BARE_AFTER
+        first, last = self._bare.get(stance.position.id, (wall, wall))
+        first = wall if wall - last > BARE_FORGOTTEN else first
+        self._bare[stance.position.id] = first, wall
+        return wall - first >= BARE_AFTER
 
     def _is_late(self, order: OrderRecord) -> bool:
         if order.position_id in self._dropped:
@@ -395,6 +405,12 @@ def _stands_naked(order: OrderRecord, truth: Shown) -> bool:
     held = held_of(truth, order.symbol, order.side)
     stop = resting_order_id("s", order.client_order_id)
     return held is not None and all(one.client_order_id != stop or triggered(one, held) for one in working(truth))
+
+
+def _is_unguarded(stance: _Stance, shown: Shown) -> bool:
+    """Whether nothing of ours covers even what the row holds: where a hand added to it, what is ours may be guarded as it was."""
+    ours = min(stance.position.size, stance.held.quantity)
+    return resting_for(stance.position, ours, shown).stop is None
 
 
 def _oversized(resting: Resting, quantity: Decimal) -> bool:

@@ -171,13 +171,67 @@ async def test_the_resume_of_a_part_whose_guard_failed_closes_all_that_is_held()
     exchange.trigger("nt-s-OLD", stuck=True)
 
     waiting = await close(world.desk, real_close(resume=True, **part))
-    whole = await close(world.desk, real_close(resume=True, whole=True, **part))
+    whole = await close(world.desk, real_close(resume=True, widened_to=Decimal("0.010"), **part))
 
     assert (first.status, waiting.status) == (ExecutionStatus.UNKNOWN, ExecutionStatus.UNKNOWN)
     assert (whole.status, whole.filled_quantity, whole.requested_quantity) == (ExecutionStatus.FILLED, *[Decimal("0.010")] * 2)
     assert len({fill.trade_id for fill in whole.fills}) == len(whole.fills)
     assert exchange.held() == 0
     assert exchange.guards() == []
+
+
+async def lost_part_of_a_row(held: str = "0.015") -> tuple[World, FakeExchange, dict[str, Decimal]]:
+    """A part of a row of 0.010 was asked for and has no answer; since then a hand made what is held another."""
+    world, exchange = holding()
+    exchange.fail("send", Fault.LOST)
+    part = {"quantity": Decimal("0.004")}
+    await close(world.desk, real_close(**part))
+    exchange.open(Side.LONG, held)
+    return world, exchange, {**part, "widened_to": Decimal("0.010")}
+
+
+async def test_a_widened_close_takes_no_more_than_the_row_holds_where_a_hand_added_to_it() -> None:
+    world, exchange, widened = await lost_part_of_a_row()
+
+    done = await close(world.desk, real_close(resume=True, **widened))
+    again = await close(world.desk, real_close(resume=True, **widened))
+
+    assert (done.status, done.filled_quantity) == (ExecutionStatus.FILLED, Decimal("0.010"))
+    assert (again.status, again.fills) == (ExecutionStatus.FILLED, done.fills)
+    assert exchange.held() == Decimal("0.005")
+
+
+@pytest.mark.parametrize("fault", [Fault.LOST, Fault.SILENT])
+async def test_a_widened_close_counts_a_try_without_an_answer_once_it_is_seen(fault: Fault) -> None:
+    world, exchange, widened = await lost_part_of_a_row()
+    exchange.fail("send", fault)
+
+    done = await close(world.desk, real_close(resume=True, **widened))
+
+    assert (done.status, done.filled_quantity) == (ExecutionStatus.FILLED, Decimal("0.010"))
+    assert exchange.held() == Decimal("0.005")
+
+
+async def test_a_drain_whose_report_was_lost_is_told_by_the_next_resume_and_never_as_not_arrived() -> None:
+    world, exchange, widened = await lost_part_of_a_row("0.010")
+    done = await close(world.desk, real_close(resume=True, **widened))
+
+    world.clock.pass_wall(timedelta(seconds=21))
+    late = await close(world.desk, real_close(resume=True, **widened))
+
+    assert (late.status, late.fills) == (ExecutionStatus.FILLED, done.fills)
+    assert exchange.held() == 0
+
+
+async def test_a_widened_close_does_not_wait_for_a_proof_that_nobody_can_give_yet() -> None:
+    world, exchange, widened = await lost_part_of_a_row("0.010")
+    exchange.fail("account_trades", *[Fault.AWAY] * 99)
+    asked = exchange.calls.count("account_trades")
+
+    done = await close(world.desk, real_close(resume=True, **widened))
+
+    assert done.status is ExecutionStatus.FILLED
+    assert exchange.calls.count("account_trades") == asked
 
 
 async def test_that_an_order_never_arrived_is_proven_though_single_readings_fail() -> None:

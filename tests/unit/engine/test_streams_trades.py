@@ -172,3 +172,40 @@ async def test_a_connection_that_grows_old_is_replaced_without_a_gap_and_no_trad
     numbers = [int(trade.quantity) for _, trade in heard.trades]
     assert numbers == sorted(set(numbers))
     assert set(range(numbers[0], last + 1)) == set(numbers)
+
+
+async def test_where_a_replacement_stays_silent_the_old_connection_goes_on_and_subscribes_to_what_is_wanted_since(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sockets, "MESSAGE_SECONDS", 0.01)
+    monkeypatch.setattr(sockets, "CHANGE_SECONDS", 0.01)
+    heard, numbers, told = Heard("XUSDT"), itertools.count(1), list[list[str]]()
+
+    async def talk(socket: ServerConnection) -> None:
+        mine, speaks = list[str](), not told
+        told.append(mine)
+
+        async def speak() -> None:
+            while speaks:
+                await socket.send(frame({**TRADE, "a": next(numbers)}))
+                await asyncio.sleep(0.02)
+
+        speaking = asyncio.create_task(speak())
+        with suppress(ConnectionClosed):
+            async for message in socket:
+                mine.extend(json.loads(message)["params"])
+                heard.symbols = ["XUSDT", "YUSDT"]
+        speaking.cancel()
+        with suppress(asyncio.CancelledError, ConnectionClosed):
+            await speaking
+
+    async with serve(talk, "127.0.0.1", 0) as at:
+        port = next(iter(at.sockets)).getsockname()[1]
+        patience = Patience(silence=0.3, lifetime=0.2, first_pause=0.01)
+        listening = asyncio.create_task(streams.listen_trades(f"ws://127.0.0.1:{port}", heard, patience, review_seconds=0.4))
+        await becomes(lambda: told[:1] == [["xusdt@aggTrade", "yusdt@aggTrade"]], "the old connection hears of Y")
+        listening.cancel()
+        with suppress(asyncio.CancelledError):
+            await listening
+    assert sorted(told[1]) == ["xusdt@aggTrade", "yusdt@aggTrade"]
+    assert False not in heard.ups

@@ -1,17 +1,18 @@
 """The rows of a real account follow the exchange: exits, fees, funding, what is nobody's, what is not ours, and what must be protected."""
 
+import asyncio
 from contextlib import suppress
 
 import pytest
 from msgspec import structs
 
 from orchestrator.core.ledger import EntryKind
-from orchestrator.core.order import OrderStatus, Refusal
+from orchestrator.core.order import OrderStatus, Refusal, RefusalReason
 from orchestrator.core.position import CloseReason, PositionStatus
 from orchestrator.errors import StoreUnavailable
 from orchestrator.ports import Closed, OrderRecord, PositionRecord
 from shared.enums import Mode, OrderKind
-from shared.execution import OrderSide
+from shared.execution import CloseRequest, ExecutionReport, OrderSide
 from shared.margin import ZERO
 from tests.builders import USER, d, signal
 from tests.fakes import Killed
@@ -594,11 +595,78 @@ async def test_a_guard_that_fails_while_a_part_is_being_closed_closes_all_withou
         await world.trading.reconcile.glance(USER)
         world.clock.pass_wall(seconds=2)
     await world.trading.reconcile.glance(USER)
-    assert [(request.quantity, request.whole) for request in world.engine.sent("close")][-1] == (d(4), True)
+    assert [(request.quantity, request.widened_to) for request in world.engine.sent("close")][-1] == (d(4), d(10))
     assert world.engine.book().quantity("SOLUSDT") == 0
     await world.reconcile()
     position = only(world)
     assert (position.status, position.close_reason, position.size) == (PositionStatus.CLOSED_LOSS, reason, d(0))
+    assert_equal_to_the_exchange(world)
+
+
+async def test_what_a_hand_added_while_a_part_is_being_closed_widens_nothing_as_long_as_our_stop_rests() -> None:
+    world = await entered()
+    world.engine.trouble["close"] = ["lost before"]
+    await world.trading.desk.close(USER, only(world).id, d(4))
+    world.engine.hand("SOLUSDT", OrderSide.BUY, d(5))
+    for _ in range(3):
+        await world.trading.reconcile.glance(USER)
+        world.clock.pass_wall(seconds=2)
+    assert {request.widened_to for request in world.engine.sent("close")} == {None}
+    assert world.engine.book().quantity("SOLUSDT") == 15
+
+
+@pytest.mark.parametrize("shown", [True, False])
+async def test_one_glance_without_a_stop_is_forgotten_once_a_look_showed_it_or_long_ago(shown: bool) -> None:
+    """Else a single reading that lags, an hour later, would close all of a position of which a part is being closed."""
+    world = await entered()
+    book = world.engine.book()
+    whole = list(book.orders)
+    bare = [order for order in whole if order is not book.stops("SOLUSDT")[0]]
+    book.orders = list(bare)
+    await world.trading.reconcile.glance(USER)
+    book.orders = list(whole)
+    if shown:
+        await world.reconcile()
+    world.clock.pass_wall(seconds=2 if shown else 3600)
+    world.engine.trouble["close"] = ["lost before"]
+    await world.trading.desk.close(USER, only(world).id, d(4))
+    world.clock.pass_wall(seconds=3)
+    book.orders = [order for order in book.orders if order.client_order_id in {one.client_order_id for one in bare}]
+    await world.trading.reconcile.glance(USER)
+    assert {request.widened_to for request in world.engine.sent("close")} == {None}
+
+
+async def test_a_carrier_that_was_overtaken_does_not_end_what_another_carries() -> None:
+    world = await entered()
+    answered, draining, go = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    carried = world.engine.close
+
+    async def slow(request: CloseRequest) -> ExecutionReport:
+        if not request.resume:
+            await answered.wait()
+            return world.engine._refused(request, "venue_away")
+        draining.set()
+        await go.wait()
+        return await carried(request)
+
+    world.engine.close = slow  # type: ignore[method-assign]
+    first = asyncio.create_task(world.trading.desk.close(USER, only(world).id, d(4)))
+    await asyncio.sleep(0)
+    world.engine.stuck.add("SOLUSDT")
+    world.engine.tick("SOLUSDT", 97)
+    await world.trading.reconcile.glance(USER)
+    world.clock.pass_wall(seconds=2)
+    other = asyncio.create_task(world.trading.reconcile.glance(USER))
+    await asyncio.wait_for(draining.wait(), 3)
+    answered.set()
+    told = await first
+    assert isinstance(told, Refusal)
+    assert told.reason is RefusalReason.OUTCOME_UNKNOWN
+    assert only(world).status is PositionStatus.CLOSING
+    go.set()
+    await other
+    assert (only(world).status, world.engine.book().quantity("SOLUSDT")) == (PositionStatus.CLOSED_LOSS, d(0))
+    await world.reconcile()
     assert_equal_to_the_exchange(world)
 
 
