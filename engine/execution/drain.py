@@ -4,6 +4,7 @@ Each try is a reduce-only order under its own id, so a doubled or a late one can
 an order without an answer is followed by another.
 """
 
+import asyncio
 from decimal import Decimal
 
 import msgspec
@@ -86,13 +87,15 @@ class Drain:
         return Drained(fills=await self._fills(), flat=flat, problem=None if flat else self._problem)
 
     async def pick_up(self) -> None:
-        """Takes over what an earlier run sent under further numbers of the id: its answer may be lost, its orders are not."""
-        while self._attempt <= MOST_TRIES:
-            found = await self._glimpse(numbered(self._base_id, self._attempt))
-            if found is None:
-                return
-            self._orders.append(found)
-            self._attempt += 1
+        """Takes over what an earlier run sent under further numbers of the id: its answer may be lost, its orders are not.
+
+        Any number may be missing, since a try may never have arrived: all are looked for, at once.
+        """
+        numbers = range(self._attempt, MOST_TRIES + 1)
+        seen = await asyncio.gather(*(self._glimpse(numbered(self._base_id, number)) for number in numbers))
+        found = {number: order for number, order in zip(numbers, seen, strict=True) if order is not None}
+        self._orders += found.values()
+        self._attempt = max(found, default=self._attempt - 1) + 1
 
     async def _left(self) -> Decimal:
         """How much may still be closed; what had no answer is looked for once first."""

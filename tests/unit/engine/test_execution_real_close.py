@@ -223,6 +223,19 @@ async def test_a_drain_whose_report_was_lost_is_told_by_the_next_resume_and_neve
     assert exchange.held() == 0
 
 
+async def test_a_try_that_never_arrived_hides_none_of_those_after_it() -> None:
+    world, exchange, widened = await lost_part_of_a_row("0.010")
+    exchange.fail("send", Fault.LOST)
+    done = await close(world.desk, real_close(resume=True, **widened))
+    names = [order.client_order_id for order in exchange.sent()]
+
+    world.clock.pass_wall(timedelta(seconds=21))
+    late = await close(world.desk, real_close(resume=True, **widened))
+
+    assert names == [f"{ID}-3"]
+    assert (late.status, late.fills) == (ExecutionStatus.FILLED, done.fills)
+
+
 async def test_a_widened_close_does_not_wait_for_a_proof_that_nobody_can_give_yet() -> None:
     world, exchange, widened = await lost_part_of_a_row("0.010")
     exchange.fail("account_trades", *[Fault.AWAY] * 99)
