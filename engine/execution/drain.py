@@ -95,7 +95,7 @@ class Drain:
         seen = await asyncio.gather(*(self._glimpse(numbered(self._base_id, number)) for number in numbers))
         found = {number: order for number, order in zip(numbers, seen, strict=True) if order is not None}
         self._orders += found.values()
-        self._attempt = max(found, default=self._attempt - 1) + 1
+        self._attempt = min(max(found, default=self._attempt - 1) + 1, MOST_TRIES)  # the last number may stand for another try
 
     async def _left(self) -> Decimal:
         """How much may still be closed; what had no answer is looked for once first."""
