@@ -31,10 +31,14 @@ class CloseUnit:
         amendment: Re-sizes what guards the rest.
         patience: Bounds.
         too_late: Whether the order may not be sent any more.
+        resumed: Whether the close was begun before: an earlier run may have sent further numbers of its id, and what was closed may have been
+            opened anew on the other side since.
     """
 
-    def __init__(self, exchange: Exchange, amendment: Amendment, patience: Patience, too_late: TooLate = in_time) -> None:
-        self._exchange, self._amendment = exchange, amendment
+    def __init__(
+        self, exchange: Exchange, amendment: Amendment, patience: Patience, too_late: TooLate = in_time, *, resumed: bool = False
+    ) -> None:
+        self._exchange, self._amendment, self._resumed = exchange, amendment, resumed
         self._patience = msgspec.structs.replace(patience, linger=0.0)
         self._too_late = too_late
 
@@ -60,9 +64,14 @@ class CloseUnit:
         left = None if before is None else max(before - done.filled_quantity, ZERO)
         return await self.finish(done, closing.client_order_id, closing.side, left)
 
-    async def drain(
-        self, request_id: str, symbol: str, side: Side, total: Decimal | None, *, again: bool = False
-    ) -> Executed | Unknown:
+    async def recalled(self, request_id: str, symbol: str, side: Side) -> Executed | None:
+        """What an earlier run closed under further numbers of an id, where nothing is held any more; None where nothing is known of such."""
+        drain = Drain(self._exchange, symbol, side, request_id, self._patience, unseen=True)
+        await drain.pick_up()
+        fills = await drain.fills()
+        return Executed(fills=in_order(fills), protection=None) if fills else None
+
+    async def drain(self, request_id: str, symbol: str, side: Side, total: Decimal | None) -> Executed | Unknown:
         """Closes what is held under further numbers of an id whose first order has no answer.
 
         It is told once that first order is seen, or can come no more, so that it never meets a position that was opened since.
@@ -72,11 +81,10 @@ class CloseUnit:
             symbol: What is held.
             side: Of the position.
             total: No more than this is closed; None is all that is held.
-            again: Whether an earlier run may have sent some of those numbers.
         """
         bound = Bound(self._patience.outcome)
         drain = Drain(self._exchange, symbol, side, request_id, self._patience, total=total, unseen=True)
-        if again:
+        if self._resumed:
             await drain.pick_up()
         drained = await drain.run(self._patience.drain)
         if not drained.flat:
@@ -137,9 +145,16 @@ class CloseUnit:
                 "what is left is guarded for the old size", symbol=symbol, client_order_id=request_id, reason=fitted.detail
             )
             return None
+        if self._resumed and await self._is_turned(symbol, side):
+            return None
         if not await clear(self._exchange, symbol, guards_a_position, self._patience):
             logger().warning("orders of a closed position may be left", symbol=symbol, client_order_id=request_id)
         return None
+
+    async def _is_turned(self, symbol: str, side: Side) -> bool:
+        """Whether the other side is held by now, or nobody can say: what rests there guards that."""
+        other = Side.SHORT if side is Side.LONG else Side.LONG
+        return await self._held(symbol, other) != 0
 
     async def _held(self, symbol: str, side: Side) -> Decimal | None:
         return await until(lambda: held_quantity(self._exchange, symbol, side), Bound(self._patience.read), self._patience.poll)

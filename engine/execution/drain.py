@@ -84,7 +84,7 @@ class Drain:
             flat = flat or left <= 0
             if not flat and not await bound.pause(self._patience.poll):
                 break
-        return Drained(fills=await self._fills(), flat=flat, problem=None if flat else self._problem)
+        return Drained(fills=await self.fills(), flat=flat, problem=None if flat else self._problem)
 
     async def pick_up(self) -> None:
         """Takes over what an earlier run sent under further numbers of the id: its answer may be lost, its orders are not.
@@ -162,7 +162,8 @@ class Drain:
         await Bound(self._patience.apart * 2).pause(self._patience.apart)
         return bool(await until(flat, Bound(self._patience.read), self._patience.poll))
 
-    async def _fills(self) -> list[Fill]:
+    async def fills(self) -> list[Fill]:
+        """The trades of all its orders that are seen."""
         fills: list[Fill] = []
         for order_id in self._unseen:
             late = await carry_on(self._exchange, self._symbol, order_id, self._patience)

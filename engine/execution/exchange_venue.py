@@ -220,20 +220,19 @@ class ExchangeVenue:
         exchange = self._open(Urgency.PROTECT)
         if isinstance(exchange, Problem):
             return Unknown(detail=exchange.detail)
-        closing, found = self._closing(exchange), await self._missing(exchange, request)
+        closing, found = self._closing(exchange, resumed=True), await self._missing(exchange, request)
         if isinstance(found, VenueOrder):
             return await closing.finish(found, request.client_order_id, request.side)
-        if isinstance(found, Unknown) and (request.widened_to is not None or await self._is_whole(request)):
-            total = request.widened_to or request.quantity
-            return await closing.drain(request.client_order_id, request.symbol, request.side, total, again=True)
-        return found
-
-    async def _is_whole(self, request: CloseRequest) -> bool:
-        """Whether a close is of all that the exchange shows held, or of more: an earlier run may have closed it under further numbers."""
+        if isinstance(found, Problem):
+            return found
+        if request.widened_to is not None:
+            return await closing.drain(request.client_order_id, request.symbol, request.side, request.widened_to)
         held = await self.held(request.symbol, request.side)
-        if isinstance(held, Problem):
-            return held.code == OrderRefusal.NO_POSITION
-        return held is not None and (request.quantity is None or request.quantity >= held.quantity)
+        if isinstance(held, Problem) and held.code == OrderRefusal.NO_POSITION:
+            return await closing.recalled(request.client_order_id, request.symbol, request.side) or found
+        if isinstance(held, PaperPosition) and (request.quantity is None or request.quantity >= held.quantity):
+            return await closing.drain(request.client_order_id, request.symbol, request.side, request.quantity)
+        return found
 
     async def protect(self, guard: Guard) -> Protection | Problem | Unknown:
         """New ones first, confirmed; then the old ones go."""
@@ -252,8 +251,8 @@ class ExchangeVenue:
         exchange = self._open(Urgency.PROTECT)
         return await look_up(exchange, client_order_id, symbol, self._patience)
 
-    def _closing(self, exchange: Exchange, sent_at: datetime | None = None) -> CloseUnit:
-        return CloseUnit(exchange, self._amendment(exchange), self._patience, self._too_late(sent_at))
+    def _closing(self, exchange: Exchange, sent_at: datetime | None = None, *, resumed: bool = False) -> CloseUnit:
+        return CloseUnit(exchange, self._amendment(exchange), self._patience, self._too_late(sent_at), resumed=resumed)
 
     def _too_late(self, sent_at: datetime | None) -> Departure:
         return Departure(self._clock, (sent_at or self._clock.wall()) + timedelta(seconds=self._patience.send_within))

@@ -236,6 +236,21 @@ async def test_a_try_that_never_arrived_hides_none_of_those_after_it() -> None:
     assert (late.status, late.fills) == (ExecutionStatus.FILLED, done.fills)
 
 
+@pytest.mark.parametrize("widened", [True, False])
+async def test_the_resume_of_a_close_leaves_alone_what_was_opened_on_the_other_side_since(widened: bool) -> None:
+    world, exchange, request = await lost_part_of_a_row("0.010")
+    exchange.now.orders.clear()
+    exchange.open(Side.SHORT, "0.020")
+    guard = msgspec.structs.replace(condition(OrderKind.STOP, "60600", "NEW", "0.020"), order_side=OrderSide.BUY)
+    exchange.lay(guard)
+
+    told = await close(world.desk, real_close(resume=True, **(request if widened else {"quantity": Decimal("0.010")})))
+
+    assert told.status is ExecutionStatus.UNKNOWN
+    assert exchange.held() == Decimal("-0.020")
+    assert [order.client_order_id for order in exchange.guards()] == ["nt-s-NEW"]
+
+
 async def test_a_widened_close_does_not_wait_for_a_proof_that_nobody_can_give_yet() -> None:
     world, exchange, widened = await lost_part_of_a_row("0.010")
     exchange.fail("account_trades", *[Fault.AWAY] * 99)

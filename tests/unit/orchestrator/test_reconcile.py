@@ -603,6 +603,32 @@ async def test_a_guard_that_fails_while_a_part_is_being_closed_closes_all_withou
     assert_equal_to_the_exchange(world)
 
 
+async def test_a_truth_that_shows_a_stuck_stop_widens_a_part_s_close_as_a_glance_does() -> None:
+    world = await entered()
+    world.engine.trouble["close"] = ["lost before"]
+    await world.trading.desk.close(USER, only(world).id, d(4))
+    world.engine.stuck.add("SOLUSDT")
+    world.engine.tick("SOLUSDT", 97)
+    for _ in range(2):
+        await world.reconcile()
+        world.clock.pass_wall(seconds=2)
+    assert [request.widened_to for request in world.engine.sent("close")][-1] == d(10)
+    assert world.engine.book().quantity("SOLUSDT") == 0
+
+
+async def test_a_close_of_all_stays_what_it_was_asked_for_where_a_stop_fails_meanwhile() -> None:
+    world = await entered()
+    world.engine.trouble["close"] = ["lost before"]
+    await world.trading.desk.close(USER, only(world).id, None)
+    world.engine.stuck.add("SOLUSDT")
+    world.engine.tick("SOLUSDT", 97)
+    for _ in range(3):
+        await world.trading.reconcile.glance(USER)
+        world.clock.pass_wall(seconds=2)
+    assert {request.widened_to for request in world.engine.sent("close")} == {None}
+    assert only(world).close_reason is CloseReason.MANUAL
+
+
 async def test_what_a_hand_added_while_a_part_is_being_closed_widens_nothing_as_long_as_our_stop_rests() -> None:
     world = await entered()
     world.engine.trouble["close"] = ["lost before"]
