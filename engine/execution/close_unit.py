@@ -6,6 +6,7 @@ that one is sent once.
 """
 
 from decimal import Decimal
+from functools import partial
 
 import msgspec
 
@@ -31,8 +32,7 @@ class CloseUnit:
         amendment: Re-sizes what guards the rest.
         patience: Bounds.
         too_late: Whether the order may not be sent any more.
-        resumed: Whether the close was begun before: an earlier run may have sent further numbers of its id, and what was closed may have been
-            opened anew on the other side since.
+        resumed: Whether the close was begun before: an earlier run may have sent further numbers of its id.
     """
 
     def __init__(
@@ -145,16 +145,9 @@ class CloseUnit:
                 "what is left is guarded for the old size", symbol=symbol, client_order_id=request_id, reason=fitted.detail
             )
             return None
-        if self._resumed and await self._is_turned(symbol, side):
-            return None
-        if not await clear(self._exchange, symbol, guards_a_position, self._patience):
+        if not await clear(self._exchange, symbol, partial(guarded_a_position, side), self._patience):
             logger().warning("orders of a closed position may be left", symbol=symbol, client_order_id=request_id)
         return None
-
-    async def _is_turned(self, symbol: str, side: Side) -> bool:
-        """Whether the other side is held by now, or nobody can say: what rests there guards that."""
-        other = Side.SHORT if side is Side.LONG else Side.LONG
-        return await self._held(symbol, other) != 0
 
     async def _held(self, symbol: str, side: Side) -> Decimal | None:
         return await until(lambda: held_quantity(self._exchange, symbol, side), Bound(self._patience.read), self._patience.poll)
@@ -175,6 +168,6 @@ def in_order(fills: list[Fill]) -> list[Fill]:
     return sorted({fill.trade_id: fill for fill in fills}.values(), key=lambda fill: fill.at)
 
 
-def guards_a_position(order: VenueOrder) -> bool:
-    """Whether an order has no meaning without its position."""
-    return order.reduce_only or order.close_position
+def guarded_a_position(side: Side, order: VenueOrder) -> bool:
+    """Whether an order has no meaning without a position on that side; the other side may have been opened while this one was closed."""
+    return order.order_side is order_side_of(side, reduce_only=True) and (order.reduce_only or order.close_position)
