@@ -7,10 +7,10 @@ and both are read back.
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import msgspec
@@ -88,8 +88,23 @@ class Smoke:
             well = await self._walk(steps)
         finally:
             live = self._sent is not None and not self._account.dry_run
-            clear = not live or await self._step(f"{len(steps) + 1}. nothing is left", self._nothing_left)
+            clear = not live or await self._to_its_end(self._step(f"{len(steps) + 1}. nothing is left", self._nothing_left))
         return well and clear
+
+    async def _to_its_end[T](self, work: Coroutine[Any, Any, T]) -> T:
+        """Whoever interrupts it meanwhile, and however often, is told to wait: it is a position that is being closed."""
+        task, interrupted = asyncio.ensure_future(work), False
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError:
+                interrupted = True
+                if not task.done():
+                    self._say("        what is open is being closed; wait")
+        done = task.result()
+        if interrupted:
+            raise asyncio.CancelledError
+        return done
 
     def _steps(self) -> list[tuple[str, Callable[[], Awaitable[str]]]]:
         key = [] if self._account.credentials is None else [("the key", self._key)]

@@ -65,9 +65,9 @@ def trades_for_real(options: SmokeOptions, env: Mapping[str, str]) -> bool:
 
 
 async def _interruptible(work: Coroutine[Any, Any, bool]) -> bool:
-    """Told to end, it does as after Ctrl-C: what was begun is closed first."""
+    """Told to end, however often, it closes first what was begun."""
     task = asyncio.ensure_future(work)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     return await task
 

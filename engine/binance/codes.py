@@ -81,6 +81,8 @@ CODES: Final[dict[int, Decision]] = {
     -1022: _HALT,
     -2014: _HALT,
     -2015: _HALT,
+    -2017: _HALT,
+    -1109: _HALT,
     -4109: _HALT,
     # Parameters: these are bugs of ours, or rules that changed since they were read.
     -1100: _RULE,
@@ -156,6 +158,8 @@ CODES: Final[dict[int, Decision]] = {
     -4067: _HEDGE,
     -4068: _HEDGE,
     -4192: _ONLY_REDUCING,
+    -4087: _ONLY_REDUCING,
+    -4088: _ONLY_REDUCING,
     -4400: _ONLY_REDUCING,
     -4401: _ONLY_REDUCING,
     -4402: _ONLY_REDUCING,

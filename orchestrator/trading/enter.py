@@ -130,15 +130,15 @@ class Enter:
         """Sends a CLAIMED entry: SENT is committed, then the one call. Somebody else's order is left alone.
 
         Auto-trading is asked for once more under the user's row: once "off" is committed, nothing leaves that nobody approved. The flag of a
-        panic without the store counts as much.
+        panic without the store counts as much, and so does all that an account makes no real entry for: a claim may wait for a dead process.
         """
         with bound_trace(order.trace_id):
-            stopped = await self._flag_is_up(order)
+            stopped, sent = await self._flag_is_up(order), None
             async with self._transactions() as unit:
                 trader = await unit.traders.lock(order.user_id)
-                if trader is None or stopped or not (trader.auto_trade_enabled or was_approved(order)):
-                    sent = None
-                    await self._end_unsent(unit, order)
+                refusal = _stopped(order) if trader is None or stopped else _held_back(trader, order)
+                if refusal is not None:
+                    await self._end_unsent(unit, order, refusal)
                 else:
                     wall = self._clock.wall()
                     sent = await unit.orders.advance(
@@ -149,9 +149,7 @@ class Enter:
                         request=stamped(order.request, wall),
                     )
                 await unit.commit()
-            if sent is None:
-                return _stopped(order)
-            return await self.send(sent, received_at)
+            return refusal or (_stopped(order) if sent is None else await self.send(sent, received_at))
 
     async def _flag_is_up(self, order: OrderRecord) -> bool:
         """Whether the user said stop while the store was away; with real money, silence counts as a yes."""
@@ -160,10 +158,10 @@ class Enter:
         except StoreUnavailable:
             return order.mode is Mode.REAL and not order.dry_run
 
-    async def _end_unsent(self, unit: UnitOfWork, order: OrderRecord) -> None:
+    async def _end_unsent(self, unit: UnitOfWork, order: OrderRecord, refusal: Refusal) -> None:
         now = await unit.orders.get(order.id)
         if now is not None and now.version == order.version:
-            await free_entry(unit, order.id, OrderStatus.REFUSED, _stopped(order), self._clock.now())
+            await free_entry(unit, order.id, OrderStatus.REFUSED, refusal, self._clock.now())
 
     async def send(self, order: OrderRecord, received_at: datetime | None = None, *, resume: bool = False) -> Entered | Refusal:
         """The call of a SENT or UNKNOWN entry and the booking of its answer. The engine answers the same id with the same report.
@@ -357,6 +355,13 @@ class Enter:
         await announce.reduced(self._bus, position, position.opened_size)
         say = f"{position.symbol} was closed at once, because its stop was not confirmed in time."
         await announce.alert(self._bus, position.user_id, say)
+
+
+def _held_back(trader: Trader, order: OrderRecord) -> Refusal | None:
+    """Why a claimed entry may not leave any more, by what its user wants and may by now."""
+    if order.mode is not trader.mode or not (trader.auto_trade_enabled or was_approved(order)):
+        return _stopped(order)
+    return stopped_for_real(trader, order.mode, dry_run=order.dry_run)
 
 
 def _stopped(order: OrderRecord) -> Refusal:

@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 from litestar import Router, get, patch
-from litestar.params import FromPath, JSONBody
+from litestar.params import JSONBody
 from msgspec import UNSET, UnsetType
 
 from orchestrator.ports import SettingsChanges, UserRow
@@ -101,23 +101,12 @@ async def user_of(doors: Doors, request: Asked) -> UserRow:
     return row
 
 
-def _later(what: str) -> ProblemError:
-    return ProblemError(501, "not_available_yet", f"{what} is not available yet.")
-
-
-@get("/api/chart/{symbol:str}", summary="A chart (not yet)")
-async def chart(symbol: FromPath[str]) -> None:
-    """Answers 501 until charts are available."""
-    raise _later(f"The chart of {symbol[:40]}")
-
-
 user_router = Router(
     "/",
     route_handlers=[
         me,
         read_settings,
         change_settings,
-        chart,
     ],
     tags=["user"],
 )

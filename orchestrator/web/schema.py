@@ -27,13 +27,11 @@ _SAID: Final = {
     "409": "How things stand does not allow it; the code says why.",
     "415": "The body is not JSON.",
     "429": "Too many attempts; Retry-After says how long to wait.",
-    "501": "Not available yet.",
     "503": "A source this needs does not answer.",
 }
 _METHODS: Final = ("get", "put", "post", "patch", "delete")
 _ENTRANCE: Final = frozenset({"/api/auth/register", "/api/auth/login"})
 _ASKS_FOR_CODES: Final = ("/api/user/api-key", "/api/user/totp", "/api/settings")
-_LATER: Final = ("/api/chart/",)
 
 
 class SchemaPlugin(JsonRenderPlugin):
@@ -73,7 +71,6 @@ def _statuses(path: str, method: str, operation: dict[str, Any]) -> list[str]:
         "409": changes and path not in _ENTRANCE - {"/api/auth/register"},
         "415": asks,
         "429": path in _ENTRANCE or path.startswith(_ASKS_FOR_CODES),
-        "501": path.startswith(_LATER),
         "503": True,
     }
     return [status for status, may in told.items() if may]

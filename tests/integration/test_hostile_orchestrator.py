@@ -120,6 +120,11 @@ def stage(
         yield Stage(served, url)
 
 
+def as_page(headers: dict[str, str]) -> dict[str, str]:
+    """A browser's request, by the cookie of a login."""
+    return {"Cookie": f"nt_session={headers['Authorization'][7:]}", "Accept": "text/html"}
+
+
 def test_a_stranger_reaches_nothing_of_the_owner_by_any_route(stage: Stage) -> None:
     before = stage.owners_rows()
     assert all(before[name] for name in ("users", "positions", "orders", "ledger_entries", "panic_receipts"))
@@ -131,9 +136,9 @@ def test_a_stranger_reaches_nothing_of_the_owner_by_any_route(stage: Stage) -> N
         assert (reply.status_code, reply.json()["code"]) == (404, "not_found"), (method, path, reply.text)
         tried += 1
     assert tried >= 5
-    for page in (f"/dashboard/positions/{stage.ids['position_id']}", f"/dashboard/receipt/{stage.ids['receipt_id']}"):
-        cookie = {"Cookie": f"nt_session={stage.headers['Authorization'][7:]}", "Accept": "text/html"}
-        assert stage.client.get(page, headers=cookie).status_code == 404, page
+    for page in (f"/dashboard/positions/{stage.ids['position_id']}", f"/dashboard/panic/{stage.ids['receipt_id']}"):
+        assert stage.client.get(page, headers=as_page(stage.headers)).status_code == 404, page
+        assert stage.client.get(page, headers=as_page(stage.owner_headers)).status_code == 200, page
     assert stage.owners_rows() == before
 
 

@@ -304,6 +304,30 @@ def test_whoever_interrupts_it_still_leaves_nothing_open() -> None:
     assert run.words()[-1] == "ok      6. nothing is left"
 
 
+def test_whoever_interrupts_it_again_and_again_is_told_to_wait_until_nothing_is_open() -> None:
+    class Impatient(Run):
+        async def rest(self, seconds: float) -> None:
+            await super().rest(seconds)
+            for _ in range(3):
+                work.cancel()
+                await asyncio.sleep(0)
+
+    engine = Engine()
+    run = Impatient(engine)
+
+    async def interrupted() -> None:
+        engine.script("/execute/truth", lambda body: (work.cancel(), engine.truth(body))[1])
+        with pytest.raises(asyncio.CancelledError):
+            await work
+
+    with asyncio.Runner() as runner:
+        work = runner.get_loop().create_task(run.smoke.run())
+        runner.run(interrupted())
+    assert engine.held == 0
+    assert "        what is open is being closed; wait" in run.lines
+    assert run.words()[-1] == "ok      6. nothing is left"
+
+
 @pytest.mark.parametrize("answer", [away, lambda _: told(state="UNKNOWN", positions=[], as_of=AT)])
 def test_nothing_is_tried_while_it_is_not_known_what_the_account_holds(
     answer: Callable[[dict[str, Any]], httpx.Response],

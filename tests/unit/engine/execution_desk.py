@@ -225,7 +225,7 @@ class DictReports:
 
 SOON = Patience(
     poll=0.002,
-    read=0.1,
+    read=0.3,
     outcome=0.05,
     linger=0.05,
     protect=0.06,

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -777,6 +778,30 @@ async def test_an_entry_that_stands_without_a_stop_is_taken_over_from_whoever_ca
     assert only(world).stop_order_id == world.engine.book().stops("SOLUSDT")[0].client_order_id
     await world.reconcile()
     assert_equal_to_the_exchange(world)
+
+
+@pytest.mark.parametrize(
+    "since", [{"mode": Mode.PAPER}, {"entries_stopped": "not proven today"}, {"auto_trade_enabled": False}, {}]
+)
+async def test_a_real_entry_that_was_claimed_before_its_worker_died_leaves_only_while_its_user_trades_for_real(
+    since: dict[str, Any],
+) -> None:
+    before = await entered()
+    world = RealWorld()
+    await world.reconcile()
+    world.cuts.at = before.cuts.steps.index("before enter") - 1  # its claim is committed, SENT is not
+    with suppress(Killed):
+        await world.enter(signal())
+    world.cuts.at = None
+    (order,) = world.rows.orders.values()
+    assert order.status is OrderStatus.CLAIMED
+    world.rows.traders[USER] = structs.replace(world.rows.traders[USER], **since)
+    world.start()
+    world.clock.pass_wall(seconds=60)
+    await world.trading.settle.run()
+    (order,) = world.rows.orders.values()
+    assert (len(world.engine.sent("enter")), order.status) == ((0, OrderStatus.REFUSED) if since else (1, OrderStatus.FILLED))
+    assert bool(world.rows.claims) is not bool(since)
 
 
 async def test_an_entry_whose_carrier_has_just_sent_it_is_left_to_it() -> None:
