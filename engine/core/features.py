@@ -175,7 +175,7 @@ def _directional_row(high: Floats, low: Floats, close: Floats, row: int, start: 
         if column < start + period:
             continue
         directional = np.nan
-        if span > _TINY and (plus + minus) / span > _TINY:
+        if span > _TINY and plus + minus > _TINY * span:
             directional = 100.0 * abs(minus - plus) / (plus + minus)
         if column < start + 2 * period:
             strength += 0.0 if np.isnan(directional) else directional / period

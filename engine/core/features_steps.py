@@ -217,7 +217,7 @@ def _directional(out: Floats, plus: Floats, minus: Floats, span: Floats) -> None
     """Wilder's directional index, NaN where nothing moved."""
     for lane in range(len(out)):
         both = plus[lane] + minus[lane]
-        moved = (span[lane] > _TINY) & (both / span[lane] > _TINY)
+        moved = (span[lane] > _TINY) & (both > _TINY * span[lane])
         out[lane] = 100.0 * abs(minus[lane] - plus[lane]) / both if moved else np.nan
 
 
@@ -296,7 +296,7 @@ def _carry_larger(total: Floats, up: Floats, from_up: Floats, down: Floats, from
 def _carry_strength(strength: Floats, plus: Floats, minus: Floats, span: Floats) -> None:
     for lane in range(len(strength)):
         both, before = plus[lane] + minus[lane], strength[lane]
-        moved = (span[lane] > _TINY) & (both / span[lane] > _TINY)
+        moved = (span[lane] > _TINY) & (both > _TINY * span[lane])
         after = _fourteenth(before * (WILDER - 1) + 100.0 * abs(minus[lane] - plus[lane]) / both)
         strength[lane] = after if moved else before
 
