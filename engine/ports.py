@@ -397,11 +397,15 @@ class Keys(Protocol):
 
 
 class MarketOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """A MARKET order to be sent: quantity in base asset, a multiple of the step."""
+    """A MARKET order to be sent: quantity in base asset, a multiple of the step.
+
+    `position_side` is LONG or SHORT in hedge mode alone, where the order against that side can only reduce it.
+    """
 
     client_order_id: str
     symbol: str
     order_side: OrderSide
+    position_side: str = "BOTH"
     quantity: Decimal
     reduce_only: bool
 

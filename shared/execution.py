@@ -244,11 +244,12 @@ class VenueState(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
-class VenuePosition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One position as the venue sees it."""
+class VenuePosition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One position as the venue sees it; `position_side` is BOTH in one-way mode, else its side."""
 
     symbol: Symbol
     side: Side
+    position_side: str = "BOTH"
     quantity: Decimal
     entry_price: Decimal
     mark_price: Decimal | None

@@ -148,7 +148,10 @@ class BinanceExchange:
         return _refused(said, OrderRefusal.LEVERAGE)
 
     async def send(self, order: MarketOrder) -> VenueOrder | Problem:
-        """Sends once. A duplicate id that is open is answered with that order."""
+        """Sends once. A duplicate id that is open is answered with that order.
+
+        In hedge mode the position side is what makes an order reduce, and the exchange refuses reduceOnly (-1106).
+        """
         params = {
             "symbol": order.symbol,
             "side": order.order_side.value,
@@ -157,7 +160,9 @@ class BinanceExchange:
             "newClientOrderId": order.client_order_id,
             "newOrderRespType": "RESULT",
         }
-        if order.reduce_only:
+        if order.position_side != "BOTH":
+            params["positionSide"] = order.position_side
+        elif order.reduce_only:
             params["reduceOnly"] = "true"
         said = await self._ask(calls.SEND, rows.OrderRow, params)
         if isinstance(said, rows.OrderRow):

@@ -52,6 +52,7 @@ def position_of(row: PositionRow, leverage: int) -> VenuePosition:
     return VenuePosition(
         symbol=row.symbol,
         side=_side_of(row),
+        position_side=row.position_side,
         quantity=abs(row.position_amt),
         entry_price=row.entry_price,
         mark_price=row.mark_price,

@@ -191,11 +191,17 @@ async def position_of(exchange: Exchange, symbol: str, side: Side) -> VenuePosit
 
 
 async def free_of_children(exchange: Exchange, symbol: str, patience: Patience) -> None:
-    """Cancels the reduce-only orders that a triggered condition left working: they bind the position that is to be closed."""
+    """Cancels the closing orders, such as a triggered condition left working: they bind the position that is to be closed."""
     try:
         bound = Bound(patience.read)
         for order in await bound.call(exchange.working(symbol)):
-            if order.reduce_only and not order.conditional:
+            if _closes(order) and not order.conditional:
                 await bound.call(exchange.cancel(order))
     except VenueError:
         return  # The next try tells.
+
+
+def _closes(order: VenueOrder) -> bool:
+    """In hedge mode by its sides."""
+    hedged = order.position_side in Side
+    return order.reduce_only or (hedged and order.order_side is order_side_of(Side(order.position_side), reduce_only=True))

@@ -1,7 +1,7 @@
 """Closes everything of an account by the exchange's own view, again and again until it shows nothing or the time is up.
 
-Symbols go side by side, and one that fails never stops another. No report store is asked: ids follow from the prefix, and reduce-only
-orders may come twice.
+Positions go side by side, the two that hedge mode allows in a symbol too, and one that fails never stops another. No report store is
+asked: ids follow from the prefix, and orders that only reduce may come twice.
 
 A panic of many positions shall fit into what the budget keeps for it, so that nothing has to wait for the next minute: one reading of
 all positions serves every symbol, the dear reading of all orders (weight 80) waits until no position is seen, and trades are left to
@@ -135,6 +135,7 @@ class Flattening:
             client_order_id=numbered(closing.base_id, closing.tries + 1),
             symbol=symbol,
             order_side=order_side_of(side, reduce_only=True),
+            position_side=closing.seen.position_side,
             quantity=min(closing.held, most) if most else closing.held,
             reduce_only=True,
         )
@@ -146,7 +147,7 @@ class Flattening:
             return
         closing.problem = done
         if done.code == OrderRefusal.REDUCE_ONLY:
-            # Nothing to reduce, or a triggered stop's own order stands in the way.
+            # Nothing to reduce, or another order that closes stands in the way.
             await free_of_children(self._exchange, symbol, self._patience)
 
     async def _cancel_stale(self) -> None:
@@ -208,7 +209,7 @@ class Flattening:
 
     def _reply(self, *, certain: bool) -> FlattenReply:
         """Counts of the last readings; where they are not the last word, never zero and zero."""
-        positions, orders = len(self._held), len(self._orders or [])
+        positions, orders = sum(one.held > 0 for one in self._closings.values()), len(self._orders or [])
         if not certain and not positions and not orders:
             positions, orders = len(self._closings) if not self._stale else 0, len(self._stale)
         return FlattenReply(

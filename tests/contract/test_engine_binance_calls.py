@@ -83,6 +83,16 @@ async def test_a_closing_order_says_that_it_only_reduces(there: Bench) -> None:
     )
     [(_, _, params)] = there.exchange.seen
     assert (params["reduceOnly"], params["quantity"]) == ("true", "1000")
+    assert "positionSide" not in params
+
+
+async def test_in_hedge_mode_a_closing_order_says_whose_side_it_reduces_and_nothing_else(there: Bench) -> None:
+    there.exchange.says("POST", ORDER, FILLED)
+    closing = structs.replace(ENTRY, order_side=OrderSide.SELL, position_side="LONG", reduce_only=True)
+    await there.protecting.send(closing)
+    [(_, _, params)] = there.exchange.seen
+    assert (params["side"], params["positionSide"]) == ("SELL", "LONG")
+    assert "reduceOnly" not in params
 
 
 @pytest.mark.parametrize(

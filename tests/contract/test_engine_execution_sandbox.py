@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import aiohttp
+import ccxt.async_support as ccxt
 import pytest
 from msgspec import structs
 
@@ -26,6 +27,7 @@ from engine.execution.close import close
 from engine.execution.desk import Desk
 from engine.execution.entry import enter
 from engine.execution.events import listen
+from engine.execution.exchange_flatten import Flattening
 from engine.execution.exchange_venue import ExchangeVenue
 from engine.execution.flatten import flatten
 from engine.execution.lasting_once import LastingOnce
@@ -60,6 +62,7 @@ from shared.execution import (
 )
 from shared.problem import Problem
 from shared.wire import decode_strict
+from tests.contract.sandbox_clients import ccxt_options
 from tests.contract.test_engine_binance_account import Pairs
 from tests.polling import eventually
 from tests.unit.engine.execution_desk import DictReports
@@ -115,6 +118,19 @@ class Trader:
         order = MarketOrder(client_order_id="by-hand", symbol=BTC, order_side=OrderSide.SELL, quantity=quantity, reduce_only=True)
         assert isinstance(await self.exchange.send(order), VenueOrder)
 
+    async def hedge_by_hand(self) -> None:
+        """Hedge mode, 0.02 long and 0.01 short, each with a stop and a resting order that closes it."""
+        mark, secret = (await self.desk.market.mark(BTC)).price, self.account.credentials.sealed  # type: ignore[union-attr]
+        async with ccxt.binanceusdm(ccxt_options(self.base, self.key, secret)) as hand:
+            await hand.fapiPrivatePostPositionSideDual({"dualSidePosition": "true"})
+            for held, opens, closes, quantity, away in (("LONG", "BUY", "SELL", "0.02", 1), ("SHORT", "SELL", "BUY", "0.01", -1)):
+                of = {"symbol": BTC, "positionSide": held, "quantity": quantity}
+                stop, limit = (f"{mark * (1 + way * away * Decimal('0.03')):.1f}" for way in (-1, 1))
+                await hand.fapiPrivatePostOrder(of | {"side": opens, "type": "MARKET"})
+                condition = {"algoType": "CONDITIONAL", "type": "STOP_MARKET", "triggerPrice": stop}
+                await hand.fapiPrivatePostAlgoOrder(of | {"side": closes} | condition)
+                await hand.fapiPrivatePostOrder(of | {"side": closes, "type": "LIMIT", "timeInForce": "GTC", "price": limit})
+
     async def goes_wrong(self, kind: str, **rule: Any) -> None:
         """A fault at the sandbox."""
         body = {"rules": [{"kind": kind, **rule}]}
@@ -133,6 +149,10 @@ class Trader:
 
     async def held(self) -> Decimal:
         return sum((position.quantity for position in await self.exchange.positions()), Decimal(0))
+
+    async def sides(self) -> dict[str, Decimal]:
+        """Of a hedge account."""
+        return {position.position_side: position.quantity for position in await self.exchange.positions()}
 
     async def guards(self) -> list[VenueOrder]:
         return [order for order in await self.exchange.working(BTC) if order.conditional]
@@ -317,6 +337,44 @@ async def test_a_panic_under_faults_ends_flat(trader: Trader) -> None:
     assert (done.flat, done.open_positions, done.open_orders) == (True, 0, 0)
     assert await trader.held() == 0
     assert await trader.exchange.working() == []
+
+
+@pytest.mark.parametrize("faults", [0, 1], ids=["calm", "faults"])
+async def test_a_panic_empties_an_account_that_was_switched_to_hedge_mode(trader: Trader, faults: int) -> None:
+    await trader.hedge_by_hand()
+    assert await trader.sides() == {"LONG": Decimal("0.02"), "SHORT": Decimal("0.01")}
+    assert len(await trader.exchange.working()) == 4
+    if faults:
+        await trader.goes_wrong("timeout_executed", match={"method": "POST", "path": "/fapi/v1/order"}, times=1)
+        await trader.goes_wrong("overloaded", match={"method": "DELETE"}, times=2)
+
+    done = await flatten(trader.desk, FlattenRequest(account=trader.account, client_order_prefix="nt-f-ONE"))
+
+    assert isinstance(done, FlattenReply)
+    assert (done.flat, done.open_positions, done.open_orders) == (True, 0, 0)
+    assert [(report.side, report.status, report.requested_quantity) for report in done.reports] == [
+        (Side.LONG, ExecutionStatus.FILLED, Decimal("0.02")),
+        (Side.SHORT, ExecutionStatus.FILLED, Decimal("0.01")),
+    ]
+    assert await trader.sides() == {}
+    assert await trader.exchange.working() == []
+    assert [name for name in await trader.arrived() if name.startswith("nt-f-")] == ["nt-f-ONE-1", "nt-f-ONE-2"]
+
+
+async def test_both_sides_of_a_symbol_that_stay_open_are_counted_and_told(trader: Trader) -> None:
+    await trader.hedge_by_hand()
+    await trader.goes_wrong("unavailable", match={"method": "POST", "path": "/fapi/v1/order"})
+    short = structs.replace(BRISK, flatten=1.0)
+    flattening = Flattening(trader.exchange, trader.desk.market, trader.desk.clock, short, "BINANCE")
+
+    done = await flattening.run("nt-f-ONE")
+
+    assert isinstance(done, FlattenReply)
+    assert (done.flat, done.open_positions, done.open_orders) == (False, 2, 4)
+    assert [(report.side, report.status) for report in done.reports] == [
+        (Side.LONG, ExecutionStatus.UNKNOWN),
+        (Side.SHORT, ExecutionStatus.UNKNOWN),
+    ]
 
 
 async def test_a_revoked_key_is_told_and_nothing_is_sent(trader: Trader) -> None:

@@ -12,6 +12,7 @@ from engine.core.order import OrderRefusal, no
 from engine.execution.canary import canary
 from engine.execution.cancel import cancel
 from engine.execution.close import close
+from engine.execution.drain import free_of_children
 from engine.execution.events import listen
 from engine.execution.flatten import flatten
 from engine.execution.lasting_once import all_ended
@@ -20,7 +21,7 @@ from engine.execution.protect import protect
 from engine.execution.truth import ALL_AT_ONCE, guards, truth
 from engine.execution.turns import Turns
 from engine.ports import Condition
-from shared.enums import ExecutionStatus, OrderKind, OrderLookup, Side
+from shared.enums import ExecutionStatus, OrderKind, OrderLookup, OrderState, Side
 from shared.execution import (
     AccountEvent,
     CanaryReply,
@@ -623,6 +624,22 @@ async def test_one_symbol_that_fails_is_told_and_stops_no_other() -> None:
         "BTCUSDT": ExecutionStatus.FILLED,
         "ETHUSDT": ExecutionStatus.UNKNOWN,
     }
+
+
+@pytest.mark.parametrize(("order_side", "left"), [(OrderSide.SELL, []), (OrderSide.BUY, ["by-hand"])])
+async def test_in_hedge_mode_what_closes_by_its_sides_gives_way_and_what_opens_does_not(
+    order_side: OrderSide, left: list[str]
+) -> None:
+    world, exchange = holding()
+    exchange.trigger("nt-s-OLD", stuck=True)
+    child = msgspec.structs.replace(
+        exchange.now.orders[-1], client_order_id="by-hand", order_side=order_side, position_side="LONG", reduce_only=False
+    )
+    exchange.now.orders[-1] = child
+
+    await free_of_children(exchange, "BTCUSDT", world.patience)
+
+    assert [order.client_order_id for order in exchange.sent() if order.state is OrderState.WORKING] == left
 
 
 async def test_an_exchange_that_says_nothing_is_never_flat() -> None:
