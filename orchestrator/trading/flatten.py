@@ -90,7 +90,7 @@ async def flatten(engine: Engine, account: RealAccount, prefix: str) -> Flattene
         flat=reply.flat,
         open_positions=reply.open_positions,
         open_orders=reply.open_orders,
-        results=[_result(report) for report in reply.reports],
+        results=_results(reply.reports),
     )
 
 
@@ -105,6 +105,15 @@ def prefix_of(receipt_id: UUID, begun_at: datetime, attempt: int) -> str:
 def account_without_store(user_id: UUID, credentials: SealedCredentials | None) -> RealAccount:
     """The account from what Redis keeps."""
     return RealAccount(user_id=str(user_id), dry_run=False, credentials=credentials)
+
+
+def _results(reports: list[ExecutionReport]) -> list[SymbolResult]:
+    """One a symbol: where hedge mode held both sides of it, what closed one never hides what became of the other."""
+    found: dict[str, SymbolResult] = {}
+    for result in map(_result, reports):
+        if result.symbol not in found or result.result != "closed":
+            found[result.symbol] = result
+    return list(found.values())
 
 
 def _result(report: ExecutionReport) -> SymbolResult:

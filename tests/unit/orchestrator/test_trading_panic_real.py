@@ -5,14 +5,15 @@ from datetime import datetime
 from uuid import UUID
 
 import pytest
+from msgspec import structs
 
 from orchestrator.core.order import OrderStatus
 from orchestrator.core.position import CloseReason, PositionStatus
 from orchestrator.errors import StoreUnavailable
 from orchestrator.ports import UnitOfWork
 from orchestrator.trading.enter import EntryRules
-from shared.enums import Mode
-from shared.execution import OrderSide, SealedCredentials
+from shared.enums import ExecutionStatus, Mode
+from shared.execution import FlattenReply, FlattenRequest, OrderSide, SealedCredentials
 from shared.margin import ZERO
 from tests.builders import USER, d, signal, trader
 from tests.fakes import World
@@ -79,6 +80,24 @@ async def test_one_symbol_that_the_exchange_refuses_is_told_and_the_others_are_c
     assert receipt.open_orders > 0
     world.engine.refusing = set()
     assert (await world.trading.desk.panic(USER)).flat
+
+
+@pytest.mark.parametrize("closed_first", [True, False])
+async def test_what_became_of_one_side_of_a_hedged_symbol_is_not_hidden_by_the_other(closed_first: bool) -> None:
+    world = await holding("AAAUSDT")
+    world.engine.refusing = {"AAAUSDT"}
+    flatten = world.engine.flatten
+
+    async def both_sides(request: FlattenRequest) -> FlattenReply:
+        reply = await flatten(request)
+        (refused,) = reply.reports
+        closed = structs.replace(refused, status=ExecutionStatus.FILLED, refusal=None)
+        return structs.replace(reply, reports=[closed, refused] if closed_first else [refused, closed])
+
+    world.engine.flatten = both_sides  # type: ignore[method-assign]
+    receipt = await world.trading.desk.panic(USER)
+    assert not receipt.flat
+    assert [(one.symbol, one.result) for one in receipt.positions] == [("AAAUSDT", "venue_rule")]
 
 
 async def test_a_reply_that_is_lost_is_asked_for_again_and_closes_nothing_twice() -> None:
