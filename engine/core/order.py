@@ -331,8 +331,8 @@ def affordable(plan: EntryPlan, wallet: Wallet | None) -> Problem | None:
 
 CALLBACK_STEP = Decimal("0.001")
 MIN_CALLBACK_RATIO = Decimal("0.001")
-MAX_CALLBACK_RATIO = Decimal("0.1")
-"""Source: USDⓈ-M "New Algo Order" (2026-05): callbackRate from 0.1 to 10 percent, one decimal."""
+MAX_CALLBACK_RATIO = Decimal("0.2")
+"""Source: USDⓈ-M "New Algo Order", change log of 2026-10-23: callbackRate from 0.1 to 20 percent (10 before), one decimal."""
 
 
 def break_even(side: Side, entry_price: Decimal) -> Decimal:

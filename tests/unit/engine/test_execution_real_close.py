@@ -515,7 +515,8 @@ async def test_a_position_whose_stop_is_missing_is_given_one() -> None:
     [
         (Side.LONG, "0.01", "60500", "trailing_below_break_even"),
         (Side.LONG, "0.01", "59000", "trailing_below_break_even"),
-        (Side.LONG, "0.2", "90000", "trailing_ratio"),
+        (Side.LONG, "0.201", "90000", "trailing_ratio"),
+        (Side.LONG, "0.2", "90000", None),
         (Side.LONG, "0.0001", "61000", "trailing_ratio"),
         (Side.SHORT, "0.01", "59500", "trailing_below_break_even"),
         (Side.LONG, "0.01", "60700", None),
