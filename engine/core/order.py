@@ -6,7 +6,7 @@ is the notional (margin x leverage, made by the orchestrator); the quantity is r
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from enum import StrEnum
 
 import msgspec
@@ -334,6 +334,9 @@ MIN_CALLBACK_RATIO = Decimal("0.001")
 MAX_CALLBACK_RATIO = Decimal("0.2")
 """Source: USDⓈ-M "New Algo Order", change log of 2026-10-23: callbackRate from 0.1 to 20 percent (10 before), one decimal."""
 
+MAX_ARMING_DRIFT_RATIO = Decimal("0.005")
+"""How far the mark may run, either way, until the exchange has the order: in a whole minute 4 of 100 recorded lows lie so far below the open."""
+
 
 def break_even(side: Side, entry_price: Decimal) -> Decimal:
     """The exit price at which both taker fees are just earned."""
@@ -344,12 +347,14 @@ def break_even(side: Side, entry_price: Decimal) -> Decimal:
 def trailing_fits(side: Side, entry_price: Decimal, mark: Decimal, trailing: Trailing, tick: Decimal) -> Trailing | Problem:
     """A trailing stop in the exchange's steps, which once armed never gives back more than the gain.
 
-    The exchange refuses an activation price that the market is past (-2021): such a one is asked for without a price, and active at once.
+    The exchange refuses an activation price that the market is past (-2021), and starts without one from the mark that it sees then. So
+    where none is asked for or the market is past it, it is active at once only if it keeps break-even after the mark has fallen back by
+    MAX_ARMING_DRIFT_RATIO meanwhile; else it waits for a price as far beyond the mark, and keeps break-even whatever the mark does.
 
     Args:
         side: Of the position.
         entry_price: Its average price.
-        mark: Now: it starts there, where it is past the activation price.
+        mark: As read, seconds before the exchange has the order.
         trailing: As asked for.
         tick: The symbol's price step.
 
@@ -361,13 +366,23 @@ def trailing_fits(side: Side, entry_price: Decimal, mark: Decimal, trailing: Tra
             OrderRefusal.TRAILING_RATIO,
             f"a trailing stop keeps {MIN_CALLBACK_RATIO} to {MAX_CALLBACK_RATIO}, not {trailing.ratio}",
         )
+    kept, least = 1 - side.sign * ratio, break_even(side, entry_price)
     asked = trailing.activation_price
     activation = None if asked is None else round_to_tick(asked, tick)
-    if activation is not None and (activation - mark) * side.sign <= 0:
-        activation = None
-    start = mark if activation is None else activation
-    worst, least = start * (1 - side.sign * ratio), break_even(side, entry_price)
+    if activation is None or (activation - mark) * side.sign <= 0:
+        fallen = mark * (1 - side.sign * MAX_ARMING_DRIFT_RATIO)
+        if (fallen * kept - least) * side.sign >= 0:
+            return Trailing(ratio=ratio)
+        activation = _beyond(side, mark, tick)
+    worst = activation * kept
     if (worst - least) * side.sign < 0:
-        detail = f"armed at {start.normalize():f} it could close at {worst.normalize():f}, worse than the break-even of {least.quantize(MONEY)}"
+        detail = f"armed at {activation.normalize():f} it could close at {worst.normalize():f}, worse than the break-even of {least.quantize(MONEY)}"
         return no(OrderRefusal.TRAILING_BELOW_BREAK_EVEN, detail)
     return Trailing(ratio=ratio, activation_price=activation)
+
+
+def _beyond(side: Side, mark: Decimal, tick: Decimal) -> Decimal:
+    """The tick at which the mark has gained what it may run until an order arrives."""
+    rounding = ROUND_CEILING if side is Side.LONG else ROUND_FLOOR
+    ticks = mark * (1 + side.sign * MAX_ARMING_DRIFT_RATIO) / tick
+    return (ticks.to_integral_value(rounding=rounding) * tick).quantize(tick)

@@ -174,7 +174,7 @@ class FakeExchange:
             return fault
         self._raise(fault)
         falls = (condition.kind is OrderKind.STOP) is (condition.order_side is OrderSide.SELL)
-        price = None if condition.kind is OrderKind.TRAILING else condition.trigger_price
+        price = condition.trigger_price
         if price is not None and (self.price - price) * (1 if falls else -1) <= 0:
             return no(OrderRefusal.WOULD_TRIGGER, "-2021: Order would immediately trigger.")
         self._change()

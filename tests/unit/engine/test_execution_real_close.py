@@ -7,8 +7,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from engine.core.order import OrderRefusal, no
+from engine.core.order import MAX_ARMING_DRIFT_RATIO, OrderRefusal, break_even, no, trailing_fits
 from engine.execution.canary import canary
 from engine.execution.cancel import cancel
 from engine.execution.close import close
@@ -552,6 +554,53 @@ async def test_a_trailing_stop_of_a_position_in_gain_follows_at_once(side: Side,
     assert report.status is ExecutionStatus.FILLED, report.refusal
     [order] = exchange.guards(OrderKind.TRAILING)
     assert order.trigger_price is None
+
+
+@pytest.mark.parametrize(
+    ("side", "entry", "reached", "armed_at"), [(Side.LONG, 59_300, 59_959, 60_300), (Side.SHORT, 60_700, 60_039, 59_700)]
+)
+async def test_a_trailing_stop_without_slack_waits_for_a_price_that_keeps_break_even_wherever_the_mark_has_gone(
+    side: Side, entry: int, reached: int, armed_at: int
+) -> None:
+    exchange = FakeExchange()
+    exchange.open(side)
+    exchange.now.entries["BTCUSDT"] = Decimal(entry)
+    exchange.price = Decimal(60_000 - side.sign * 60)
+    world = World(dry_run=False, exchanges=exchange)
+    stop = Decimal(60_000 - side.sign * 600)
+    trailing = Trailing(ratio=Decimal("0.01"), activation_price=Decimal(reached))
+
+    report = await protect(world.desk, amend(side=side, stop_loss=stop, trailing=trailing))
+
+    assert report.status is ExecutionStatus.FILLED, report.refusal
+    [order] = exchange.guards(OrderKind.TRAILING)
+    assert order.trigger_price == armed_at
+
+
+@given(
+    side=st.sampled_from(Side),
+    past=st.decimals("-0.01", "0.02", places=4),
+    ratio=st.decimals("0.001", "0.2", places=3),
+    ahead=st.none() | st.decimals("-0.3", "0.3", places=4),
+    drift=st.decimals(-MAX_ARMING_DRIFT_RATIO, MAX_ARMING_DRIFT_RATIO, places=5),
+    tick=st.sampled_from([Decimal("0.1"), Decimal(1000)]),
+)
+def test_no_trailing_stop_locks_a_loss_though_the_mark_runs_before_the_exchange_has_it(
+    side: Side, past: Decimal, ratio: Decimal, ahead: Decimal | None, drift: Decimal, tick: Decimal
+) -> None:
+    entry, kept = Decimal(60_000), 1 - side.sign * ratio
+    least = break_even(side, entry)
+    mark = least / kept * (1 + side.sign * past)
+    asked = None if ahead is None else mark * (1 + side.sign * ahead)
+
+    fits = trailing_fits(side, entry, mark, Trailing(ratio=ratio, activation_price=asked), tick)
+
+    if isinstance(fits, Problem):
+        return
+    starts_at = fits.activation_price or mark * (1 + drift)
+    assert (starts_at * kept - least) * side.sign >= 0
+    assert fits.activation_price is None or (fits.activation_price - mark) * side.sign > 0
+    assert fits.activation_price is None or fits.activation_price % tick == 0
 
 
 async def test_a_trailing_stop_ends_when_asked() -> None:
