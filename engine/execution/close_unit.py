@@ -15,7 +15,7 @@ from engine.core.order import OrderRefusal, no
 from engine.execution.amend import Amendment
 from engine.execution.asking import Bound, Patience, until
 from engine.execution.conditions import clear
-from engine.execution.drain import Drain, free_of_children, held_quantity
+from engine.execution.drain import Drain, free_of_children, guarded_a_position, held_quantity
 from engine.execution.market_orders import RARER, ZERO, TooLate, carry_out, fills_of, in_time
 from engine.log import logger
 from engine.ports import Closing, Exchange, Executed, MarketOrder, Unknown
@@ -102,7 +102,7 @@ class CloseUnit:
         """The exchange has nothing to reduce, or holds it back for an order that works: then that is cancelled."""
         if await self._is_flat(closing.symbol, closing.side):
             return no(OrderRefusal.NO_POSITION, f"the exchange shows no {closing.side} position in {closing.symbol} any more")
-        await free_of_children(self._exchange, closing.symbol, self._patience)
+        await free_of_children(self._exchange, closing.symbol, closing.side, self._patience)
         again = await carry_out(self._exchange, order, self._patience, self._too_late)
         return refusal if isinstance(again, Problem) else again
 
@@ -166,8 +166,3 @@ class CloseUnit:
 def in_order(fills: list[Fill]) -> list[Fill]:
     """Each trade once, oldest first."""
     return sorted({fill.trade_id: fill for fill in fills}.values(), key=lambda fill: fill.at)
-
-
-def guarded_a_position(side: Side, order: VenueOrder) -> bool:
-    """Whether an order has no meaning without a position on that side; the other side may have been opened while this one was closed."""
-    return order.order_side is order_side_of(side, reduce_only=True) and (order.reduce_only or order.close_position)

@@ -145,7 +145,7 @@ class Drain:
         if problem.code != OrderRefusal.REDUCE_ONLY:
             return False
         self._known = ZERO
-        await free_of_children(self._exchange, self._symbol, self._patience)
+        await free_of_children(self._exchange, self._symbol, self._side, self._patience)
         return True
 
     async def _shows_flat(self) -> bool:
@@ -190,12 +190,17 @@ async def position_of(exchange: Exchange, symbol: str, side: Side) -> VenuePosit
     return next((position for position in held if position.quantity > 0), None)
 
 
-async def free_of_children(exchange: Exchange, symbol: str, patience: Patience) -> None:
-    """Cancels the closing orders, such as a triggered condition left working: they bind the position that is to be closed."""
+def guarded_a_position(side: Side, order: VenueOrder) -> bool:
+    """Whether an order has no meaning without a position on that side; the other side may have been opened while this one was closed."""
+    return order.order_side is order_side_of(side, reduce_only=True) and (order.reduce_only or order.close_position)
+
+
+async def free_of_children(exchange: Exchange, symbol: str, side: Side, patience: Patience) -> None:
+    """Cancels the orders that close a side, such as a triggered condition left working: they bind the position that is to be closed."""
     try:
         bound = Bound(patience.read)
         for order in await bound.call(exchange.working(symbol)):
-            if _closes(order) and not order.conditional:
+            if _closes(order) and order.order_side is order_side_of(side, reduce_only=True) and not order.conditional:
                 await bound.call(exchange.cancel(order))
     except VenueError:
         return  # The next try tells.

@@ -148,7 +148,7 @@ class Flattening:
         closing.problem = done
         if done.code == OrderRefusal.REDUCE_ONLY:
             # Nothing to reduce, or another order that closes stands in the way.
-            await free_of_children(self._exchange, symbol, self._patience)
+            await free_of_children(self._exchange, symbol, side, self._patience)
 
     async def _cancel_stale(self) -> None:
         """A stop goes only when a reading shows that nothing needs it any more."""

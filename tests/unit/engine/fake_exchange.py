@@ -290,8 +290,9 @@ class FakeExchange:
         held = self.held(order.symbol)
         sign = 1 if order.order_side is OrderSide.BUY else -1
         bound = any(
-            one.reduce_only and not one.conditional and one.state is OrderState.WORKING and one.symbol == order.symbol
+            one.reduce_only and not one.conditional and one.state is OrderState.WORKING
             for one in self.now.orders
+            if (one.symbol, one.order_side) == (order.symbol, order.order_side)
         )
         if order.reduce_only and (held * sign >= 0 or bound):
             return no(OrderRefusal.REDUCE_ONLY, "-2022: ReduceOnly Order is rejected.")

@@ -151,6 +151,35 @@ async def test_a_stop_that_triggered_and_does_not_fill_is_cancelled_and_the_posi
     assert exchange.held() == 0
 
 
+def stuck_on_both_sides() -> tuple[World, FakeExchange]:
+    """A LONG bound by its triggered stop, and the triggered stop of a SHORT, which readings that are behind may not show yet."""
+    world, exchange = holding()
+    exchange.lay(msgspec.structs.replace(condition(OrderKind.STOP, "60600", "NEW"), order_side=OrderSide.BUY))
+    exchange.trigger("nt-s-OLD", stuck=True)
+    exchange.trigger("nt-s-NEW", stuck=True)
+    return world, exchange
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["refused", "drained"])
+async def test_only_the_triggered_stop_of_its_own_side_is_cancelled_for_a_close(lost: bool) -> None:
+    world, exchange = stuck_on_both_sides()
+    exchange.fail("send", *[Fault.LOST] * lost)
+
+    report = await close(world.desk, real_close())
+
+    assert report.status is ExecutionStatus.FILLED
+    assert exchange.held() == 0
+    assert [order.client_order_id for order in await exchange.working() if not order.conditional] == ["nt-s-NEW"]
+
+
+async def test_only_the_triggered_stop_of_its_own_side_is_cancelled_for_a_panic_before_it_is_flat() -> None:
+    world, exchange = stuck_on_both_sides()
+
+    assert (await panic(world)).flat
+    assert exchange.calls.count("cancel") == 1
+    assert await exchange.working() == []
+
+
 async def test_a_partial_close_without_an_answer_is_looked_up_and_never_sent_again() -> None:
     world, exchange = holding()
     exchange.fail("send", Fault.LOST)
