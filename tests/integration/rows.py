@@ -5,12 +5,14 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 from sqlalchemy import insert
 
 from orchestrator.ports import NewUser
 from orchestrator.store.database import Database
 from orchestrator.store.logins import SqlLogins
-from orchestrator.store.tables import LedgerEntry, Order, Position, Refusal, Scan, Signal
+from orchestrator.store.tables import Fill, LedgerEntry, Order, Position, Refusal, Scan, Signal
+from tests.builders import instrument
 
 NOON = datetime(2025, 9, 22, 12, 0, tzinfo=UTC)
 
@@ -31,6 +33,7 @@ async def put(database: Database, table: type[Any], **values: Any) -> None:
 async def signal(database: Database, symbol: str = "BTCUSDT", at: datetime = NOON) -> UUID:
     """A signal with its scan."""
     scan_id, signal_id = uuid4(), uuid4()
+    rules = msgspec.to_builtins(instrument(symbol, tick_size=Decimal("0.10")))
     await put(
         database, Scan, id=scan_id, candle_close=at, as_of=at, universe=120, screened=30, candidates=[], signals=1,
         rejections={"no_score": 3}, timings_ms={"total": 12.5}, wall_ms=20.0, analyst="rules", trace_id="t",
@@ -38,7 +41,7 @@ async def signal(database: Database, symbol: str = "BTCUSDT", at: datetime = NOO
     await put(
         database, Signal, id=signal_id, scan_id=scan_id, symbol=symbol, side="LONG", confidence=80,
         signal_price=Decimal(100), stop_loss=Decimal(95), take_profit=Decimal(110), reward_risk=2.0, reasoning="It rises.",
-        analyst="rules", features={"rsi": 60.0}, whale=None, instrument={"tick_size": "0.10"}, candle_close=at,
+        analyst="rules", features={"rsi": 60.0}, whale=None, instrument=rules, candle_close=at,
         created_at=at, trace_id="t",
     )  # fmt: skip
     return signal_id
@@ -70,6 +73,15 @@ async def order(database: Database, user_id: UUID, signal_id: UUID, status: str,
     }  # fmt: skip
     await put(database, Order, **(values | changes))
     return order_id
+
+
+async def opening_fill(database: Database, user_id: UUID, position_id: UUID, order_id: UUID) -> None:
+    """The whole of what `position` holds, bought at once."""
+    await put(
+        database, Fill, order_id=order_id, position_id=position_id, user_id=user_id, trade_id="1", mode="PAPER", opens=True,
+        price=Decimal(100), quantity=Decimal(10), fee=Decimal("0.5"), realized_pnl=Decimal(0), liquidation_fee=Decimal(0), at=NOON,
+        trace_id="t",
+    )  # fmt: skip
 
 
 async def booked(database: Database, user_id: UUID, amounts: list[str], **changes: Any) -> None:

@@ -2,24 +2,33 @@
 
 import asyncio
 import base64
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import jwt
 import psycopg
 import psycopg.sql
 import pytest
+from litestar.routes import HTTPRoute
 
 from orchestrator.store.audit import verify
 from orchestrator.store.database import open_database
 from orchestrator.store.tables import Base, PanicReceipt
+from orchestrator.web.pages import pages_router
+from orchestrator.web.site import create_site
+from tests.browser.scripted import ScriptedEngine
 from tests.integration import rows
 from tests.integration.served import PASSWORD, SECRET, Served, database_of, serving
 from tests.polling import wait_until
+from tests.unit.orchestrator.web_fakes import World
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("live-server")]
 
@@ -51,6 +60,14 @@ BODIES: dict[str, dict[str, Any]] = {
     "/api/user/api-key": {"api_key": "k" * 64, "api_secret": "s" * 64},
     "/api/user/totp/confirm": {"code": "123456"},
 }
+PROPOSED: dict[str, Any] = {"signal_price": Decimal(100), "stop_loss": Decimal(95), "take_profit": Decimal(110)}
+FORMS: dict[str, dict[str, str]] = {
+    "/dashboard/positions/{position_id}/protect": {"stop_loss": "96", "take_profit": "120"},
+    "/dashboard/positions/{position_id}/close": {},
+    "/dashboard/approvals/{approval_id}/approve": {},
+    "/dashboard/approvals/{approval_id}/decline": {},
+}
+"""Every form of the dashboard that names a row, in the order in which its owner can send them."""
 
 
 class Stage:
@@ -68,9 +85,11 @@ class Stage:
     async def _rows(self) -> dict[str, str]:
         database = open_database(self.url)
         try:
-            signal_id = await rows.signal(database)
+            signal_id, soon = await rows.signal(database), datetime.now(UTC) + timedelta(hours=1)
             position_id = await rows.position(database, self.owner_id, signal_id=signal_id)
-            approval_id = await rows.order(database, self.owner_id, signal_id, "AWAITING_APPROVAL")
+            entry_id = await rows.order(database, self.owner_id, signal_id, "FILLED", position_id=position_id)
+            await rows.opening_fill(database, self.owner_id, position_id, entry_id)
+            approval_id = await rows.order(database, self.owner_id, signal_id, "AWAITING_APPROVAL", expires_at=soon, **PROPOSED)
             receipt_id, now = uuid4(), datetime.now(UTC)
             await rows.put(
                 database,
@@ -108,6 +127,22 @@ class Stage:
         ).fetchall()
 
 
+@contextlib.contextmanager
+def an_engine() -> Iterator[str]:
+    """One that fills, moves and closes what it is asked to, in a loop of its own."""
+    loop, engine = asyncio.new_event_loop(), ScriptedEngine(datetime.now(UTC), 1.0)
+    thread, standing = Thread(target=loop.run_forever), engine.serve()
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(standing.__aenter__(), loop).result(10)
+        yield engine.url
+        asyncio.run_coroutine_threadsafe(standing.__aexit__(None, None, None), loop).result(10)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
 @pytest.fixture(scope="module")
 def stage(
     postgres_url: str, migrated_template: str, redis_server_url: str, tmp_path_factory: pytest.TempPathFactory
@@ -115,7 +150,8 @@ def stage(
     folder: Path = tmp_path_factory.mktemp("hostile")
     with (
         database_of(postgres_url, migrated_template) as url,
-        serving(url, redis_server_url, folder, TRUSTED_PROXIES="127.0.0.1/32") as served,
+        an_engine() as engine_url,
+        serving(url, redis_server_url, folder, TRUSTED_PROXIES="127.0.0.1/32", ENGINE_URL=engine_url) as served,
     ):
         yield Stage(served, url)
 
@@ -140,6 +176,43 @@ def test_a_stranger_reaches_nothing_of_the_owner_by_any_route(stage: Stage) -> N
         assert stage.client.get(page, headers=as_page(stage.headers)).status_code == 404, page
         assert stage.client.get(page, headers=as_page(stage.owner_headers)).status_code == 200, page
     assert stage.owners_rows() == before
+
+
+def forms_that_name_a_row() -> set[str]:
+    site = create_site(World().open_doors, pages=[pages_router])
+    return {
+        route.path_format
+        for route in site.routes
+        if isinstance(route, HTTPRoute) and "POST" in route.methods and route.path.startswith("/dashboard/") and "{" in route.path
+    }
+
+
+def form_sender(stage: Stage, person: dict[str, str]) -> Callable[[str], httpx.Response]:
+    """Sends forms as a page of that person's own login does, with its cookie and its CSRF token."""
+    login = stage.client.post("/api/auth/login", json=person).json()
+    stage.client.cookies.clear()
+    headers = {"Cookie": f"nt_session={login['access_token']}", "Accept": "text/html"}
+
+    def send(path: str) -> httpx.Response:
+        data = FORMS[path] | {"csrf_token": login["csrf_token"]}
+        return stage.client.post(path.format(**stage.ids), headers=headers, data=data)
+
+    return send
+
+
+def test_a_stranger_moves_nothing_of_the_owner_by_any_form(stage: Stage) -> None:
+    assert forms_that_name_a_row() == set(FORMS)
+    stranger, owner = form_sender(stage, stage.served.person), form_sender(stage, stage.owner)
+    before = stage.owners_rows()
+    for path in FORMS:
+        assert stranger(path).status_code == 404, path
+    assert stage.owners_rows() == before
+    answers = [owner(path) for path in FORMS]
+    assert [answer.status_code for answer in answers] == [303, 303, 303, 409], (
+        "its owner's do, and what is approved cannot be declined"
+    )
+    after = stage.owners_rows()
+    assert [name for name in ("positions", "orders", "ledger_entries") if after[name] == before[name]] == []
 
 
 def test_no_reading_tells_a_stranger_of_the_owner(stage: Stage) -> None:
