@@ -55,6 +55,7 @@ def _refuse(refusal: OrderRefusal) -> Decision:
 
 _RULE: Final = _refuse(OrderRefusal.VENUE_RULE)
 _MARGIN: Final = _refuse(OrderRefusal.NOT_ENOUGH_MARGIN)
+_CLOSED: Final = _refuse(OrderRefusal.SYMBOL_NOT_TRADING)
 _LEVERAGE: Final = _refuse(OrderRefusal.LEVERAGE)
 _PRICE: Final = _refuse(OrderRefusal.OUTSIDE_PRICE_BOUNDS)
 _SMALL: Final = _refuse(OrderRefusal.BELOW_MIN_QUANTITY)
@@ -72,13 +73,20 @@ CODES: Final[dict[int, Decision]] = {
     -1006: _UNSURE,
     -1007: _UNSURE,
     -2010: _UNSURE,
+    -2012: _UNSURE,
+    -2020: _UNSURE,
+    -4078: _UNSURE,
     -1003: _WAIT,
     -1015: _WAIT,
     -1008: _AGAIN,
+    -4117: _AGAIN,  # a stop that is just becoming an order cannot be cancelled yet
     -1021: _CLOCK,
     -5028: _CLOCK,
     # Key, signature, address, account.
+    -1005: _HALT,
+    -1011: _HALT,
     -1022: _HALT,
+    -1099: _HALT,
     -2014: _HALT,
     -2015: _HALT,
     -2017: _HALT,
@@ -97,7 +105,10 @@ CODES: Final[dict[int, Decision]] = {
     -1116: _RULE,
     -1117: _RULE,
     -1121: _refuse(OrderRefusal.UNKNOWN_SYMBOL),
-    -1122: _refuse(OrderRefusal.SYMBOL_NOT_TRADING),
+    -4144: _refuse(OrderRefusal.UNKNOWN_SYMBOL),
+    -1122: _CLOSED,
+    -4140: _CLOSED,
+    -4141: _CLOSED,
     -1128: _RULE,
     -1130: _RULE,
     -1131: _RULE,
@@ -114,6 +125,12 @@ CODES: Final[dict[int, Decision]] = {
     -2028: _LEVERAGE,
     -4028: _LEVERAGE,
     -4161: _LEVERAGE,
+    -4202: _LEVERAGE,
+    -4203: _LEVERAGE,
+    -4205: _LEVERAGE,
+    -4206: _LEVERAGE,
+    -4208: _LEVERAGE,
+    -4209: _LEVERAGE,
     -4164: _refuse(OrderRefusal.BELOW_MIN_NOTIONAL),
     -4001: _PRICE,
     -4002: _PRICE,
@@ -121,6 +138,10 @@ CODES: Final[dict[int, Decision]] = {
     -4016: _PRICE,
     -4024: _PRICE,
     -4131: _PRICE,
+    -4183: _PRICE,
+    -4184: _PRICE,
+    -4210: _PRICE,
+    -4211: _PRICE,
     -4003: _SMALL,
     -4004: _SMALL,
     -4005: _refuse(OrderRefusal.ABOVE_MAX_QUANTITY),
@@ -132,6 +153,7 @@ CODES: Final[dict[int, Decision]] = {
     -2021: _TRIGGER,
     -4142: _TRIGGER,
     -2022: _REDUCE,
+    -2024: _REDUCE,
     -4118: _REDUCE,
     -2023: _RULE,
     -2025: _RULE,
