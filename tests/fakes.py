@@ -383,9 +383,10 @@ class FakeTraders:
         if trader.real_balance_at is None or trader.real_balance_at <= at:
             self._rows.traders[user_id] = structs.replace(trader, real_balance_cache=balance, real_balance_at=at)
 
-    async def with_real(self) -> list[UUID]:
+    async def with_real(self, closed_since: datetime) -> list[UUID]:
         in_mode = {trader.id for trader in self._rows.traders.values() if trader.mode is Mode.REAL}
-        holding = {row.user_id for row in self._rows.live() if not row.simulated}
+        real = [row for row in self._rows.positions.values() if not row.simulated]
+        holding = {row.user_id for row in real if row.status in LIVE or (row.closed_at and row.closed_at >= closed_since)}
         waiting = [row for row in self._rows.orders.values() if row.status in LIVE_ORDERS]
         return sorted(in_mode | holding | {row.user_id for row in waiting if row.mode is Mode.REAL and not row.dry_run})
 

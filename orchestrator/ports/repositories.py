@@ -51,8 +51,8 @@ class Traders(Protocol):
         """The wallet at the exchange as heard at a wall moment; an older hearing than the one kept changes nothing."""
         ...
 
-    async def with_real(self) -> list[UUID]:
-        """Users in mode REAL, or with a live REAL position or order that is not dry."""
+    async def with_real(self, closed_since: datetime) -> list[UUID]:
+        """Users in mode REAL, or with a REAL position or order that is not dry and is live, or was closed since that moment."""
         ...
 
     async def switch_auto_trade_off(self, user_id: UUID, at: datetime) -> bool:

@@ -46,7 +46,9 @@ _NO_RESULT = sorted(kind.value for kind in NO_RESULT)
 _WITH_REAL = sa.union(
     sa.select(USERS.c.id).where(USERS.c.mode == Mode.REAL.value),
     sa.select(POSITIONS.c.user_id).where(
-        POSITIONS.c.mode == Mode.REAL.value, ~POSITIONS.c.dry_run, POSITIONS.c.status.in_(["OPEN", "CLOSING"])
+        POSITIONS.c.mode == Mode.REAL.value,
+        ~POSITIONS.c.dry_run,
+        sa.or_(POSITIONS.c.status.in_(["OPEN", "CLOSING"]), POSITIONS.c.closed_at >= sa.bindparam("closed_since")),
     ),
     sa.select(ORDERS.c.user_id).where(
         ORDERS.c.mode == Mode.REAL.value, ~ORDERS.c.dry_run, ORDERS.c.status.in_(sorted(status.value for status in LIVE))
@@ -89,9 +91,9 @@ class TraderRepository:
         statement = sa.update(USERS).where(USERS.c.id == user_id, newer)
         await self._connection.execute(statement.values(real_balance_cache=balance, real_balance_at=at))
 
-    async def with_real(self) -> list[UUID]:
-        """Users in mode REAL, or with something of theirs at the exchange."""
-        return list((await self._connection.execute(_WITH_REAL)).scalars())
+    async def with_real(self, closed_since: datetime) -> list[UUID]:
+        """Users in mode REAL, or with something of theirs at the exchange, or closed there since that moment."""
+        return list((await self._connection.execute(_WITH_REAL, {"closed_since": closed_since})).scalars())
 
     async def switch_auto_trade_off(self, user_id: UUID, at: datetime) -> bool:
         """Off, with a new settings_version and a row in settings_history; False when it was off already."""

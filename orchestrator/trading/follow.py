@@ -19,7 +19,7 @@ from orchestrator.log import logger
 from orchestrator.ports import Clock, Engine, Transactions
 from orchestrator.trading.accounts import account_of
 from orchestrator.trading.prices import fresh_marks
-from orchestrator.trading.reconcile import Reconcile, Reconciled
+from orchestrator.trading.reconcile import CLOSED_LATELY, Reconcile, Reconciled
 from shared.enums import Mode
 
 EVERY_SECONDS: Final = 60.0
@@ -97,7 +97,7 @@ class Follow:
     async def run(self) -> int:
         """Begins to follow who is new and lets go of who has nothing real any more; how many are followed."""
         async with self._transactions() as unit:
-            users = set(await unit.traders.with_real())
+            users = set(await unit.traders.with_real(self._clock.now() - CLOSED_LATELY))
         for user_id in [known for known, task in self._followers.items() if known not in users or task.done()]:
             self._sights.pop(user_id, None)
             await _end(self._followers.pop(user_id))

@@ -31,6 +31,9 @@ ACCOUNTS_AT_ONCE: Final = 8
 EVERYWHERE_EVERY: Final = timedelta(seconds=20)
 """Wall time between two truths of an account that show the orders of every symbol: what is not ours, or rests for nothing, elsewhere."""
 
+CLOSED_LATELY: Final = timedelta(hours=1)
+"""Market time for which an account that has left REAL is still looked at after its last close: what that left open has to be cancelled."""
+
 NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -65,7 +68,7 @@ class Reconcile:
     async def run(self) -> int:
         """One round for everybody with something real; how many accounts were heard."""
         async with self._transactions() as unit:
-            users = await unit.traders.with_real()
+            users = await unit.traders.with_real(self._clock.now() - CLOSED_LATELY)
         done = await each(users, self.user, what="reconciling an account", at_once=ACCOUNTS_AT_ONCE)
         return sum(one.heard for one in done)
 

@@ -282,14 +282,16 @@ async def test_the_newest_hearing_of_a_wallet_stays(stage: Stage) -> None:
 
 async def test_users_with_something_real_are_those_in_mode_real_or_with_something_there(stage: Stage) -> None:
     armed, holder, sender = await stage.user("a", Mode.REAL), await stage.user("b"), await stage.user("c")
-    dry, paper = await stage.user("d"), await stage.user("e")
+    dry, paper, gone = await stage.user("d"), await stage.user("e"), await stage.user("f")
     async with stage.begin() as unit:
         await unit.positions.add(position(holder, mode=Mode.REAL))
         await unit.orders.add(order(sender, mode=Mode.REAL, status=OrderStatus.UNKNOWN))
         await unit.positions.add(position(dry, mode=Mode.REAL, dry_run=True))
         await unit.positions.add(position(paper))
-        assert set(await unit.traders.with_real()) == {armed, holder, sender}
-        assert {one.id for one in await unit.traders.all()} == {armed, holder, sender, dry, paper}
+        await unit.positions.add(position(gone, mode=Mode.REAL, status=PositionStatus.CLOSED_WIN, closed_at=NOW))
+        assert set(await unit.traders.with_real(NOW)) == {armed, holder, sender, gone}
+        assert set(await unit.traders.with_real(NOW + timedelta(seconds=1))) == {armed, holder, sender}
+        assert {one.id for one in await unit.traders.all()} == {armed, holder, sender, dry, paper, gone}
         assert await unit.traders.lock(uuid4()) is None
 
 

@@ -155,7 +155,7 @@ async def test_a_truth_is_read_as_it_was_written(stage: Stage) -> None:
         kept = await unit.truths.get(stage.user_id)
         assert isinstance(kept, TruthRecord)
         assert (kept.wallet, kept.opened, kept.difference) == (d(1000), True, d(0))
-        assert await unit.traders.with_real() == [stage.user_id]
+        assert await unit.traders.with_real(stage.clock.now()) == [stage.user_id]
         assert await unit.ledger.known(stage.user_id, Mode.REAL, ["opening", "other"]) == {"opening"}
         assert await unit.ledger.at_exchange(stage.user_id) == d(1000)
 

@@ -232,6 +232,20 @@ async def test_only_accounts_with_something_real_are_followed() -> None:
     await follow.end()
 
 
+async def test_who_has_left_real_is_followed_for_an_hour_after_the_last_close() -> None:
+    world = RealWorld()
+    await world.reconcile()
+    await world.enter(signal())
+    (held,) = world.rows.positions.values()
+    await world.trading.desk.close(USER, held.id, None)
+    world.rows.traders[USER] = structs.replace(world.rows.traders[USER], mode=Mode.PAPER)
+    follow = follow_of(world)
+    assert await follow.run() == 1, "what that close left open is cancelled by nobody else"
+    world.clock.pass_market(hours=1, seconds=1)
+    assert await follow.run() == 0
+    await follow.end()
+
+
 async def test_a_stale_balance_is_heard_before_an_entry_is_decided() -> None:
     world = RealWorld(real_trader(real_balance_cache=None, real_balance_at=None))
     await world.enter(signal())
