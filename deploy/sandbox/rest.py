@@ -36,7 +36,6 @@ SIGNED = frozenset(
         ),
         *(
             "v1/rateLimit/order",
-            "v1/positionMargin/history",
             "v1/multiAssetsMargin",
             "v2/account",
             "v3/account",

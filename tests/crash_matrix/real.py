@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from orchestrator.trading.panic import REAL_LASTS
 from shared.enums import Side
 from shared.margin import round_to_tick
 from tests.crash_matrix.awaits import Awaits
@@ -31,8 +32,8 @@ from tests.fault_storm.simulated_time import SimulatedClock, SimulatedLoop, proc
 from tests.fault_storm.world import World
 
 BACK_SECONDS: Final = 1.0
-LASTS_SECONDS: Final = 40.0
-"""No deed takes longer; a panic gives up after twenty."""
+LASTS_SECONDS: Final = REAL_LASTS.total_seconds() + 5.0
+"""No deed takes longer than a panic, which then says what is still open."""
 
 QUIET_SECONDS: Final = 3.0
 UNPROTECTED_MOST_SECONDS: Final = 30.0
