@@ -25,7 +25,7 @@ AT_ONCE: Final = 25
 PER_PROCESS: Final = 40
 """Such portions; then a new process takes over, so that nothing gathers."""
 
-INVARIANTS: Final = ("duplicate", "orphan", "naked", "unequal", "unsettled", "unprotected", "sandbox", "crash")
+INVARIANTS: Final = ("duplicate", "orphan", "naked", "unequal", "unsettled", "unprotected", "left", "sandbox", "crash")
 
 
 def main() -> int:

@@ -1,13 +1,15 @@
-"""The four invariants, judged at rest on the exchange's own books beside ours: what the exchange did is read from its core, not asked.
+"""The five invariants, judged at rest on the exchange's own books beside ours: what the exchange did is read from its core, not asked.
 
 No duplicate: each intent became at most one executed order. No orphan: nothing of ours rests at the exchange without its live position.
 No naked position: the working stops of each live position cover all of it. The ledger equals the exchange: to the cent, position by position.
+No entry after leaving: once its user has left REAL, none that had not been sent before reaches the exchange.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
@@ -26,6 +28,18 @@ UNPROTECTED_MOST_MS: Final = 5_000
 """Source: issue 3: of time in which the exchange accepted the account's orders."""
 
 
+class Leave(msgspec.Struct, kw_only=True):
+    """A user left REAL, or real entries were stopped; market time, Unix milliseconds.
+
+    `sent`: entries that were on their way when it was acknowledged. `until` is when the user came back.
+    """
+
+    user_id: UUID
+    since: int
+    sent: frozenset[str]
+    until: int | None = None
+
+
 class Judgement(msgspec.Struct, kw_only=True):
     """What a schedule came to."""
 
@@ -35,7 +49,14 @@ class Judgement(msgspec.Struct, kw_only=True):
     longest: str = ""
 
 
-def judge(rows: Rows, trading: Trading, accounts: dict[str, Account], now: int, thin: Mapping[str, tuple[int, int]]) -> Judgement:
+def judge(
+    rows: Rows,
+    trading: Trading,
+    accounts: dict[str, Account],
+    now: int,
+    thin: Mapping[str, tuple[int, int]],
+    leaves: Sequence[Leave] = (),
+) -> Judgement:
     """Everything that is wrong.
 
     Args:
@@ -44,6 +65,7 @@ def judge(rows: Rows, trading: Trading, accounts: dict[str, Account], now: int, 
         accounts: The exchange's account of each user id.
         now: Market time, Unix milliseconds.
         thin: Of symbols whose book was thin, from when to when: an exchange that fills a part and refuses the rest takes no order.
+        leaves: Who left REAL when.
     """
     found = Judgement()
     if trading.imbalance(now) != 0:
@@ -52,6 +74,12 @@ def judge(rows: Rows, trading: Trading, accounts: dict[str, Account], now: int, 
         account = accounts[str(trader.id)]
         live = [row for row in rows.live(trader.id) if not row.simulated]
         found.violations += [f"{trader.id.hex[-2:]} {line}" for line in _violations(rows, trader, account, live)]
+        found.violations += [
+            f"{trader.id.hex[-2:]} {line}"
+            for leave in leaves
+            if leave.user_id == trader.id
+            for line in _entered_after(account, leave)
+        ]
         _spans(found, trading, account, now, thin)
     return found
 
@@ -121,8 +149,20 @@ def _unsettled(rows: Rows, trader: Trader, live: list[PositionRecord]) -> list[s
         f"unsettled: {row.client_order_id} is {row.status.value}" for row in orders if row.status.value != "AWAITING_APPROVAL"
     ]
     owned = {row.symbol for row in live} | {row.symbol for row in orders}
-    claims = [claim for claim in rows.claims.values() if claim.user_id == trader.id and claim.symbol not in owned]
-    return lines + [f"unsettled: {claim.symbol} stays claimed" for claim in claims]
+    claims = [claim for claim in rows.claims.values() if (claim.user_id, claim.mode) == (trader.id, Mode.REAL)]
+    return lines + [f"unsettled: {claim.symbol} stays claimed" for claim in claims if claim.symbol not in owned]
+
+
+def _entered_after(account: Account, leave: Leave) -> list[str]:
+    """The exchange's own moments: an order that it took while the user was away, and that nobody had sent before."""
+    return [
+        f"left: {order.client_id} entered {order.symbol} {order.created_ms - leave.since} ms after its user had left"
+        for order in account.orders.values()
+        if order.client_id.startswith("nt-e-")
+        and order.client_id not in leave.sent
+        and order.created_ms > leave.since
+        and (leave.until is None or order.created_ms < leave.until)
+    ]
 
 
 def _spans(found: Judgement, trading: Trading, account: Account, now: int, thin: Mapping[str, tuple[int, int]]) -> None:

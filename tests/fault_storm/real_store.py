@@ -141,6 +141,17 @@ class Books:
 
         await patiently(press)
 
+    async def set_mode(self, user_id: UUID, mode: Mode) -> frozenset[str]:
+        """As the settings page does, under the lock of the user's row; the entries that were sent by then."""
+
+        async def press() -> frozenset[str]:
+            async with self._database.engine.begin() as connection:
+                await connection.execute(sa.update(USERS).where(USERS.c.id == user_id).values(mode=mode.value))
+                sent = sa.select(ORDERS.c.client_order_id).where(ORDERS.c.user_id == user_id, ORDERS.c.sent_at.is_not(None))
+                return frozenset((await connection.execute(sent)).scalars())
+
+        return await patiently(press)
+
     async def read(self) -> Rows:
         """Everything that the judge looks at, at one moment."""
         self.rows = await patiently(self._read)

@@ -127,6 +127,7 @@ class RealWorld(World):
         self.fired: list[str] = []
         self._begun = 0
         self._revoked = {}
+        self.leaves = []
         self._services: list[SocketService] = []
 
     @asynccontextmanager
@@ -178,6 +179,10 @@ class RealWorld(World):
     def _auto_trade(self, step: Step) -> None:
         """Switched on before."""
 
+    async def _set(self, user: UUID, **changes: Any) -> frozenset[str]:
+        """The mode alone is a column here; a stop of real entries becomes a change of mode too."""
+        return await self.books.set_mode(user, changes.get("mode", Mode.PAPER))
+
     async def _opened_books(self) -> None:
         """Before anything goes wrong the first truth opens the ledgers with what the wallets hold."""
         async with asyncio.timeout(OPENED_SECONDS):
@@ -205,7 +210,7 @@ class RealWorld(World):
         rows, now = await self.books.read(), self.clock.now_ms()
         self.exchange.advance(now)
         thin = {symbol: line.thin for symbol, line in self.board.lines.items()}
-        return judge(rows, self.exchange.trading, self.accounts, now, thin)
+        return judge(rows, self.exchange.trading, self.accounts, now, thin, self.leaves)
 
     # --- making it -----------------------------------------------------------------------------------------------------------
 

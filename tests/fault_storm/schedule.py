@@ -36,7 +36,7 @@ DEEDS: Final = {
 CUTS: Final = {"cut engine": 2.0, "cut worker": 1.0, "cut web": 1.0}
 """Only where processes die at all."""
 
-MORE: Final = {"listen key ends": 2.0, "rules change": 2.0, "key revoked": 1.0}
+MORE: Final = {"listen key ends": 2.0, "rules change": 2.0, "key revoked": 1.0, "leave real": 2.0}
 """Drawn from numbers of their own, so that a seed keeps the deeds that it had before these were known."""
 
 MOST_MORE: Final = 3

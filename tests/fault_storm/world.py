@@ -32,7 +32,7 @@ from tests.builders import trader
 from tests.fakes import FakeStore
 from tests.fault_storm.board import StormBoard, StormMarket, Weather
 from tests.fault_storm.engine import MemoryReports, Replica, Replicas, Seal, WireEngine, new_budget
-from tests.fault_storm.judge import Judgement, judge
+from tests.fault_storm.judge import Judgement, Leave, judge
 from tests.fault_storm.orchestrator import Service, Shared
 from tests.fault_storm.processes import Process
 from tests.fault_storm.schedule import LASTS_SECONDS, REST_SECONDS, Schedule, Step
@@ -49,6 +49,9 @@ REVOKED_SECONDS: Final = (0.5, 25.0)
 
 LISTEN_SECONDS: Final = (1.0, 15.0)
 """For how long a listen key is good once one has ended."""
+
+AWAY_SECONDS: Final = (1.0, 20.0)
+"""Until a user who left REAL is back, if at all."""
 
 ON_AGAIN_SECONDS: Final = 4.0
 """After which a user switches auto-trading on again."""
@@ -104,6 +107,7 @@ class World:
         self._begun = 2
         self._revoked: dict[str, int] = {}
         """Until when each key is refused, wall time."""
+        self.leaves: list[Leave] = []
 
     # --- life ----------------------------------------------------------------------------------------------------------------
 
@@ -131,7 +135,7 @@ class World:
         floor.cancel()
         self.exchange.advance(self.clock.now_ms())
         thin = {symbol: line.thin for symbol, line in self.board.lines.items()}
-        self.judgement = judge(self.store.rows, self.exchange.trading, self.accounts, self.clock.now_ms(), thin)
+        self.judgement = judge(self.store.rows, self.exchange.trading, self.accounts, self.clock.now_ms(), thin, self.leaves)
         for service in (self.worker, self.web):
             self.judgement.violations += [f"crash: {type(error).__name__}: {error}" for error in service.crashes]
         for replica in self.replicas.ever:
@@ -359,6 +363,28 @@ class World:
             self.say(f"key of {account.key[:6]} {'revoked' if revoked else 'given back'}")
             TradingControl(self.exchange).revoked({"key": account.key, "revoked": revoked}, self.clock.now_ms())
 
+    def _leave_real(self, step: Step) -> Awaitable[object]:
+        return self._away(self.users[step.user], step.dice)
+
+    async def _away(self, user: UUID, dice: tuple[float, ...]) -> None:
+        """The user switches to PAPER, or a failed proof stops real entries; every other one is undone some seconds later."""
+        sent = await (self._set(user, mode=Mode.PAPER) if dice[0] < 0.6 else self._set(user, entries_stopped="not proven today"))
+        self.leaves.append(Leave(user_id=user, since=self.clock.now_ms(), sent=sent))
+        self.weather.note("left real")
+        if dice[1] < 0.5:
+            await asyncio.sleep(_between(AWAY_SECONDS, dice[2]))
+            for leave in self.leaves:
+                if leave.user_id == user and leave.until is None:
+                    leave.until = self.clock.now_ms()
+            await self._set(user, mode=Mode.REAL, entries_stopped=None)
+
+    async def _set(self, user: UUID, **changes: Any) -> frozenset[str]:
+        """Changes a user's row as the settings do, under its lock; the entries that were sent by then."""
+        async with self.store.lock:
+            rows = self.store.rows
+            rows.traders[user] = msgspec.structs.replace(rows.traders[user], **changes)
+            return frozenset(row.client_order_id for row in rows.orders.values() if row.user_id == user and row.sent_at)
+
     def _account(self, step: Step) -> Account:
         return self.accounts[str(self.users[step.user])]
 
@@ -461,6 +487,7 @@ DEEDS_OF: Final[dict[str, Any]] = {
     "listen key ends": World._listen_key_ends,
     "rules change": World._rules_change,
     "key revoked": World._key_revoked,
+    "leave real": World._leave_real,
     "cut engine": World._cut_engine,
     "cut worker": World._cut_worker,
     "cut web": World._cut_web,
