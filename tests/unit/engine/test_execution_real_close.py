@@ -716,7 +716,7 @@ async def test_in_hedge_mode_what_closes_by_its_sides_gives_way_and_what_opens_d
     )
     exchange.now.orders[-1] = child
 
-    await free_of_children(exchange, "BTCUSDT", world.patience)
+    await free_of_children(exchange, "BTCUSDT", Side.LONG, world.patience)
 
     assert [order.client_order_id for order in exchange.sent() if order.state is OrderState.WORKING] == left
 
