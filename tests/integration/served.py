@@ -33,10 +33,11 @@ class Served:
         self.person = {"username": "ada", "password": PASSWORD}
 
     def log_in(self) -> dict[str, str]:
-        """Registers, logs in, answers the header to send."""
-        self.person = {"username": f"ada{next(_names)}", "password": PASSWORD}
-        self.client.post("/api/auth/register", json=self.person)
-        reply = self.client.post("/api/auth/login", json=self.person)
+        """Registers, logs in, answers the header to send; from an address of its own, since logins of an address are counted."""
+        number = next(_names)
+        self.person, home = {"username": f"ada{number}", "password": PASSWORD}, {"X-Forwarded-For": f"198.18.0.{number % 256}"}
+        self.client.post("/api/auth/register", json=self.person, headers=home)
+        reply = self.client.post("/api/auth/login", json=self.person, headers=home)
         assert reply.status_code == 200, reply.text
         return {"Authorization": f"Bearer {reply.json()['access_token']}"}
 
@@ -65,6 +66,7 @@ def serving(database_url: str, redis_url: str, folder: Path, **settings: str) ->
         "SECURE_COOKIES": "false",
         "ORCHESTRATOR_PORT": str(port),
         "LOG_FORMAT": "json",
+        "TRUSTED_PROXIES": "127.0.0.1/32",
         **settings,
     }
     log = folder / f"orchestrator-{port}.log"

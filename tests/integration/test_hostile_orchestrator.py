@@ -151,7 +151,7 @@ def stage(
     with (
         database_of(postgres_url, migrated_template) as url,
         an_engine() as engine_url,
-        serving(url, redis_server_url, folder, TRUSTED_PROXIES="127.0.0.1/32", ENGINE_URL=engine_url) as served,
+        serving(url, redis_server_url, folder, ENGINE_URL=engine_url) as served,
     ):
         yield Stage(served, url)
 
