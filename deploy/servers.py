@@ -5,6 +5,7 @@ supervisor runs the same command as one of its children. Both end with the proce
 """
 
 import contextlib
+import fcntl
 import importlib.util
 import os
 import pwd
@@ -27,6 +28,9 @@ from deploy.errors import ServerFailed
 TETHER: Final = Path(__file__).with_name("tether.py")
 SERVER_ACCOUNT: Final = "embedded_postgres"
 """PostgreSQL refuses to run as root; root starts it as this account."""
+
+ACCOUNTS: Final = "/etc"
+"""The folder whose lock says who may make an account."""
 
 START_SECONDS: Final = 40.0
 """Recovery after a crash may take a while on a slow disk."""
@@ -259,7 +263,7 @@ def _is_root() -> bool:
 
 def _open_the_way(folder: Path, binaries: Path) -> None:
     """Lets the server's account pass through to its folder and its binaries; only root comes here."""
-    _ensure_account()
+    ensure_account()
     for path in (folder, binaries):
         for parent in path.parents:
             mode = parent.stat().st_mode
@@ -273,12 +277,27 @@ def _give_to_account(path: Path) -> None:
         os.chown(path, account.pw_uid, account.pw_gid)
 
 
-def _ensure_account() -> None:
-    # Asked more than once because two test workers may make the account at the same moment.
-    for attempt in range(20):
+def ensure_account() -> None:
+    """Makes the account that PostgreSQL runs as where it is missing.
+
+    One process at a time on the whole machine: of two `useradd` at once the second gives the account another uid, and what was the
+    first's is nobody's.
+
+    Raises:
+        ServerFailed: The account cannot be made.
+    """
+    place = os.open(ACCOUNTS, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX)
         with contextlib.suppress(KeyError):
             pwd.getpwnam(SERVER_ACCOUNT)
             return
-        time.sleep(0.05 * min(attempt, 4))
         subprocess.run(["useradd", "--system", "--shell", "/usr/sbin/nologin", SERVER_ACCOUNT], capture_output=True, check=False)  # noqa: S607
-    raise ServerFailed(f"PostgreSQL cannot run as root, and the account {SERVER_ACCOUNT} cannot be made; run as another user")
+        try:
+            pwd.getpwnam(SERVER_ACCOUNT)
+        except KeyError:
+            raise ServerFailed(
+                f"PostgreSQL cannot run as root, and the account {SERVER_ACCOUNT} cannot be made; run as another user"
+            ) from None
+    finally:
+        os.close(place)

@@ -32,6 +32,9 @@ WHOLE: Final = 2**53
 SHORTEST_ROW: Final = 40
 """Bytes: two opening times, five numbers of a digit and what stands between them need more."""
 
+LONGEST_REST: Final = 120
+"""Bytes of a row after its closing time: more are likely another row whose beginning is gone."""
+
 VALUES: Final = 5
 QUOTE, COMMA, POINT, ZERO, OPEN, CLOSE, SPACE = b'",.0[] '
 
@@ -250,14 +253,15 @@ def _are_plain(eight: int) -> bool:
 
 @_part
 def _past(body: Bytes, place: int) -> int:
-    """The place where a row ends after the values that nobody reads; below zero where anything but numbers stands there."""
-    if place < 0 or (body[place] != COMMA and body[place] != CLOSE):
+    """The place where a row ends after the values that nobody reads, the first of them quoted; below zero where anything but numbers stands there."""
+    if place < 0 or (body[place] != COMMA and body[place] != CLOSE) or (body[place] == COMMA and body[place + 1] != QUOTE):
         return -1
+    begin = place
     while place + 8 <= len(body) and _are_plain(_eight(body, place)):
         place += 8
     while body[place] & 0xE0 == SPACE:
         place += 1
-    return place
+    return place if place - begin <= LONGEST_REST else -1
 
 
 @_part
@@ -276,6 +280,8 @@ def _read_row(body: Bytes, place: int, tens: Floats, row: int, times: Integers, 
     if place < 0 or body[place] != COMMA:
         return -1
     times[1, row], place = _moment(body, place + 1)
+    if times[1, row] < times[0, row]:
+        return -1
     place = _past(body, place)
     return place + 1 if place >= 0 and body[place] == CLOSE else -1
 
