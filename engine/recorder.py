@@ -7,7 +7,9 @@ that one that was left lying is not read twice. A disk that is full or gone cost
 
 import asyncio
 import itertools
+import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -40,6 +42,10 @@ MOST_ROWS: Final = 400_000
 
 MERGED: Final = "parts"
 """In a whole file's metadata: the names of the parts that it was put together from."""
+
+HALF: Final = ".writing"
+HALF_SECONDS: Final = 3_600.0
+"""Wall seconds after which nobody writes a half file any more: who did is gone."""
 
 _MIB: Final = 2**20
 _CANDLES: Final = {Timeframe.M15: Kind.CANDLES_15M, Timeframe.H4: Kind.CANDLES_4H}
@@ -130,10 +136,7 @@ class Recorder:
     def _write(self, rows: Rows) -> None:
         try:
             self._write_parts(rows)
-            for file in over_budget(
-                self._files(), self._budget
-            ):  # first: a day that cannot be put together must not fill the disk
-                (self._folder / file.name).unlink(missing_ok=True)
+            self._clear()  # first: a day that cannot be put together must not fill the disk
             self._put_together()
         except (OSError, PolarsError) as error:
             if not self._ailing:
@@ -142,6 +145,14 @@ class Recorder:
             return
         self._ailing = False
 
+    def _clear(self) -> None:
+        """Keeps to the budget, and takes away what the dead left half written, which no budget counts."""
+        for file in over_budget(self._files(), self._budget):
+            (self._folder / file.name).unlink(missing_ok=True)
+        for half in self._folder.glob(f"*/*{HALF}"):
+            if time.time() - half.stat().st_mtime > HALF_SECONDS:
+                half.unlink(missing_ok=True)
+
     def _write_parts(self, rows: Rows) -> None:
         for kind, taken in rows.items():
             for day, frame in days_of(kind, taken).items() if taken else ():
@@ -149,24 +160,39 @@ class Recorder:
                 self._place(frame.lazy(), Kept(kind=kind, day=day, part=part, size=0))
 
     def _place(self, rows: pl.LazyFrame, file: Kept, merged: Sequence[str] = ()) -> None:
+        """What has its name is whole, also after a power cut; no two writers share a half file."""
         target = self._folder / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        half = target.with_suffix(".writing")
-        rows.sink_parquet(half, metadata={MERGED: ",".join(merged)})
-        half.rename(target)
+        half = target.with_name(f"{target.stem}.{self._writer}{HALF}")
+        try:
+            rows.sink_parquet(half, metadata={MERGED: ",".join(merged)})
+            with half.open("rb") as written:
+                os.fsync(written.fileno())
+            half.rename(target)
+        finally:
+            half.unlink(missing_ok=True)
 
     def _put_together(self) -> None:
+        damaged: PolarsError | None = None
         for (kind, day), files in ended(self._files(), day_name(self._now_ms())).items():
-            whole = next((file for file in files if not file.part), None)
-            held = self._merged(whole)
-            fresh = [file for file in files if file.part and file.part not in held]
-            if fresh:
-                sources = [self._folder / file.name for file in ([whole] if whole else []) + fresh]
-                names = [*held, *(file.part for file in fresh)]
-                self._place(_rows(sources, kind), Kept(kind=kind, day=day, part="", size=0), names)
-            for file in files:
-                if file.part:
-                    (self._folder / file.name).unlink(missing_ok=True)
+            try:
+                self._put_day_together(kind, day, files)
+            except PolarsError as error:  # that day stays as it is, the others do not wait for it
+                damaged = error
+        if damaged is not None:
+            raise damaged
+
+    def _put_day_together(self, kind: Kind, day: str, files: Sequence[Kept]) -> None:
+        whole = next((file for file in files if not file.part), None)
+        held = self._merged(whole)
+        fresh = [file for file in files if file.part and file.part not in held]
+        if fresh:
+            sources = [self._folder / file.name for file in ([whole] if whole else []) + fresh]
+            names = [*held, *(file.part for file in fresh)]
+            self._place(_rows(sources, kind), Kept(kind=kind, day=day, part="", size=0), names)
+        for file in files:
+            if file.part:
+                (self._folder / file.name).unlink(missing_ok=True)
 
     def _merged(self, whole: Kept | None) -> list[str]:
         if whole is None:

@@ -1,5 +1,8 @@
 """The recording of what the feed saw: whole daily files, nothing twice, nothing beyond its budget, and no disk that stops the feed."""
 
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -13,7 +16,7 @@ from hypothesis import strategies as st
 
 from engine.core.market import BookTop, Candles, ForcedOrder, Mark, Timeframe
 from engine.core.recording import CANDLES, DAY_MS, HISTORY, Kept, Kind, day_name, kept_of, over_budget
-from engine.recorder import MOST_ROWS, Recorder
+from engine.recorder import HALF, HALF_SECONDS, MOST_ROWS, Recorder
 from shared.enums import Side
 
 DAY = 20_000 * DAY_MS
@@ -157,6 +160,45 @@ def test_a_day_that_cannot_be_read_does_not_let_the_folder_grow(tmp_path: Path) 
         recorder.marks([_mark(now.ms + part * 400_000 + second, f"{100 + second}.{second:08d}") for second in range(400)])
         recorder.write()
     assert sum(path.stat().st_size for path in (tmp_path / Kind.MARKS).iterdir()) <= 0.02 * 2**20 + 8_000
+
+
+def test_a_day_that_cannot_be_put_together_keeps_no_other_from_it(tmp_path: Path) -> None:
+    now = _Now(DAY)
+    recorder = Recorder(tmp_path, 10, "a", now)
+    (tmp_path / Kind.MARKS).mkdir()
+    damaged = tmp_path / Kind.MARKS / "2024-10-03.left.parquet"
+    damaged.write_bytes(b"damaged")
+    recorder.marks([_mark(DAY)])
+    recorder.write()
+    now.ms = DAY + DAY_MS
+    recorder.write()
+    assert sorted(path.name for path in (tmp_path / Kind.MARKS).iterdir()) == ["2024-10-03.left.parquet", "2024-10-04.parquet"]
+
+
+def test_what_the_dead_left_half_written_goes_and_what_another_writes_now_stays(tmp_path: Path) -> None:
+    (tmp_path / Kind.MARKS).mkdir()
+    left, busy = (tmp_path / Kind.MARKS / f"2024-10-04.{writer}{HALF}" for writer in ("dead", "other"))
+    for half in (left, busy):
+        half.write_bytes(b"half")
+    long_ago = time.time() - HALF_SECONDS - 60
+    os.utime(left, (long_ago, long_ago))
+    Recorder(tmp_path, 10, "a", _Now(DAY)).write()
+    assert [path.name for path in (tmp_path / Kind.MARKS).iterdir()] == [busy.name]
+
+
+def test_two_that_put_the_same_day_together_at_once_leave_it_whole(tmp_path: Path) -> None:
+    now = _Now(DAY)
+    recorders = [Recorder(tmp_path, 10, writer, now) for writer in "ab"]
+    for second in range(40):
+        recorders[second % 2].marks([_mark(DAY + second)])
+        recorders[second % 2].write()
+    now.ms = DAY + DAY_MS
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(Recorder.write, recorders))
+    for recorder in recorders:
+        recorder.write()
+    assert [path.name for path in (tmp_path / Kind.MARKS).iterdir()] == ["2024-10-04.parquet"]
+    assert _read(tmp_path, Kind.MARKS)["time"].to_list() == list(range(DAY, DAY + 40))
 
 
 def test_of_a_day_parts_go_before_newer_ones() -> None:
