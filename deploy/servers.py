@@ -289,15 +289,18 @@ def ensure_account() -> None:
     place = os.open(ACCOUNTS, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(place, fcntl.LOCK_EX)
-        with contextlib.suppress(KeyError):
-            pwd.getpwnam(SERVER_ACCOUNT)
-            return
-        subprocess.run(["useradd", "--system", "--shell", "/usr/sbin/nologin", SERVER_ACCOUNT], capture_output=True, check=False)  # noqa: S607
-        try:
-            pwd.getpwnam(SERVER_ACCOUNT)
-        except KeyError:
-            raise ServerFailed(
-                f"PostgreSQL cannot run as root, and the account {SERVER_ACCOUNT} cannot be made; run as another user"
-            ) from None
+        if not _account_exists():
+            with contextlib.suppress(OSError):  # a machine without the command
+                command = ["useradd", "--system", "--shell", "/usr/sbin/nologin", SERVER_ACCOUNT]
+                subprocess.run(command, capture_output=True, check=False)
+        if not _account_exists():
+            words = f"PostgreSQL cannot run as root, and the account {SERVER_ACCOUNT} cannot be made; run as another user"
+            raise ServerFailed(words)
     finally:
         os.close(place)
+
+
+def _account_exists() -> bool:
+    with contextlib.suppress(KeyError):
+        return bool(pwd.getpwnam(SERVER_ACCOUNT))
+    return False

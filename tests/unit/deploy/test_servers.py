@@ -30,11 +30,17 @@ def test_of_many_that_start_at_once_on_a_fresh_machine_one_makes_the_servers_acc
     assert len(made) == 1
 
 
-def test_a_machine_that_makes_no_account_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command_exists", [True, False])
+def test_a_machine_that_makes_no_account_is_told(command_exists: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> object:
         raise KeyError(name)
 
     monkeypatch.setattr(pwd, "getpwnam", missing)
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: None)
+
+    def refused(*_: object, **__: object) -> None:
+        if not command_exists:
+            raise FileNotFoundError
+
+    monkeypatch.setattr(subprocess, "run", refused)
     with pytest.raises(ServerFailed, match="run as another user"):
         ensure_account()
