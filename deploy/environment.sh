@@ -3,6 +3,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+# Two at once, as by make demo and make test side by side, would clear each other's; where there is no flock nobody waits.
+exec 9>.venv.lock
+if command -v flock >/dev/null 2>&1; then flock 9; fi
+
 usable() { "$1" -c 'import sys; raise SystemExit(not (3, 12) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 
 if command -v uv >/dev/null 2>&1; then
