@@ -49,18 +49,24 @@ if blocked > 0 then return {0, blocked, 0} end
 local weight, learned, limit = tonumber(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[2])
 limit = math.min(limit, tonumber(redis.call('GET', KEYS[4]) or limit))
 local used = math.max(tonumber(redis.call('GET', KEYS[3]) or '0'), learned)
-if used + weight > limit - math.floor(limit * tonumber(ARGV[6])) then return {0, 0, used} end
+local own = math.floor(limit * tonumber(ARGV[7]))
+local watched = own > 0 and tonumber(redis.call('GET', KEYS[5]) or '0') + weight or 0
+if used + weight > limit - math.floor(limit * tonumber(ARGV[6])) then
+  if own == 0 or watched > own or used + weight > limit - math.floor(limit * tonumber(ARGV[8])) then return {0, 0, used} end
+end
 local orders, counts = tonumber(ARGV[4]), {}
-for i = 5, #KEYS do
+for i = 6, #KEYS do
   counts[i] = math.max(tonumber(redis.call('GET', KEYS[i]) or '0'), tonumber(ARGV[2 * i - 2])) + orders
   if counts[i] > tonumber(ARGV[2 * i - 3]) then return {0, 0, used} end
 end
-for i = 5, #KEYS do redis.call('SET', KEYS[i], counts[i], 'EX', ARGV[5]) end
+for i = 6, #KEYS do redis.call('SET', KEYS[i], counts[i], 'EX', ARGV[5]) end
 redis.call('SET', KEYS[3], used + weight, 'EX', ARGV[5])
+if own > 0 then redis.call('SET', KEYS[5], watched, 'EX', ARGV[5]) end
 return {1, 0, used + weight}
 """
-"""KEYS: ban, ban of the account's orders, weight of the minute, lowered limit, then its order windows. ARGV: weight, limit, what the exchange
-counted, orders, seconds to keep, share left alone, then for each window its limit and what the exchange counted in it."""
+"""KEYS: ban, ban of the account's orders, weight of the minute, lowered limit, weight of the minute that watched, then the account's order windows.
+ARGV: weight, limit, what the exchange counted, orders, seconds to keep, share left alone, share kept for this purpose, share kept for what
+protects, then for each window its limit and what the exchange counted in it."""
 
 LEFT_SCRIPT: Final = """
 if redis.call('PTTL', KEYS[1]) > 0 then return 0 end
@@ -260,9 +266,10 @@ class SharedBudget:
         limits = [str(self._alone.orders_allowed(limit, urgency)) for _, limit in ORDER_LIMITS]
         counted = [str(count) for count in self._alone.counted(account)]
         told = [text for pair in zip(limits, counted, strict=True) for text in pair] if orders else []
-        keys = [_key("ban"), _key("ban", account or "-"), _key("weight", str(minute)), _key("limit"), *windows]
-        kept_back = str(self._alone.kept_back(urgency))
-        given = [str(weight), str(self._alone.limit), str(learned), str(orders), str(KEPT_SECONDS), kept_back, *told]
+        minutes = [_key("weight", str(minute)), _key("limit"), _key("watched", str(minute))]
+        keys = [_key("ban"), _key("ban", account or "-"), *minutes, *windows]
+        shares = [str(self._alone.kept_back(urgency)), str(self._alone.own_share(urgency)), str(RESERVE_SHARE)]
+        given = [str(weight), str(self._alone.limit), str(learned), str(orders), str(KEPT_SECONDS), *shares, *told]
         asked = cast(Awaitable[list[int]], self._redis.eval(TAKE_SCRIPT, len(keys), *keys, *given))
         taken, blocked_ms, used = await asyncio.wait_for(asked, ANSWER_SECONDS)
         return _Taken(taken=bool(taken), blocked=blocked_ms / 1000, used=used)

@@ -97,7 +97,7 @@ class WeightBudget:
         limit: Weight a market minute.
         now_ms: Market time.
         patience_seconds: Wall seconds that a waiter waits at most.
-        reserve_share: Of weight and orders, for Urgency.PROTECT alone; as much weight again for WATCH.
+        reserve_share: Of weight and orders, for Urgency.PROTECT alone; as much weight again for WATCH, also where PROTECT took more than its own.
     """
 
     def __init__(self, limit: int, now_ms: Callable[[], int], patience_seconds: float = 10.0, reserve_share: float = 0.0) -> None:
@@ -107,6 +107,7 @@ class WeightBudget:
         self._patience = patience_seconds
         self._share = reserve_share
         self._minute = Window()
+        self._watched = Window()
         self._pools: dict[str, Window] = {}
         self._orders: dict[tuple[str, int], Window] = {}
         self._blocks = Blocks()
@@ -136,8 +137,14 @@ class WeightBudget:
             return 0.0
         if urgency is Urgency.ENTER:
             return 2 * self._share
+        return 2 * self._share - self.own_share(urgency)
+
+    def own_share(self, urgency: Urgency) -> float:
+        """The share of the weight that is kept for a purpose as the minute passes, whatever protecting calls have used of theirs: for watching."""
+        if urgency is not Urgency.WATCH:
+            return 0.0
         passed = self._now_ms() % MINUTE_MS / MINUTE_MS
-        return self._share * (2 - WATCH_AT_ONCE - (1 - WATCH_AT_ONCE) * passed)
+        return self._share * (WATCH_AT_ONCE + (1 - WATCH_AT_ONCE) * passed)
 
     async def spend(self, weight: int, urgency: Urgency = Urgency.ENTER, account: str = "", orders: int = 0) -> int:
         """Takes weight and order counts, waiting for the next window where they are spent.
@@ -159,14 +166,23 @@ class WeightBudget:
     def take(self, weight: int, urgency: Urgency, account: str = "", orders: int = 0) -> bool:
         """Takes at once, or says that it is not there."""
         window, counters = self._weight(), self._counters(account) if orders else []
-        if self._blocks.left(account) > 0 or window.used + weight > self.allowed(self.limit, urgency):
+        watched = self._watched.at(window.number)
+        if self._blocks.left(account) > 0 or not self._fits(window.used + weight, watched.used + weight, urgency):
             return False
         if any(counter.used + orders > self.orders_allowed(limit, urgency) for counter, limit in counters):
             return False
         window.used += weight
+        if urgency is Urgency.WATCH:
+            watched.used += weight
         for counter, _ in counters:
             counter.used += orders
         return True
+
+    def _fits(self, used: int, watched: int, urgency: Urgency) -> bool:
+        if used <= self.allowed(self.limit, urgency):
+            return True
+        own = int(self.limit * self.own_share(urgency))
+        return own > 0 and watched <= own and used <= self.limit - int(self.limit * self._share)
 
     def allowed(self, limit: int, urgency: Urgency) -> int:
         """How much of the weight may be used up for this."""

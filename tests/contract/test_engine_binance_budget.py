@@ -81,6 +81,25 @@ async def test_two_replicas_spend_one_weight(replica: Replica, market: Minute) -
     await other.spend(60)
 
 
+async def test_two_replicas_share_what_is_kept_for_watching_whatever_protected(replica: Replica, market: Minute) -> None:
+    one, other = replica(), replica()
+    await one.spend(40)
+    await other.spend(20)
+    await one.spend(10, Urgency.PROTECT)
+    market.ms += 30_000
+    await one.spend(6, Urgency.WATCH)
+    await other.spend(4, Urgency.WATCH)
+    for budget in (one, other):
+        with pytest.raises(ExchangeThrottled):
+            await budget.spend(1, Urgency.WATCH)
+    await other.spend(20, Urgency.PROTECT)
+    assert other.used == 100
+    market.ms += 30_000
+    await one.spend(60)
+    await other.spend(2, Urgency.WATCH)
+    assert other.used == 62
+
+
 async def test_many_at_once_never_take_more_than_there_is(replica: Replica) -> None:
     replicas = [replica() for _ in range(3)]
     taken = await asyncio.gather(*(replicas[n % 3].spend(3) for n in range(60)), return_exceptions=True)

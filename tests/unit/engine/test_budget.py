@@ -63,6 +63,23 @@ async def test_who_watches_sees_all_through_the_minute_however_much_is_watched(b
     assert max(after - before for before, after in pairwise(seen)) <= 5
 
 
+async def test_what_protects_takes_nothing_of_what_is_kept_for_watching_until_its_own_is_left(
+    budget: WeightBudget, market: Minute
+) -> None:
+    await budget.spend(60)
+    await budget.spend(10, Urgency.PROTECT)
+    market.ms += 30_000
+    await budget.spend(10, Urgency.WATCH)
+    assert budget.used == 80
+    with pytest.raises(ExchangeThrottled):
+        await budget.spend(1, Urgency.WATCH)
+    market.ms += 29_999
+    with pytest.raises(ExchangeThrottled):
+        await budget.spend(1, Urgency.WATCH)
+    await budget.spend(20, Urgency.PROTECT)
+    assert budget.used == 100
+
+
 async def test_orders_are_counted_for_each_account_in_ten_seconds_and_in_a_minute(budget: WeightBudget, market: Minute) -> None:
     for _ in range(240):
         await budget.spend(0, Urgency.ENTER, "u1", 1)
