@@ -107,6 +107,9 @@ class Client:
         self._addresses = addresses
         self._session = session
         self._opened: Any = None
+        self._halted: tuple[str, int | None] | None = None
+        self._halts = 0
+        self._probing = asyncio.Lock()
 
     @property
     def ahead_seconds(self) -> float:
@@ -114,13 +117,26 @@ class Client:
         return self._skew.ahead_ms / 1000
 
     async def ask[T](self, call: Call, kind: type[T], urgency: Urgency, params: Mapping[str, Any] | None = None) -> T | No:
-        """Makes one call, once.
+        """Makes one call, once. While the key is refused, of several that watch at once one asks for all.
 
         Raises:
             VenueUnsure: It may have been carried out and must not be repeated.
             VenueAway: It was not carried out, or may be repeated.
             VenueHalted: The key, its address or the clock is refused.
         """
+        halts = self._halts
+        if urgency is Urgency.WATCH and self._halted is not None:
+            async with self._probing:
+                if halts == self._halts:
+                    return await self._asked(call, kind, urgency, params)
+            self._still_halted()
+        return await self._asked(call, kind, urgency, params)
+
+    def _still_halted(self) -> None:
+        if self._halted is not None:
+            raise VenueHalted(*self._halted)
+
+    async def _asked[T](self, call: Call, kind: type[T], urgency: Urgency, params: Mapping[str, Any] | None = None) -> T | No:
         given = dict(params or {})
         minute = await self._pay(call, urgency, given.get("symbol"))
         ccxt = self._opened or await self._open()
@@ -183,6 +199,7 @@ class Client:
             raise _lost(call, f"{call.method}: the reply does not read: {error}", None) from error
         if call is not calls.TIME:
             self._skew.refused = 0
+            self._halted = None
         return found
 
     async def _judge(self, call: Call, arrived: Arrived, error: Exception) -> No:
@@ -233,6 +250,7 @@ class Client:
         raise VenueAway(said.detail, said.code)
 
     async def _halt(self, _call: Call, _arrived: Arrived, said: No) -> No:
+        self._halted, self._halts = (said.detail, said.code), self._halts + 1
         raise VenueHalted(said.detail, said.code)
 
 

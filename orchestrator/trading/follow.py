@@ -51,6 +51,10 @@ EAGER_SECONDS: Final = 6.0
 budget's reserve is for acting."""
 
 LONGEST_GLANCE_SECONDS: Final = 4.0
+
+REFUSED_GLANCE_SECONDS: Final = 1.5
+"""Instead, while the exchange does not take the account's key: such a glance is one request, and nothing else tells that the key is good again."""
+
 GLANCES_AT_ONCE: Final = 2
 
 APART_SECONDS: Final = 2.0
@@ -165,7 +169,8 @@ class Follow:
         async with places:
             asked = sight.looks()
             try:
-                sight.learns(await self._reconcile.glance(user_id, light=not sight.wrong), asked)
+                glanced = await self._reconcile.glance(user_id, light=not sight.wrong)
+                sight.glanced(glanced, asked, asyncio.get_running_loop().time())
             except OrchestratorError as error:
                 logger().warning("a glance waits", user_id=str(user_id), error=f"{type(error).__name__}: {error}")
             except Exception:  # noqa: BLE001 - the edge of a follower, as for a truth
@@ -232,6 +237,8 @@ class _Sight:
         self._unheard_since: float | None = None
         self._troubled_since: float | None = None
         self._glanced_at = 0.0
+        self._silent_since: float | None = None
+        self._refused = False
 
     def alarm(self) -> None:
         """Something new may be wrong: whatever else lasts, this is looked at eagerly."""
@@ -247,6 +254,17 @@ class _Sight:
         """What a look said, unless a later one has said it already."""
         if asked >= self._known:
             self.wrong, self._known = wrong, asked
+
+    def glanced(self, done: Reconciled, asked: int, now: float) -> None:
+        """What a glance said. The first that is heard after a long silence begins anew with eager ones: what could not be put right now can be."""
+        self._refused = done.refused
+        if not done.heard:
+            self._silent_since = now if self._silent_since is None else self._silent_since
+        elif self._silent_since is not None:
+            if now - self._silent_since >= EAGER_SECONDS:
+                self._troubled_since = None
+            self._silent_since = None
+        self.learns(done.wrong, asked)
 
     def asks(self, now: float) -> int:
         """A truth is asked for; as for a look."""
@@ -269,7 +287,8 @@ class _Sight:
         lasts = now - self._troubled_since
         pause = rhythm.glance if self.wrong else rhythm.blind
         pause *= 1.0 if lasts < EAGER_SECONDS else 2.0 ** min(lasts // EAGER_SECONDS, 6)
-        if now - self._glanced_at < min(pause, LONGEST_GLANCE_SECONDS) - rhythm.glance / 2:
+        longest = REFUSED_GLANCE_SECONDS if self._refused else LONGEST_GLANCE_SECONDS
+        if now - self._glanced_at < min(pause, longest) - rhythm.glance / 2:
             return False
         self._glanced_at = now
         return True

@@ -41,10 +41,12 @@ class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
     """How a round went.
 
     `soon` asks for another truth within seconds: something was triggered, or could not be explained yet. `wrong` asks for glances until
-    then: a position is not protected as it should be. `everywhere` says that working orders of every symbol were seen.
+    then: a position is not protected as it should be. `everywhere` says that working orders of every symbol were seen. `refused`: what was not
+    heard is an account whose key the exchange does not take, or that has none.
     """
 
     heard: bool
+    refused: bool = False
     soon: bool = False
     wrong: bool = False
     everywhere: bool = False
@@ -81,18 +83,18 @@ class Reconcile:
                 return Reconciled(heard=False)
             return await self._reconcile(before)
 
-    async def glance(self, user_id: UUID, *, light: bool = False) -> bool:
+    async def glance(self, user_id: UUID, *, light: bool = False) -> Reconciled:
         """Between two truths, while something is wrong or was not heard: looks at what guards the positions alone, and acts on it.
 
-        Nothing is booked: that waits for a truth. Returns whether something is wrong, or was not heard. A light one, where nothing is known to be
-        wrong, ends with the stops where all of them stand.
+        Nothing is booked: that waits for a truth. What was not heard counts as wrong. A light one, where nothing is known to be wrong, ends
+        with the stops where all of them stand.
         """
         with bound_trace(self._ids.new().hex):
             async with self._transactions() as unit:
                 before = await read_before(unit, user_id)
             symbols = [] if before is None else before.symbols
             if before is None or not symbols:
-                return False
+                return Reconciled(heard=True)
             account = account_of(before.trader, Mode.REAL, [], None, dry_run=False)
             try:
                 shown = await self._engine.guards(
@@ -100,12 +102,12 @@ class Reconcile:
                 )
             except EngineUnavailable as unavailable:
                 logger().warning("what guards an account was not heard", user_id=str(user_id), error=str(unavailable))
-                return True
+                return Reconciled(heard=False, refused=isinstance(unavailable, EngineRefused), wrong=True)
             if shown.sound:
-                return False
+                return Reconciled(heard=True)
             acts = self._actor.glance(before, shown)
             await self._actor.act(user_id, account, acts)
-            return acts.wrong
+            return Reconciled(heard=True, wrong=acts.wrong)
 
     async def _reconcile(self, before: Before) -> Reconciled:
         user_id, since = before.trader.id, before.since(self._clock.now())

@@ -15,6 +15,8 @@ from deploy.sandbox.app import running_exchange
 from deploy.sandbox.exchange import Exchange as Sandbox
 from deploy.sandbox.options import SandboxOptions
 from engine.binance import Addresses, BinanceExchanges
+from engine.binance.calls import Call
+from engine.binance.client import Client
 from engine.budget import WeightBudget
 from engine.candles import BinanceData, Door, open_session
 from engine.clock import market_clock
@@ -54,6 +56,7 @@ class Desk:
         credentials = SealedCredentials(key_id=opened["api_key"], sealed=opened["api_secret"])
         self.account = RealAccount(user_id="u1", dry_run=False, credentials=credentials)
         self.exchange: Exchange = exchanges.of(self.account, Urgency.PROTECT)
+        self.watching: Exchange = exchanges.of(self.account, Urgency.WATCH)
 
     async def price(self, ratio: str) -> Decimal:
         """The mark, moved by a ratio, on the tick."""
@@ -325,6 +328,36 @@ async def test_a_revoked_key_halts(desk: Desk) -> None:
         pass
     with pytest.raises(VenueHalted, match="-2015"):
         await desk.exchange.wallet()
+
+
+async def test_while_a_key_is_refused_one_request_asks_for_all_that_watch(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A glance at an account whose key is dead costs its one cheapest look at whether it still is; what protects asks for itself."""
+    asked: list[str] = []
+    made = Client._made
+
+    async def counted(self: Client, ccxt: Any, call: Call, *rest: Any) -> Exception | None:
+        asked.append(call.method)
+        return await made(self, ccxt, call, *rest)
+
+    async def ends(*asking: Awaitable[object]) -> list[type]:
+        return [type(end) for end in await asyncio.gather(*asking, return_exceptions=True)]
+
+    monkeypatch.setattr(Client, "_made", counted)
+    assert await ends(desk.watching.positions(), desk.watching.working(BTC)) == [list, list]
+    async with aiohttp.ClientSession() as session, session.delete(f"{desk.base}/sandbox/accounts/{desk.opened['api_key']}"):
+        pass
+    assert await ends(desk.watching.positions(), desk.watching.working(BTC)) == [VenueHalted] * 2
+    asked.clear()
+    assert await ends(desk.watching.positions(), desk.watching.working(BTC), desk.watching.wallet()) == [VenueHalted] * 3
+    assert len(asked) == 1
+    assert await ends(desk.exchange.positions(), desk.exchange.working(BTC)) == [VenueHalted] * 2
+    assert len(asked) == 3
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{desk.base}/sandbox/accounts/{desk.opened['api_key']}/restore") as given_back,
+    ):
+        assert given_back.status < 300
+    assert await ends(desk.watching.positions(), desk.watching.working(BTC)) == [list, list]
 
 
 async def test_an_account_in_multi_assets_mode_says_so_and_takes_no_isolated_margin(desk: Desk, desks: Open) -> None:

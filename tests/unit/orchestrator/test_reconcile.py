@@ -492,7 +492,7 @@ async def test_a_stop_that_has_waited_before_anybody_looked_is_closed_at_the_fir
     world.engine.stuck.add("SOLUSDT")
     world.engine.waits = seconds
     world.engine.tick("SOLUSDT", 97)
-    assert await world.trading.reconcile.glance(USER)
+    assert (await world.trading.reconcile.glance(USER)).wrong
     assert (only(world).close_reason is CloseReason.STOP) is closed
     world.clock.pass_wall(seconds=2)
     await world.reconcile()
@@ -508,10 +508,10 @@ async def test_a_stop_that_does_not_fill_is_closed_between_two_truths_that_do_no
     world.engine.tick("SOLUSDT", 97)
     world.engine.trouble["truth"] = ["lost before"]
     assert not (await world.trading.reconcile.user(USER)).heard
-    assert await world.trading.reconcile.glance(USER)
+    assert (await world.trading.reconcile.glance(USER)).wrong
     assert only(world).status is PositionStatus.OPEN
     world.clock.pass_wall(seconds=2)
-    assert await world.trading.reconcile.glance(USER)
+    assert (await world.trading.reconcile.glance(USER)).wrong
     assert only(world).close_reason is CloseReason.STOP
     await world.reconcile()
     assert_equal_to_the_exchange(world)
@@ -522,21 +522,21 @@ async def test_a_glance_puts_back_a_stop_that_two_of_them_did_not_see() -> None:
     book = world.engine.book()
     [stop] = book.stops("SOLUSDT")
     world.engine.take(stop.client_order_id)
-    assert await world.trading.reconcile.glance(USER)
+    assert (await world.trading.reconcile.glance(USER)).wrong
     assert book.stops("SOLUSDT") == []
     world.clock.pass_wall(seconds=1)
     await world.trading.reconcile.glance(USER)
     assert [one.trigger_price for one in book.stops("SOLUSDT")] == [stop.trigger_price]
-    assert not await world.trading.reconcile.glance(USER)
+    assert not (await world.trading.reconcile.glance(USER)).wrong
 
 
 async def test_a_glance_that_was_not_heard_changes_nothing_and_asks_for_another() -> None:
     world = await entered()
     world.engine.trouble["guards"] = ["lost before"]
     before = only(world)
-    assert await world.trading.reconcile.glance(USER)
+    assert (await world.trading.reconcile.glance(USER)).wrong
     assert only(world) == before
-    assert not await world.trading.reconcile.glance(USER)
+    assert not (await world.trading.reconcile.glance(USER)).wrong
 
 
 async def test_a_close_that_nobody_carries_any_more_is_taken_over_where_the_position_has_no_stop() -> None:
@@ -551,10 +551,10 @@ async def test_a_close_that_nobody_carries_any_more_is_taken_over_where_the_posi
         assert owner is not None
         await world.trading.close.begin(unit, owner, only(world), CloseReason.STOP)
         await unit.commit()
-    assert await world.trading.reconcile.glance(USER)
+    assert (await world.trading.reconcile.glance(USER)).wrong
     assert world.engine.sent("close") == []
     world.clock.pass_wall(seconds=2)
-    assert await world.trading.reconcile.glance(USER)
+    assert (await world.trading.reconcile.glance(USER)).wrong
     assert [request.resume for request in world.engine.sent("close")] == [True]
 
 
@@ -706,7 +706,7 @@ async def test_an_entry_whose_stop_was_triggered_and_does_not_fill_is_taken_over
     world.engine.stuck.add("SOLUSDT")
     world.engine.tick("SOLUSDT", 97)
     world.clock.pass_wall(seconds=2)
-    assert await world.trading.reconcile.glance(USER)
+    assert (await world.trading.reconcile.glance(USER)).wrong
     assert [request.resume for request in world.engine.sent("enter")] == [False, True]
 
 

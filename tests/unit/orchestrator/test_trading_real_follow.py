@@ -143,6 +143,32 @@ async def test_what_cannot_be_put_right_is_glanced_at_less_and_less_often() -> N
     assert [sight.calls(60 + number / 2, rhythm) for number in range(1, 5)] == [True] * 4
 
 
+async def test_an_account_that_is_heard_again_after_a_long_silence_is_glanced_at_eagerly() -> None:
+    sight, rhythm = _Sight(), Rhythm()
+    sight.alarm()
+    unheard, wrong = Reconciled(heard=False, wrong=True), Reconciled(heard=True, wrong=True)
+    for number in range(1, 61):
+        if sight.calls(number / 2, rhythm):
+            sight.glanced(unheard, sight.looks(), number / 2)
+    assert [sight.calls(30 + number / 2, rhythm) for number in range(1, 5)].count(True) <= 1
+    sight.glanced(wrong, sight.looks(), 32.0)
+    assert [sight.calls(32 + number / 2, rhythm) for number in range(1, 5)] == [True] * 4
+    sight.glanced(unheard, sight.looks(), 38.0)
+    sight.glanced(wrong, sight.looks(), 38.5)
+    assert [sight.calls(40 + number / 2, rhythm) for number in range(1, 5)].count(True) <= 2
+
+
+async def test_an_account_whose_key_is_refused_is_looked_at_each_second_and_a_half_however_long() -> None:
+    sight, rhythm = _Sight(), Rhythm()
+    sight.alarm()
+    refused, glances = Reconciled(heard=False, refused=True, wrong=True), []
+    for number in range(1, 121):
+        if sight.calls(number / 2, rhythm):
+            glances.append(number / 2)
+            sight.glanced(refused, sight.looks(), number / 2)
+    assert {after - at for at, after in pairwise(glances) if at > 12} == {1.5}
+
+
 async def test_what_was_asked_before_a_nudge_does_not_take_back_what_the_nudge_told() -> None:
     """A truth under way when the nudge came says nothing of what it told of; a glance asked after both does."""
     sight, rhythm = _Sight(), Rhythm()
