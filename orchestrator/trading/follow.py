@@ -172,6 +172,7 @@ class Follow:
                 glanced = await self._reconcile.glance(user_id, light=not sight.wrong)
                 sight.glanced(glanced, asked, asyncio.get_running_loop().time())
             except OrchestratorError as error:
+                sight.misses()
                 logger().warning("a glance waits", user_id=str(user_id), error=f"{type(error).__name__}: {error}")
             except Exception:  # noqa: BLE001 - the edge of a follower, as for a truth
                 logger().exception("a glance at a real account failed", user_id=str(user_id))
@@ -254,6 +255,10 @@ class _Sight:
         """What a look said, unless a later one has said it already."""
         if asked >= self._known:
             self.wrong, self._known = wrong, asked
+
+    def misses(self) -> None:
+        """A glance did not get as far as the exchange: the next one waits for nothing."""
+        self._glanced_at = 0.0
 
     def glanced(self, done: Reconciled, asked: int, now: float) -> None:
         """What a glance said. The first that is heard after a long silence begins anew with eager ones: what could not be put right now can be."""

@@ -158,6 +158,15 @@ async def test_an_account_that_is_heard_again_after_a_long_silence_is_glanced_at
     assert [sight.calls(40 + number / 2, rhythm) for number in range(1, 5)].count(True) <= 2
 
 
+async def test_a_glance_that_did_not_get_to_the_exchange_is_made_up_for_at_once() -> None:
+    sight, rhythm = _Sight(), Rhythm()
+    sight.alarm()
+    last = [number / 2 for number in range(1, 121) if sight.calls(number / 2, rhythm)][-1]
+    assert not sight.calls(last + 0.5, rhythm)
+    sight.misses()
+    assert sight.calls(last + 1.0, rhythm)
+
+
 async def test_an_account_whose_key_is_refused_is_looked_at_each_second_and_a_half_however_long() -> None:
     sight, rhythm = _Sight(), Rhythm()
     sight.alarm()
