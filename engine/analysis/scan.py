@@ -171,7 +171,8 @@ async def _choose(
 async def _read(chosen: Sequence[str], known: Known, plan: ScanPlan, sources: Sources, run: _Scan) -> Pairs:
     unknown = [symbol for symbol in chosen if symbol not in known.rows]
     if unknown:
-        await candles_settled(sources, max(0, -run.skew_ms))
+        own_ms = sources.skew_ms()  # by which it is judged what closed, whatever the feed's clock says
+        await candles_settled(sources, max(0, -(run.skew_ms if own_ms is None else own_ms)))
     pairs = await read_pairs(unknown, AFTERWARDS * min(plan.bounds.top_n, len(chosen)), sources)
     if unknown and not plan.rule_set.structure:
         run.fallbacks.append(f"candles of {counted(len(unknown))} from REST")

@@ -11,10 +11,15 @@ from engine.candles.door import Door
 from engine.candles.klines import candles_of, klines_of
 from engine.candles.source import CANDLES_LIMIT, CANDLES_WEIGHT
 from engine.core.market import Candles, Timeframe
+from engine.errors import ExchangeUnreachable
 from engine.ports import Clock
 
 CHEAP_LIMIT: Final = 99
 """Up to so many candles weigh 1. Source: Binance USDⓈ-M "Kline", weights."""
+
+MOST_ROUND_MS: Final = 2_000
+"""Wall time from the question to the answer past which a clock is not measured: it may have waited for weight before it left, and half of it is
+the most that the measurement may be wrong by."""
 
 
 class _Time(msgspec.Struct, rename="camel"):
@@ -38,7 +43,14 @@ class CandleHistory:
         return candles_of(symbol, timeframe, found, asked_ms)
 
     async def skew_ms(self) -> int:
-        """By how much the exchange's clock is ahead of ours, half the way there and back taken off; raises an ExchangeError."""
+        """By how much the exchange's clock is ahead of ours, half the way there and back taken off.
+
+        Raises:
+            ExchangeError: It was not told, or not soon enough.
+        """
         asked = self._clock.wall_ms()
         reply = await self._door.get("/fapi/v1/time", _Time, {}, 1)
-        return reply.server_time - (asked + self._clock.wall_ms()) // 2
+        answered = self._clock.wall_ms()
+        if answered - asked > MOST_ROUND_MS:
+            raise ExchangeUnreachable(f"/fapi/v1/time: {answered - asked} ms for an answer measure no clock")
+        return reply.server_time - (asked + answered) // 2

@@ -17,9 +17,10 @@ from engine.core.features_live import Closes, LiveFeatures, Told
 from engine.core.market import Timeframe, at
 from engine.core.screen import ScreenBounds
 from engine.core.screen_presets import PRESETS
+from engine.ports import FiguresState
 from shared.analysis import AnalyzeReply, AnalyzeRequest, RejectionReason
 from tests.unit.engine.execution_desk import NOW, StandingClock
-from tests.unit.engine.market_world import Kept, World, book, living_feed, rules_of, ticker
+from tests.unit.engine.market_world import NOW_MS, Kept, World, book, living_feed, rules_of, ticker
 from tests.unit.engine.test_features_live import part
 from tests.unit.engine.test_scan import PLAN, STAGES, Market, Silent, no_wider, reasons
 from tests.unit.engine.test_screen_fast import NOW as RECORDED_NOW
@@ -160,6 +161,11 @@ async def test_right_after_a_close_no_candle_is_read_before_the_exchange_has_wri
     market.sources = msgspec.structs.replace(market.sources, skew_ms=lambda: -120)
     assert (await market.scan()).screened == 2
     assert asyncio.get_running_loop().time() - began >= 0.08 + 0.2
+    feed_ahead = FiguresState(leader="one", written_ms=market.clock.wall_ms(), market_ms=NOW_MS, skew_ms=900)
+    market.kept.figures_by = feed_ahead  # the worse of both, and no word on when a candle closes by ours
+    began = asyncio.get_running_loop().time()
+    assert (await market.scan()).screened == 2
+    assert asyncio.get_running_loop().time() - began >= 0.2
     known = followed(Market())
     known.sources = msgspec.structs.replace(known.sources, settles_ms=2_000)
     async with asyncio.timeout(1):
