@@ -171,7 +171,7 @@ async def _choose(
 async def _read(chosen: Sequence[str], known: Known, plan: ScanPlan, sources: Sources, run: _Scan) -> Pairs:
     unknown = [symbol for symbol in chosen if symbol not in known.rows]
     if unknown:
-        own_ms = sources.skew_ms()  # by which it is judged what closed, whatever the feed's clock says
+        own_ms = sources.skew_ms()  # by ours it is judged what closed, whatever the feed's clock says
         await candles_settled(sources, max(0, -(run.skew_ms if own_ms is None else own_ms)))
     pairs = await read_pairs(unknown, AFTERWARDS * min(plan.bounds.top_n, len(chosen)), sources)
     if unknown and not plan.rule_set.structure:
@@ -181,6 +181,10 @@ async def _read(chosen: Sequence[str], known: Known, plan: ScanPlan, sources: So
         run.fallbacks.append(f"{counted(unread)} not read: request weight")
     run.rejections += pairs.rejections
     return pairs
+
+
+class _Older(Exception):
+    """Candles that end before the figures do."""
 
 
 class _Seen(msgspec.Struct, frozen=True):
@@ -224,6 +228,8 @@ async def _argue(candidate: Candidate, desk: _Desk, run: _Scan) -> Signal | Reje
             return Rejection(symbol=symbol, reason=_why_silent(verdict), detail=verdict.reason)
         if desk.sources.clock.wall_ms() - live.received_ms > PRICE_KEPT_MS:
             live = await _live_price(symbol, desk.sources)
+    except _Older as older:
+        return Rejection(symbol=symbol, reason=RejectionReason.MARKET_DATA_STALE, detail=str(older))
     except ExchangeError as error:
         return Rejection(symbol=symbol, reason=RejectionReason.MARKET_DATA_MISSING, detail=str(error))
     with run.added("verdict"):
@@ -260,8 +266,16 @@ async def _case(candidate: Candidate, price: Decimal, desk: _Desk) -> Case:
 async def _wider(symbol: str, desk: _Desk) -> dict[str, float]:
     if desk.widen is None:
         return {}
-    candles = desk.candles.get(symbol) or await desk.sources.market.candles(symbol, Timeframe.M15)
+    candles = desk.candles.get(symbol) or await _candles_of_now(symbol, desk)
     return await asyncio.to_thread(desk.widen, candles)
+
+
+async def _candles_of_now(symbol: str, desk: _Desk) -> Candles:
+    """Of a symbol whose figures came from the feed; they must reach as far as those do."""
+    candles = await desk.sources.market.candles(symbol, Timeframe.M15)
+    if candles.closed_ms < desk.closed_ms[symbol]:
+        raise _Older(f"newest closed {candles.timeframe} candle ended at {at(candles.closed_ms).isoformat()}")
+    return candles
 
 
 async def _live_price(symbol: str, sources: Sources) -> _Seen:

@@ -32,6 +32,10 @@ SKEW_KEPT_SECONDS: Final = 300.0
 """A measurement that the exchange or the weight budget refused does not undo the one before; five in a row do."""
 
 
+LEAST_SET_MS: Final = 50
+"""By less nobody set a clock: two clocks are read one after the other, and run a little apart."""
+
+
 class History(Protocol):
     """What is read of one symbol."""
 
@@ -152,25 +156,30 @@ class Skew:
 
     Args:
         history: Where it is asked.
-        kept_seconds: For how long a measurement counts, by a clock that nobody sets.
+        kept_seconds: For how long a measurement counts, by a clock that nobody sets; what ours was set by meanwhile is taken off.
     """
 
     def __init__(self, history: History, kept_seconds: float = SKEW_KEPT_SECONDS) -> None:
         self._history = history
         self._kept_seconds = kept_seconds
-        self._measured: tuple[float, int] | None = None
+        self._measured: tuple[float, float, int] | None = None
 
     @property
     def ms(self) -> int | None:
         """Milliseconds; None before the first measurement, and where the last was long ago."""
-        if self._measured is None or time.monotonic() - self._measured[0] > self._kept_seconds:
+        if self._measured is None:
             return None
-        return self._measured[1]
+        steady, wall, skew_ms = self._measured
+        lasted = time.monotonic() - steady
+        if lasted > self._kept_seconds:
+            return None
+        set_ms = round((time.time() - wall - lasted) * 1000)
+        return skew_ms - set_ms if abs(set_ms) > LEAST_SET_MS else skew_ms
 
     async def run(self, seconds: float = SKEW_SECONDS) -> None:
         """Measures until it is cancelled."""
         while True:
             with suppress(EngineError):
                 skew_ms = await self._history.skew_ms()
-                self._measured = time.monotonic(), skew_ms
+                self._measured = time.monotonic(), time.time(), skew_ms
             await asyncio.sleep(seconds)

@@ -1,6 +1,7 @@
 """Reading what closing frames left out: bounded, the most traded first, patient with a spent budget, and loud where nobody foresaw it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -140,6 +141,25 @@ async def test_a_skew_that_was_measured_outlives_a_refusal_but_not_for_long() ->
         assert skew.ms == told
         measuring.cancel()
         await asyncio.gather(measuring, return_exceptions=True)
+
+
+async def test_a_clock_that_is_set_after_it_was_measured_is_known_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    exchange, real = Exchange(SteppedClock()), time.time
+    exchange.skews = [4]
+    skew = Skew(exchange)
+    measuring = asyncio.create_task(skew.run())
+    await eventually(partial(looked, exchange, 1), seconds=5, what="a measurement")
+    await eventually(partial(measured, skew), seconds=5, what="its answer")
+    assert skew.ms == 4
+    monkeypatch.setattr(time, "time", lambda: real() - 1_200)
+    assert skew.ms is not None
+    assert abs(skew.ms - 1_200_004) < 1_000
+    measuring.cancel()
+    await asyncio.gather(measuring, return_exceptions=True)
+
+
+async def measured(skew: Skew) -> bool:
+    return skew.ms is not None
 
 
 async def looked(exchange: Exchange, times: int) -> bool:

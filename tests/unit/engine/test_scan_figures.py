@@ -97,6 +97,15 @@ async def test_a_model_is_shown_the_wider_indicators_of_candidates_alone() -> No
     assert analyst.shown[0].indicators == {"CCI_14": 1.0}
 
 
+async def test_a_model_is_shown_no_candles_that_end_before_the_figures() -> None:
+    market, analyst = followed(Market()), Silent()
+    whole = market.world.candle_of["AUSDT", M15]
+    market.world.candle_of["AUSDT", M15] = part(whole, 0, len(whole) - 1)
+    found = await market.scan(analyst)
+    assert [case.candidate.symbol for case in analyst.shown] == ["BUSDT"]
+    assert reasons(found)["AUSDT"] is RejectionReason.MARKET_DATA_STALE
+
+
 async def test_without_redis_every_symbol_is_read() -> None:
     market = followed(Market())
     market.kept.down = True
