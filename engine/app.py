@@ -38,6 +38,7 @@ from engine.execution.turns import Turns
 from engine.execution.venues import Venues
 from engine.feeding.backfill import Skew
 from engine.keys import Seal, private_keys_of
+from engine.log import logger
 from engine.paper import DryRunVenue, PaperVenue
 from engine.ports import Analyst, Clock, Exchanges, KeyPair, MarketData, Urgency
 from engine.reports import RedisReports
@@ -144,9 +145,15 @@ async def _opened(settings: EngineSettings, seal: Seal) -> AsyncIterator[tuple[M
         )
 
 
+def _tell_end(measuring: asyncio.Future[None]) -> None:
+    if not measuring.cancelled() and (error := measuring.exception()) is not None:
+        logger().error("our clock is not measured any more", error=type(error).__name__)
+
+
 def _measured(skew: Skew, stack: AsyncExitStack) -> Skew:
     """Measured from now until the process ends; an error nobody foresaw is an old measurement in time, which scans say."""
     measuring = asyncio.ensure_future(skew.run())
+    measuring.add_done_callback(_tell_end)
 
     async def end() -> None:
         measuring.cancel()

@@ -148,13 +148,14 @@ def _universe(rules: Mapping[str, InstrumentRules], asked: Sequence[str] | None,
 async def _choose(
     universe: Sequence[str], request: AnalyzeRequest, bounds: ScreenBounds, known: Known, sources: Sources, run: _Scan
 ) -> Sequence[str]:
-    run.skew_ms = skew_ms = await skew_of(sources, run.fallbacks)
+    whose, skew_ms = await skew_of(sources, run.fallbacks)
+    run.skew_ms = skew_ms
     if abs(skew_ms) > SKEW_TOLD_MS:
-        run.fallbacks.append(f"our clock differs by {skew_ms / 1000:+.1f} s from the exchange's")
+        run.fallbacks.append(f"{whose} differs by {skew_ms / 1000:+.1f} s from the exchange's")
     if abs(skew_ms) > MOST_SKEW_MS:
         for symbol in universe:
             run.drop(
-                symbol, RejectionReason.MARKET_DATA_STALE, f"how old anything is cannot be told: our clock is off by {skew_ms} ms"
+                symbol, RejectionReason.MARKET_DATA_STALE, f"how old anything is cannot be told: {whose} is off by {skew_ms} ms"
             )
         return []
     if request.symbols is not None:

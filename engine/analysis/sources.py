@@ -87,14 +87,16 @@ async def tickers_of(sources: Sources, universe: Sequence[str], fallbacks: list[
     return Tickers(living=await sources.market.tickers())
 
 
-async def skew_of(sources: Sources, fallbacks: list[str]) -> int:
-    """What the exchange's clock is ahead of ours or of the feed's, milliseconds, the worse of both; one that is not measured is said.
+async def skew_of(sources: Sources, fallbacks: list[str]) -> tuple[str, int]:
+    """Whose clock is the worse, ours or the feed's, and what the exchange's is ahead of it, milliseconds; one that is not measured is said.
 
     By ours every age is judged, whatever the feed's says; by the feed's it is told when anything was received.
     """
     measured = {"clock skew": sources.skew_ms(), "clock skew of the feed": await _skew_of_feed(sources)}
     fallbacks += [f"{what} not measured" for what, skew_ms in measured.items() if skew_ms is None]
-    return max((skew_ms for skew_ms in measured.values() if skew_ms is not None), key=abs, default=0)
+    own, feed = measured.values()
+    ours, theirs = ("our clock", own or 0), ("the feed's clock", feed or 0)
+    return max(ours, theirs, key=lambda one: abs(one[1]))
 
 
 async def _skew_of_feed(sources: Sources) -> int | None:

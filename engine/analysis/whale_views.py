@@ -36,23 +36,29 @@ async def whale_views(symbols: Sequence[str], sources: Sources, fallbacks: list[
         liquidations_of(sources, fallbacks), flows_of(sources), marks_of(sources, symbols), _want(symbols, sources)
     )
     cascades = await cascades_of(symbols, orders, sources)
-    fallbacks += _said(symbols, flows, marks, cascades)
     now_ms = sources.clock.now_ms()
     heard = [
         Traces(flow=flow_of(orders, symbol, now_ms), large=flows.get(symbol), cascade=cascades[symbol]) for symbol in symbols
     ]
-    views = await asyncio.gather(
-        *(_view(symbol, traces, marks.get(symbol), sources) for symbol, traces in zip(symbols, heard, strict=True))
+    traces = await asyncio.gather(
+        *(_asked(symbol, known, marks.get(symbol), sources) for symbol, known in zip(symbols, heard, strict=True))
     )
-    return {view.symbol: view for view in views}
+    found = dict(zip(symbols, traces, strict=True))
+    fallbacks += _said(found, marks)
+    return {symbol: detect(symbol, known) for symbol, known in found.items()}
 
 
-def _said(
-    symbols: Sequence[str], flows: Mapping[str, TradeFlow], marks: Mapping[str, Mark], cascades: Mapping[str, Cascade]
-) -> list[str]:
-    asked = {"large trades": len(symbols) - len(flows.keys() & set(symbols)), "funding": len(symbols) - len(marks)}
-    said = [f"{what} of {counted(count)} from REST" for what, count in asked.items() if count]
-    unanswered = sum(cascade.events > 0 and cascade.answer is None for cascade in cascades.values())
+def _said(found: Mapping[str, Traces], marks: Mapping[str, Mark]) -> list[str]:
+    """What came by request, and what did not come at all."""
+    trades = [known.trades is not None for known in found.values() if known.large is None]
+    funding = [known.positioning.funding_ratio is not None for symbol, known in found.items() if symbol not in marks]
+    bare = sum(known.book is None for known in found.values())
+    unanswered = sum(known.cascade.events > 0 and known.cascade.answer is None for known in found.values())
+    said = []
+    for what, came in (("large trades", trades), ("funding", funding)):
+        said += [f"{what} of {counted(sum(came))} from REST"] if any(came) else []
+        said += [] if all(came) else [f"no {what} of {counted(came.count(False))}"]
+    said += [f"no book of {counted(bare)}"] if bare else []
     return [*said, f"no marks of {counted(unanswered)}: cascades unknown"] if unanswered else said
 
 
@@ -84,13 +90,14 @@ async def _want(symbols: Sequence[str], sources: Sources) -> None:
         return
 
 
-async def _view(symbol: str, heard: Traces, mark: Mark | None, sources: Sources) -> WhaleView:
+async def _asked(symbol: str, heard: Traces, mark: Mark | None, sources: Sources) -> Traces:
+    """With what is asked for by request; what does not come is None."""
     book, trades, positioning = await asyncio.gather(
         _or_none(sources.market.book(symbol)),
         _or_none(_trades(symbol, sources)) if heard.large is None else _nothing(),
         sources.market.positioning(symbol, mark),
     )
-    return detect(symbol, msgspec.structs.replace(heard, book=book, trades=trades, positioning=positioning))
+    return msgspec.structs.replace(heard, book=book, trades=trades, positioning=positioning)
 
 
 async def _trades(symbol: str, sources: Sources) -> list[Trade]:

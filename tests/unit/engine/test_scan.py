@@ -155,7 +155,7 @@ async def test_a_silent_feed_is_replaced_by_requests_and_the_reply_says_so() -> 
     assert len(found.signals) == 2
     assert found.fallbacks == [
         "tickers from REST", READ, "no liquidations: the feed is silent", "large trades of 2 symbols from REST",
-        "funding of 2 symbols from REST",
+        "no funding of 2 symbols",
     ]  # fmt: skip
 
 
@@ -168,7 +168,7 @@ async def test_a_clock_that_differs_from_the_exchanges_is_told_and_past_ten_seco
     market = Market()
     market.kept.figures_by = FiguresState(leader="one", written_ms=WALL_MS, market_ms=NOW_MS, skew_ms=skew_ms)
     found = await market.scan()
-    assert any("our clock differs" in said for said in found.fallbacks) is told
+    assert any("the feed's clock differs" in said for said in found.fallbacks) is told
     assert len(found.signals) == signals
     assert len(found.signals) + len(found.rejections) == found.universe
     market.kept.figures_by = msgspec.structs.replace(market.kept.figures_by, written_ms=WALL_MS - 600_001)
@@ -200,7 +200,7 @@ async def test_a_replica_that_is_eight_seconds_ahead_says_so_and_takes_all_from_
     assert found.fallbacks == [
         "our clock differs by -8.0 s from the exchange's",
         "tickers from REST", READ, "no liquidations: the feed is silent", "large trades of 2 symbols from REST",
-        "funding of 2 symbols from REST",
+        "no funding of 2 symbols",
     ]  # fmt: skip
     assert len(found.signals) == 2
 

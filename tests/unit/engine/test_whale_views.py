@@ -132,13 +132,22 @@ async def test_trades_by_request_that_are_older_than_the_window_give_no_points()
 
 
 async def test_funding_comes_from_the_mark_of_the_feed_while_that_is_fresh_else_by_request() -> None:
-    for age_ms, funding, said in ((5_000, 0.0001, []), (5_001, None, ["funding of 1 symbol from REST"])):
+    for age_ms, funding, said in ((5_000, 0.0001, []), (5_001, None, ["no funding of 1 symbol"])):
         _, kept, sources = falling_world()
         kept.hear("XUSDT")
         kept.mark_of["XUSDT"] = mark("XUSDT", received_ms=WALL_MS - age_ms)
         fallbacks: list[str] = []
         assert (await whale_views(["XUSDT"], sources, fallbacks))["XUSDT"].funding_ratio == funding
         assert fallbacks == said
+
+
+async def test_what_did_not_come_from_anywhere_is_said_to_be_missing() -> None:
+    world, _, sources = falling_world()
+    world.down = True
+    fallbacks: list[str] = []
+    view = (await whale_views(["XUSDT"], sources, fallbacks))["XUSDT"]
+    assert (view.large_bought_usd, view.large_sold_usd) == (None, None)
+    assert fallbacks == ["no large trades of 1 symbol", "no book of 1 symbol"]
 
 
 async def test_the_feed_is_asked_to_listen_to_the_shortlist() -> None:
