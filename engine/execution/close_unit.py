@@ -57,7 +57,7 @@ class CloseUnit:
         if isinstance(done, Problem) and done.code == OrderRefusal.REDUCE_ONLY:
             done = await self._unbound(order, closing, done)
         if isinstance(done, Unknown) and whole:
-            return await self.drain(closing.client_order_id, closing.symbol, closing.side, closing.quantity)
+            return await self.drain(closing.client_order_id, closing.symbol, closing.side, closing.quantity) or done
         if not isinstance(done, VenueOrder):
             return done
         before = closing.position.quantity if closing.position else None
@@ -71,7 +71,7 @@ class CloseUnit:
         fills = await drain.fills()
         return Executed(fills=in_order(fills), protection=None) if fills else None
 
-    async def drain(self, request_id: str, symbol: str, side: Side, total: Decimal | None) -> Executed | Unknown:
+    async def drain(self, request_id: str, symbol: str, side: Side, total: Decimal | None) -> Executed | Unknown | None:
         """Closes what is held under further numbers of an id whose first order has no answer.
 
         It is told once that first order is seen, or can come no more, so that it never meets a position that was opened since.
@@ -81,6 +81,9 @@ class CloseUnit:
             symbol: What is held.
             side: Of the position.
             total: No more than this is closed; None is all that is held.
+
+        Returns:
+            None where nothing was held any more, and nothing was sent for that.
         """
         bound = Bound(self._patience.outcome)
         drain = Drain(self._exchange, symbol, side, request_id, self._patience, total=total, unseen=True)
@@ -93,6 +96,8 @@ class CloseUnit:
         first = await until(
             lambda: self._exchange.find(symbol, request_id, conditional=False), bound, self._patience.poll * RARER
         )
+        if first is None and not drained.tried:
+            return None
         late = [] if first is None else await fills_of(self._exchange, first, self._patience)
         if late is None or not (late or drained.fills):
             return Unknown(detail=f"{symbol} is closed, the trades are not shown yet")

@@ -19,7 +19,7 @@ async def rest(
     Args:
         exchange: The account.
         condition: What to place. One that is not seen after a while is handed over again under the same id, which the exchange lets rest
-            once; a second one would be reduce-only and swept.
+            once; a second one would be reduce-only and swept. So is one that has no answer after that while.
         bound: When it must be confirmed.
         patience: How often it is read.
         fresh: Its request is known to be new, so that its id need not be looked up.
@@ -60,7 +60,7 @@ async def _placed(exchange: Exchange, condition: Condition, bound: Bound, patien
     """Hands the order over; asked again only where it certainly was not taken."""
     while True:
         try:
-            answer = await bound.call(exchange.rest(condition))
+            answer = await Bound(min(patience.silence, bound.left)).call(exchange.rest(condition))
         except VenueAway as error:
             if not await bound.pause(max(patience.poll, wait_of(error))):
                 return no(OrderRefusal.NOT_PROTECTED, f"the exchange did not take {condition.kind} in time: {error}")

@@ -26,11 +26,13 @@ _UNBOUNDED = Decimal("Infinity")
 class Drained(msgspec.Struct, frozen=True, kw_only=True):
     """What closing a position at market came to.
 
-    `flat` is what a reading said, or that as much was filled as was to be closed at most; `problem` is why the last try failed.
+    `flat` is what a reading said, or that as much was filled as was to be closed at most; `problem` is why the last try failed. `tried`:
+    an order of it was sent or found, whatever became of it.
     """
 
     fills: list[Fill]
     flat: bool
+    tried: bool
     problem: Problem | None = None
 
 
@@ -68,7 +70,7 @@ class Drain:
         self._known, self._most, self._total = known, most, total
         self._orders: list[VenueOrder] = []
         self._unseen = [base_id] if unseen else []
-        self._attempt = 1 + len(self._unseen)
+        self._first = self._attempt = 1 + len(self._unseen)
         self._problem: Problem | None = None
 
     async def run(self, seconds: float) -> Drained:
@@ -84,7 +86,8 @@ class Drain:
             flat = flat or left <= 0
             if not flat and not await bound.pause(self._patience.poll):
                 break
-        return Drained(fills=await self.fills(), flat=flat, problem=None if flat else self._problem)
+        tried = self._attempt > self._first
+        return Drained(fills=await self.fills(), flat=flat, tried=tried, problem=None if flat else self._problem)
 
     async def pick_up(self) -> None:
         """Takes over what an earlier run sent under further numbers of the id: its answer may be lost, its orders are not.

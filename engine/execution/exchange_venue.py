@@ -20,7 +20,7 @@ from engine.execution.close_unit import CloseUnit
 from engine.execution.entry_unit import EntryUnit, Opened, is_filled
 from engine.execution.exchange_flatten import Flattening
 from engine.execution.exchange_lookup import look_up
-from engine.execution.market_orders import Departure, carry_out, missing
+from engine.execution.market_orders import Departure, at_a_glance, carry_out, missing
 from engine.execution.modes import unfit
 from engine.execution.opening import opened
 from engine.execution.turns import Turns
@@ -220,19 +220,31 @@ class ExchangeVenue:
         exchange = self._open(Urgency.PROTECT)
         if isinstance(exchange, Problem):
             return Unknown(detail=exchange.detail)
-        closing, found = self._closing(exchange, resumed=True), await self._missing(exchange, request)
+        closing = self._closing(exchange, resumed=True)
+        if request.widened_to is not None:
+            done = await self._close_whole(exchange, closing, request, request.widened_to)
+            if done is not None:
+                return done
+        found = await self._missing(exchange, request)
         if isinstance(found, VenueOrder):
             return await closing.finish(found, request.client_order_id, request.side)
         if isinstance(found, Problem):
             return found
-        if request.widened_to is not None:
-            return await closing.drain(request.client_order_id, request.symbol, request.side, request.widened_to)
         held = await self.held(request.symbol, request.side)
         if isinstance(held, Problem) and held.code == OrderRefusal.NO_POSITION:
             return await closing.recalled(request.client_order_id, request.symbol, request.side) or found
         if isinstance(held, PaperPosition) and (request.quantity is None or request.quantity >= held.quantity):
-            return await closing.drain(request.client_order_id, request.symbol, request.side, request.quantity)
+            return await closing.drain(request.client_order_id, request.symbol, request.side, request.quantity) or found
         return found
+
+    async def _close_whole(
+        self, exchange: Exchange, closing: CloseUnit, request: CloseRequest, total: Decimal
+    ) -> Executed | Problem | Unknown | None:
+        """All that a row holds, where no proof of what became of a part can be waited for; None where nothing is held any more."""
+        found = await at_a_glance(exchange, request.symbol, request.client_order_id, self._patience)
+        if isinstance(found, VenueOrder):
+            return await closing.finish(found, request.client_order_id, request.side)
+        return await closing.drain(request.client_order_id, request.symbol, request.side, total)
 
     async def protect(self, guard: Guard) -> Protection | Problem | Unknown:
         """New ones first, confirmed; then the old ones go."""

@@ -175,14 +175,11 @@ async def missing(
     Proven means: no signed request can be under way any more, and two readings some seconds apart show it neither under its id nor
     among what works nor in the trades, and no trade of a further number of its id. Before that nothing can be proven, and nothing is waited for.
     """
+    if sent_at is None or (clock.wall() - sent_at).total_seconds() < patience.arrives_within:
+        return await at_a_glance(exchange, symbol, client_order_id, patience)
     for last in (False, True):
         try:
-            if sent_at is None or (clock.wall() - sent_at).total_seconds() < patience.arrives_within:
-                found = await _young(exchange, symbol, client_order_id, patience)
-                if found is None:
-                    return Unknown(detail=f"the exchange does not show {client_order_id}, which may still come")
-            else:
-                found = await _seen(exchange, symbol, client_order_id, sent_at, clock, patience)
+            found = await _seen(exchange, symbol, client_order_id, sent_at, clock, patience)
         except VenueError as error:
             return Unknown(detail=f"the exchange did not answer: {error}")
         if found is not None:
@@ -192,11 +189,17 @@ async def missing(
     return no(OrderRefusal.NEVER_ARRIVED, f"the exchange never got {client_order_id}, and it can come no more")
 
 
-async def _young(exchange: Exchange, symbol: str, client_order_id: str, patience: Patience) -> VenueOrder | None:
-    """An order that may still be under way, by one look each under its id and among what works."""
+async def at_a_glance(exchange: Exchange, symbol: str, client_order_id: str, patience: Patience) -> VenueOrder | Unknown:
+    """An order that may still be under way, by one look each under its id and among what works: where it is not seen, nothing is proven."""
     bound = Bound(patience.read)
-    found = await bound.call(exchange.find(symbol, client_order_id, conditional=False))
-    return found if found is not None else _named(await bound.call(exchange.working(symbol)), client_order_id)
+    try:
+        found = await bound.call(exchange.find(symbol, client_order_id, conditional=False))
+        found = found or _named(await bound.call(exchange.working(symbol)), client_order_id)
+    except VenueError as error:
+        return Unknown(detail=f"the exchange did not answer: {error}")
+    if found is None:
+        return Unknown(detail=f"the exchange does not show {client_order_id}, which may still come")
+    return await settled(exchange, found, patience)
 
 
 def _named(orders: list[VenueOrder], client_order_id: str) -> VenueOrder | None:

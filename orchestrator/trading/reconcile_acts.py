@@ -289,9 +289,11 @@ class Actor:
         return wall - self._triggered.setdefault((position.id, "filled"), wall) < FILLS_WITHIN
 
     def _stays_bare(self, stance: "_Stance") -> bool:
-        """Whether glances that follow each other both showed no stop."""
+        """Whether glances that follow each other both showed no stop, or one did of what never had an order that could have filled."""
         if stance.resting.stop is not None:
             return False
+        if _never_guarded(stance.position):
+            return True
         wall = self._clock.wall()
         first, last = self._bare.get(stance.position.id, (wall, wall))
         first = wall if wall - last > BARE_FORGOTTEN else first
@@ -405,6 +407,11 @@ def _stands_naked(order: OrderRecord, truth: Shown) -> bool:
     held = held_of(truth, order.symbol, order.side)
     stop = resting_order_id("s", order.client_order_id)
     return held is not None and all(one.client_order_id != stop or triggered(one, held) for one in working(truth))
+
+
+def _never_guarded(position: PositionRecord) -> bool:
+    """Whether nothing was ever seen to rest for it, as after an entry that was neither protected nor closed."""
+    return position.stop_order_id is None and position.target_order_id is None and position.trailing_order_id is None
 
 
 def _is_unguarded(stance: _Stance, shown: Shown) -> bool:

@@ -4,6 +4,7 @@ Faults are scripted by method, one a call: a word of `Fault`, or a Problem that 
 `stale` readings after a change are answered from before it.
 """
 
+import asyncio
 import copy
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
@@ -32,6 +33,7 @@ class Fault(StrEnum):
     OK = "ok"
     LOST = "lost"  # no answer, not carried out
     SILENT = "silent"  # no answer, carried out
+    HANGS = "hangs"  # of a conditional order: neither an answer nor an error, not carried out
     AWAY = "away"
     HALTED = "halted"
 
@@ -172,6 +174,8 @@ class FakeExchange:
         fault = self._fault("rest", condition.kind.value)
         if isinstance(fault, Problem):
             return fault
+        if fault is Fault.HANGS:
+            await asyncio.Event().wait()
         self._raise(fault)
         falls = (condition.kind is OrderKind.STOP) is (condition.order_side is OrderSide.SELL)
         price = condition.trigger_price

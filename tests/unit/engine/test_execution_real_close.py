@@ -283,6 +283,30 @@ async def test_the_resume_of_a_close_leaves_alone_what_was_opened_on_the_other_s
     assert [order.client_order_id for order in exchange.guards()] == ["nt-s-NEW"]
 
 
+async def test_a_widened_close_whose_part_never_arrived_closes_all_at_once_and_not_by_another_request() -> None:
+    """Whoever asked might not hear of the proof, and would have to ask again."""
+    world, exchange, widened = await lost_part_of_a_row("0.010")
+    world.clock.pass_wall(timedelta(seconds=21))
+
+    done = await close(world.desk, real_close(resume=True, **widened))
+
+    assert (done.status, done.filled_quantity) == (ExecutionStatus.FILLED, Decimal("0.010"))
+    assert exchange.held() == 0
+
+
+async def test_a_widened_close_of_what_is_gone_already_tells_that_its_part_never_arrived() -> None:
+    world, exchange, widened = await lost_part_of_a_row("0.010")
+    exchange.trigger("nt-s-OLD")
+    sent = exchange.calls.count("send")
+
+    young = await close(world.desk, real_close(resume=True, **widened))
+    world.clock.pass_wall(timedelta(seconds=21))
+    old = await close(world.desk, real_close(resume=True, **widened))
+
+    assert (young.status, refusal_of(old)) == (ExecutionStatus.UNKNOWN, "never_arrived")
+    assert exchange.calls.count("send") == sent
+
+
 async def test_a_widened_close_does_not_wait_for_a_proof_that_nobody_can_give_yet() -> None:
     world, exchange, widened = await lost_part_of_a_row("0.010")
     exchange.fail("account_trades", *[Fault.AWAY] * 99)

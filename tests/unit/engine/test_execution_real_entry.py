@@ -195,9 +195,10 @@ async def test_a_stop_that_is_not_confirmed_in_time_closes_the_position(fault: F
     assert_closed_at_once(await enter(world.desk, real_entry()), exchange)
 
 
-async def test_a_stop_without_an_answer_that_is_not_seen_is_handed_over_again_under_its_id() -> None:
+@pytest.mark.parametrize("fault", [Fault.LOST, Fault.HANGS])
+async def test_a_stop_without_an_answer_that_is_not_seen_is_handed_over_again_under_its_id(fault: Fault) -> None:
     world, exchange = real_world()
-    exchange.fail("rest STOP", Fault.LOST)
+    exchange.fail("rest STOP", fault)
 
     report = await enter(world.desk, real_entry())
 

@@ -530,6 +530,19 @@ async def test_a_glance_puts_back_a_stop_that_two_of_them_did_not_see() -> None:
     assert not (await world.trading.reconcile.glance(USER)).wrong
 
 
+async def test_a_position_that_never_had_a_stop_gets_one_at_the_first_glance() -> None:
+    """After an entry that was neither protected nor closed: there is no order of which the glance could be too early to tell."""
+    world = await entered()
+    book = world.engine.book()
+    book.orders = []
+    row = only(world)
+    never = structs.replace(row, stop_order_id=None, target_order_id=None, trailing_order_id=None)
+    world.rows.positions[row.id] = never
+    await world.trading.reconcile.glance(USER)
+    assert [one.trigger_price for one in book.stops("SOLUSDT")] == [row.stop_loss]
+    assert not (await world.trading.reconcile.glance(USER)).wrong
+
+
 async def test_a_glance_that_was_not_heard_changes_nothing_and_asks_for_another() -> None:
     world = await entered()
     world.engine.trouble["guards"] = ["lost before"]
