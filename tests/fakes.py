@@ -521,6 +521,11 @@ class FakeOrders:
         rows = [row for row in self._rows.orders.values() if row.user_id == user_id and row.status in LIVE_ORDERS]
         return sorted(rows, key=lambda row: row.created_at)
 
+    async def entries_everywhere(self) -> list[OrderRecord]:
+        sent = (OrderStatus.SENT, OrderStatus.UNKNOWN)
+        rows = [row for row in self._rows.orders.values() if row.purpose is OrderPurpose.ENTRY and row.status in sent]
+        return sorted((row for row in rows if row.mode is Mode.REAL and not row.dry_run), key=lambda row: row.created_at)
+
     async def expired(self, at: datetime, limit: int) -> list[OrderRecord]:
         waiting = [row for row in self._rows.orders.values() if row.status is OrderStatus.AWAITING_APPROVAL]
         return [row for row in waiting if row.expires_at is not None and row.expires_at <= at][:limit]

@@ -71,7 +71,9 @@ class CloseUnit:
         fills = await drain.fills()
         return Executed(fills=in_order(fills), protection=None) if fills else None
 
-    async def drain(self, request_id: str, symbol: str, side: Side, total: Decimal | None) -> Executed | Unknown | None:
+    async def drain(
+        self, request_id: str, symbol: str, side: Side, total: Decimal | None, known: Decimal = ZERO
+    ) -> Executed | Unknown | None:
         """Closes what is held under further numbers of an id whose first order has no answer.
 
         It is told once that first order is seen, or can come no more, so that it never meets a position that was opened since.
@@ -81,12 +83,14 @@ class CloseUnit:
             symbol: What is held.
             side: Of the position.
             total: No more than this is closed; None is all that is held.
+            known: What was just seen to be held, none of it a hand's: then a try without an answer is followed by another without waiting
+                for readings, of which the exchange takes at most one.
 
         Returns:
             None where nothing was held any more, and nothing was sent for that.
         """
         bound = Bound(self._patience.outcome)
-        drain = Drain(self._exchange, symbol, side, request_id, self._patience, total=total, unseen=True)
+        drain = Drain(self._exchange, symbol, side, request_id, self._patience, known=known, total=total, unseen=True)
         if self._resumed:
             await drain.pick_up()
         drained = await drain.run(self._patience.drain)

@@ -225,16 +225,18 @@ class ExchangeVenue:
             done = await self._close_whole(exchange, closing, request, request.widened_to)
             if done is not None:
                 return done
-        found = await self._missing(exchange, request)
+        found, held = await asyncio.gather(self._missing(exchange, request), self.held(request.symbol, request.side))
         if isinstance(found, VenueOrder):
             return await closing.finish(found, request.client_order_id, request.side)
         if isinstance(found, Problem):
             return found
-        held = await self.held(request.symbol, request.side)
         if isinstance(held, Problem) and held.code == OrderRefusal.NO_POSITION:
             return await closing.recalled(request.client_order_id, request.symbol, request.side) or found
         if isinstance(held, PaperPosition) and (request.quantity is None or request.quantity >= held.quantity):
-            return await closing.drain(request.client_order_id, request.symbol, request.side, request.quantity) or found
+            done = await closing.drain(
+                request.client_order_id, request.symbol, request.side, request.quantity, known=held.quantity
+            )
+            return done or found
         return found
 
     async def _close_whole(

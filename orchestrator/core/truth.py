@@ -186,9 +186,9 @@ def resting_for(position: Position, quantity: Decimal, truth: Shown) -> Resting:
     )
 
 
-def beyond(position: Position, mark: Decimal) -> bool:
-    """Whether the market has passed its stop or its target, so that the exchange should be closing it."""
-    sign, stop, target = position.side.sign, position.stop_loss, position.take_profit
+def beyond(side: Side, stop: Decimal | None, target: Decimal | None, mark: Decimal) -> bool:
+    """Whether the market has passed a position's stop or target, so that the exchange should be closing it."""
+    sign = side.sign
     return (stop is not None and sign * (mark - stop) <= 0) or (target is not None and sign * (mark - target) >= 0)
 
 

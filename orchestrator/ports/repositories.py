@@ -160,6 +160,10 @@ class Orders(Protocol):
         """A user's orders that are AWAITING_APPROVAL, CLAIMED, SENT or UNKNOWN, both purposes, oldest first."""
         ...
 
+    async def entries_everywhere(self) -> list[OrderRecord]:
+        """Everyone's entries that may stand at the exchange and are not booked yet: REAL, not dry, SENT or UNKNOWN; oldest first."""
+        ...
+
     async def expired(self, at: datetime, limit: int) -> list[OrderRecord]:
         """AWAITING_APPROVAL with expires_at <= at (wall)."""
         ...

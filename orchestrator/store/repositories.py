@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator.core.audit import AuditKind
-from orchestrator.core.order import LIVE, UNDER_WAY, OrderStatus, may_become
+from orchestrator.core.order import LIVE, UNDER_WAY, OrderPurpose, OrderStatus, may_become
 from orchestrator.core.position import PositionStatus
 from orchestrator.errors import Conflict
 from orchestrator.ports import Audit, ClaimRecord, FillRecord, OrderRecord, PositionRecord
@@ -124,6 +124,16 @@ class OrderRepository:
     async def live_of_user(self, user_id: UUID) -> list[OrderRecord]:
         """A user's orders that are not final, oldest first."""
         statement = sa.select(*_ORDER).where(ORDERS.c.user_id == user_id, ORDERS.c.status.in_(_LIVE_ORDERS))
+        return await select_all(self._connection, statement.order_by(ORDERS.c.created_at), OrderRecord)
+
+    async def entries_everywhere(self) -> list[OrderRecord]:
+        """Everyone's entries that may stand at the exchange and are not booked yet: REAL, not dry, SENT or UNKNOWN."""
+        statement = sa.select(*_ORDER).where(
+            ORDERS.c.purpose == OrderPurpose.ENTRY.value,
+            ORDERS.c.status.in_([OrderStatus.SENT.value, OrderStatus.UNKNOWN.value]),
+            ORDERS.c.mode == Mode.REAL.value,
+            ~ORDERS.c.dry_run,
+        )
         return await select_all(self._connection, statement.order_by(ORDERS.c.created_at), OrderRecord)
 
     async def expired(self, at: datetime, limit: int) -> list[OrderRecord]:

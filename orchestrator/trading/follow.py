@@ -8,6 +8,7 @@ that failed cannot wait for the books. Each worker follows everybody: booking is
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
@@ -16,11 +17,12 @@ import msgspec
 from orchestrator.core.truth import beyond
 from orchestrator.errors import EngineRefused, OrchestratorError
 from orchestrator.log import logger
-from orchestrator.ports import Clock, Engine, Transactions
+from orchestrator.ports import Clock, Engine, OrderRecord, PositionRecord, Transactions
 from orchestrator.trading.accounts import account_of
 from orchestrator.trading.prices import fresh_marks
 from orchestrator.trading.reconcile import CLOSED_LATELY, Reconcile, Reconciled
 from shared.enums import Mode
+from shared.execution import EntryRequest
 
 EVERY_SECONDS: Final = 60.0
 """Wall time between two truths of an account that says nothing."""
@@ -113,13 +115,17 @@ class Follow:
     async def alarm(self) -> int:
         """Has those accounts glanced at of which the market has passed a stop or a target; how many.
 
+        An entry that is not booked yet may stand at the exchange for as long as its carrier is believed alive: it counts too.
+
         Raises:
             StoreUnavailable: A store did not answer.
         """
         async with self._transactions() as unit:
             guarded = await unit.positions.guarded_everywhere()
-        marks = await fresh_marks(self._engine, {position.symbol for position in guarded}, self._clock.now())
-        passed = {one.id: one.user_id for one in guarded if one.symbol in marks and beyond(one, marks[one.symbol])}
+            entries = await unit.orders.entries_everywhere()
+        rows: list[PositionRecord | OrderRecord] = [*guarded, *entries]
+        marks = await fresh_marks(self._engine, {one.symbol for one in rows}, self._clock.now())
+        passed = {one.id: one.user_id for one in rows if one.symbol in marks and beyond(one.side, *_aim(one), marks[one.symbol])}
         for position_id, user_id in passed.items():
             sight = self._sights.get(user_id)
             if sight is not None and position_id not in self._passed:
@@ -297,6 +303,12 @@ class _Sight:
             return False
         self._glanced_at = now
         return True
+
+
+def _aim(row: PositionRecord | OrderRecord) -> tuple[Decimal | None, Decimal | None]:
+    """Stop and target: as they are, or as they were asked for."""
+    aim = row if isinstance(row, PositionRecord) else msgspec.convert(row.request, EntryRequest)
+    return aim.stop_loss, aim.take_profit
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> None:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from orchestrator.core.order import OrderPurpose, OrderStatus, Refusal, request_id, resting_order_id
+from orchestrator.core.order import OrderPurpose, OrderStatus, Refusal, RefusalReason, request_id, resting_order_id
 from orchestrator.core.position import CloseReason, PositionStatus
 from orchestrator.core.truth import Resting, Shown, held_of, orphans_of, resting_for, triggered, working
 from orchestrator.errors import EngineRefused, EngineUnavailable
@@ -366,7 +366,8 @@ class Actor:
         await announce.alert(self._bus, position.user_id, f"{position.symbol} is being closed at the market: {why}.")
         self._dropped.add(position.id)  # should this fail on its way, nobody carries what it may have committed
         answer = await self._close.close(position.user_id, position.id, None, reason)
-        self._dropped.discard(position.id)
+        if not isinstance(answer, Refusal) or answer.reason is not RefusalReason.NOT_OPEN:
+            self._dropped.discard(position.id)  # else a close is under way, which an earlier try may have left
         if isinstance(answer, Refusal):
             self._failed[position.id] += 1
             tell = logger().error if self._failed[position.id] >= FAILURES_TOLD else logger().warning

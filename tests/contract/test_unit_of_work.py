@@ -193,6 +193,24 @@ async def test_orders_come_oldest_first_by_what_must_be_done_with_them(stage: St
         assert await unit.orders.live_of_user(user_id) == [early, carried, late, waiting]
 
 
+async def test_entries_that_may_stand_at_the_exchange_are_the_real_ones_that_left_and_are_not_booked(stage: Stage) -> None:
+    user_id = await stage.user()
+    real = {"mode": Mode.REAL, "purpose": OrderPurpose.ENTRY}
+    sent = order(user_id, status=OrderStatus.SENT, created_at=NOW + timedelta(seconds=2), **real)
+    unknown = order(user_id, status=OrderStatus.UNKNOWN, created_at=NOW + timedelta(seconds=1), **real)
+    others = [
+        order(user_id, status=OrderStatus.CLAIMED, **real),
+        order(user_id, status=OrderStatus.FILLED, **real),
+        order(user_id, status=OrderStatus.SENT, dry_run=True, **real),
+        order(user_id, status=OrderStatus.SENT, mode=Mode.REAL, purpose=OrderPurpose.CLOSE),
+        order(user_id, status=OrderStatus.SENT, mode=Mode.PAPER, purpose=OrderPurpose.ENTRY),
+    ]
+    async with stage.begin() as unit:
+        for made in (sent, unknown, *others):
+            await unit.orders.add(made)
+        assert await unit.orders.entries_everywhere() == [unknown, sent]
+
+
 async def test_a_second_live_position_of_a_symbol_is_a_conflict_in_its_mode_alone(stage: Stage) -> None:
     user_id = await stage.user()
     async with stage.begin() as unit:

@@ -212,6 +212,21 @@ async def test_the_resume_of_a_part_whose_guard_failed_closes_all_that_is_held()
     assert exchange.guards() == []
 
 
+async def test_the_resume_of_a_whole_close_waits_for_no_reading_between_two_tries() -> None:
+    world, exchange = holding()
+    exchange.always["send"] = Fault.LOST
+    assert (await close(world.desk, real_close())).status is ExecutionStatus.UNKNOWN
+    del exchange.always["send"]
+    exchange.calls.clear()
+    exchange.fail("send", Fault.LOST)
+
+    done = await close(world.desk, real_close(resume=True))
+
+    first, second = (index for index, call in enumerate(exchange.calls) if call == "send")
+    assert "positions" not in exchange.calls[first:second]
+    assert (done.status, exchange.held()) == (ExecutionStatus.FILLED, Decimal(0))
+
+
 async def lost_part_of_a_row(held: str = "0.015") -> tuple[World, FakeExchange, dict[str, Decimal]]:
     """A part of a row of 0.010 was asked for and has no answer; since then a hand made what is held another."""
     world, exchange = holding()

@@ -13,7 +13,7 @@ from orchestrator.core.position import CloseReason, PositionStatus
 from orchestrator.errors import StoreUnavailable
 from orchestrator.ports import Closed, OrderRecord, PositionRecord
 from shared.enums import Mode, OrderKind
-from shared.execution import CloseRequest, ExecutionReport, OrderSide
+from shared.execution import CloseRequest, ExecutionReport, GuardsReply, GuardsRequest, OrderSide
 from shared.margin import ZERO
 from tests.builders import USER, d, signal
 from tests.fakes import Killed
@@ -571,8 +571,9 @@ async def test_a_close_that_nobody_carries_any_more_is_taken_over_where_the_posi
     assert [request.resume for request in world.engine.sent("close")] == [True]
 
 
-async def test_a_close_of_a_failed_stop_that_broke_off_is_taken_over_by_the_next_glance() -> None:
-    """The store took the row and its answer was lost: nobody carries it, and who dropped it knows that."""
+@pytest.mark.parametrize("another", [False, True], ids=["alone", "beside a look that began before"])
+async def test_a_close_of_a_failed_stop_that_broke_off_is_taken_over_by_the_next_glance(another: bool) -> None:
+    """The store took the row and its answer was lost: nobody carries it, and who dropped it knows that, whatever another look met."""
     world = await entered()
     world.engine.stuck.add("SOLUSDT")
     world.engine.tick("SOLUSDT", 97)
@@ -584,9 +585,25 @@ async def test_a_close_of_a_failed_stop_that_broke_off_is_taken_over_by_the_next
         raise StoreUnavailable("postgresql: OperationalError")
 
     world.trading.close.carry = broken_off  # type: ignore[method-assign]
+    before = only(world)
     await world.trading.reconcile.glance(USER)
     world.trading.close.carry = carry  # type: ignore[method-assign]
-    assert (only(world).status, world.engine.sent("close")) == (PositionStatus.CLOSING, [])
+    closing = only(world)
+    assert (closing.status, world.engine.sent("close")) == (PositionStatus.CLOSING, [])
+    if another:
+        reads = world.engine.guards
+
+        async def meanwhile(request: GuardsRequest) -> GuardsReply:
+            world.rows.positions[closing.id] = closing
+            return await reads(request)
+
+        world.engine.guards = meanwhile  # type: ignore[method-assign]
+        orders, world.rows.orders = world.rows.orders, {}
+        world.rows.positions[closing.id] = before
+
+        await world.trading.reconcile.glance(USER)
+        world.engine.guards, world.rows.orders = reads, orders  # type: ignore[method-assign]
+        assert world.engine.sent("close") == []
     await world.trading.reconcile.glance(USER)
     assert [request.resume for request in world.engine.sent("close")] == [True]
 

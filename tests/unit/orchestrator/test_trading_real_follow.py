@@ -99,6 +99,20 @@ async def test_a_failed_stop_is_closed_though_no_truth_is_heard_for_long() -> No
     await follow.end()
 
 
+async def test_a_market_that_has_passed_the_stop_of_an_entry_that_is_not_booked_yet_is_seen_too() -> None:
+    """The exchange filled and guarded it, and its report is on nobody's books while its carrier is believed alive."""
+    world = RealWorld()
+    await world.reconcile()
+    world.engine.trouble["enter"] = ["lost after"]
+    await world.enter(signal())
+    assert (world.rows.positions, world.engine.book().quantity("SOLUSDT")) == ({}, d(10))
+    follow = follow_of(world, QUICK)
+    world.quote("SOLUSDT", 100)
+    assert await follow.alarm() == 0
+    world.quote("SOLUSDT", 97)
+    assert await follow.alarm() == 1
+
+
 async def test_a_market_that_has_passed_a_stop_is_seen_without_a_nudge() -> None:
     """The stream is silent and the next truth a minute away: the mark price alone calls for a glance."""
     world = RealWorld()
