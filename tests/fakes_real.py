@@ -18,6 +18,7 @@ from orchestrator.core.order import resting_order_id
 from orchestrator.core.position import booked
 from orchestrator.errors import EngineRefused, EngineUnavailable
 from orchestrator.ports import Trader
+from orchestrator.trading.reconcile import Reconciled
 from shared.enums import ExecutionStatus, Mode, OrderKind, OrderState, PositionMode, Side
 from shared.execution import (
     Account,
@@ -574,6 +575,12 @@ class RealWorld(World):
 
     async def reconcile(self) -> None:
         await self.trading.reconcile.run()
+
+    async def glance(self) -> Reconciled:
+        """Looks at the user's account and acts on it."""
+        glanced = await self.trading.reconcile.glance(USER)
+        await self.trading.reconcile.act(USER, glanced)
+        return glanced.said
 
 
 def real_trader(number: int = 1, **changes: Any) -> Trader:

@@ -51,16 +51,17 @@ class CloseUnit:
             quantity=closing.quantity,
             reduce_only=True,
         )
-        whole = closing.position is not None and closing.quantity >= closing.position.quantity
+        before = closing.position.quantity if closing.position else None
+        whole = before is not None and closing.quantity >= before
         patience = msgspec.structs.replace(self._patience, outcome=self._patience.again) if whole else self._patience
         done = await carry_out(self._exchange, order, patience, self._too_late)
         if isinstance(done, Problem) and done.code == OrderRefusal.REDUCE_ONLY:
             done = await self._unbound(order, closing, done)
-        if isinstance(done, Unknown) and whole:
-            return await self.drain(closing.client_order_id, closing.symbol, closing.side, closing.quantity) or done
+        if isinstance(done, Unknown) and before is not None and whole:
+            name, symbol, side = closing.client_order_id, closing.symbol, closing.side
+            return await self.drain(name, symbol, side, closing.quantity, known=before) or done
         if not isinstance(done, VenueOrder):
             return done
-        before = closing.position.quantity if closing.position else None
         left = None if before is None else max(before - done.filled_quantity, ZERO)
         return await self.finish(done, closing.client_order_id, closing.side, left)
 
@@ -116,11 +117,11 @@ class CloseUnit:
         return refusal if isinstance(again, Problem) else again
 
     async def _is_flat(self, symbol: str, side: Side) -> bool:
-        held = await self._held(symbol, side)
+        held = await self.held(symbol, side)
         if held is None or held > 0:
             return False
         await Bound(self._patience.apart * 2).pause(self._patience.apart)
-        return await self._held(symbol, side) == 0
+        return await self.held(symbol, side) == 0
 
     async def finish(
         self, order: VenueOrder, request_id: str, side: Side, left: Decimal | None = None
@@ -158,7 +159,8 @@ class CloseUnit:
             logger().warning("orders of a closed position may be left", symbol=symbol, client_order_id=request_id)
         return None
 
-    async def _held(self, symbol: str, side: Side) -> Decimal | None:
+    async def held(self, symbol: str, side: Side) -> Decimal | None:
+        """Base asset that a reading shows; None where none came in time."""
         return await until(lambda: held_quantity(self._exchange, symbol, side), Bound(self._patience.read), self._patience.poll)
 
     async def _held_as_expected(self, symbol: str, side: Side, left: Decimal | None) -> Decimal | None:
@@ -169,7 +171,7 @@ class CloseUnit:
             return held if left is None or held == left else None
 
         seen = await until(as_expected, Bound(self._patience.apart), self._patience.poll)
-        return seen if seen is not None else await self._held(symbol, side)
+        return seen if seen is not None else await self.held(symbol, side)
 
 
 def in_order(fills: list[Fill]) -> list[Fill]:

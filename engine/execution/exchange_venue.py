@@ -20,7 +20,7 @@ from engine.execution.close_unit import CloseUnit
 from engine.execution.entry_unit import EntryUnit, Opened, is_filled
 from engine.execution.exchange_flatten import Flattening
 from engine.execution.exchange_lookup import look_up
-from engine.execution.market_orders import Departure, at_a_glance, carry_out, missing
+from engine.execution.market_orders import ZERO, Departure, at_a_glance, carry_out, missing
 from engine.execution.modes import unfit
 from engine.execution.opening import opened
 from engine.execution.turns import Turns
@@ -243,10 +243,12 @@ class ExchangeVenue:
         self, exchange: Exchange, closing: CloseUnit, request: CloseRequest, total: Decimal
     ) -> Executed | Problem | Unknown | None:
         """All that a row holds, where no proof of what became of a part can be waited for; None where nothing is held any more."""
-        found = await at_a_glance(exchange, request.symbol, request.client_order_id, self._patience)
+        name, symbol, side = request.client_order_id, request.symbol, request.side
+        found, held = await asyncio.gather(at_a_glance(exchange, symbol, name, self._patience), closing.held(symbol, side))
         if isinstance(found, VenueOrder):
-            return await closing.finish(found, request.client_order_id, request.side)
-        return await closing.drain(request.client_order_id, request.symbol, request.side, total)
+            return await closing.finish(found, name, side)
+        ours = held if held is not None and held <= total else ZERO
+        return await closing.drain(name, symbol, side, total, known=ours)
 
     async def protect(self, guard: Guard) -> Protection | Problem | Unknown:
         """New ones first, confirmed; then the old ones go."""

@@ -172,16 +172,18 @@ class Follow:
                     group.create_task(self._glance_once(user_id, sight, places))
 
     async def _glance_once(self, user_id: UUID, sight: "_Sight", places: asyncio.Semaphore) -> None:
-        async with places:
-            asked = sight.looks()
-            try:
+        """Looks, and acts on it. Its place is free by then: to close one position takes seconds, in which another may lose its stop."""
+        try:
+            async with places:
+                asked = sight.looks()
                 glanced = await self._reconcile.glance(user_id, light=not sight.wrong)
-                sight.glanced(glanced, asked, asyncio.get_running_loop().time())
-            except OrchestratorError as error:
-                sight.misses()
-                logger().warning("a glance waits", user_id=str(user_id), error=f"{type(error).__name__}: {error}")
-            except Exception:  # noqa: BLE001 - the edge of a follower, as for a truth
-                logger().exception("a glance at a real account failed", user_id=str(user_id))
+            sight.glanced(glanced.said, asked, asyncio.get_running_loop().time())
+            await self._reconcile.act(user_id, glanced)
+        except OrchestratorError as error:
+            sight.misses()
+            logger().warning("a glance waits", user_id=str(user_id), error=f"{type(error).__name__}: {error}")
+        except Exception:  # noqa: BLE001 - the edge of a follower, as for a truth
+            logger().exception("a glance at a real account failed", user_id=str(user_id))
 
     def _pause(self, looks: int, done: Reconciled) -> float:
         """Until the next truth when nothing nudges, after that many in a row that asked for another soon."""

@@ -5,7 +5,7 @@ any transaction and booked in one; a truth that did not come changes nothing: un
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -19,11 +19,11 @@ from orchestrator.trading import announce
 from orchestrator.trading.accounts import account_of
 from orchestrator.trading.bounded import each
 from orchestrator.trading.close import Close
-from orchestrator.trading.reconcile_acts import Actor
+from orchestrator.trading.reconcile_acts import Actor, Acts
 from orchestrator.trading.reconcile_booking import Before, Booked, Booking, Exited, read_before
 from orchestrator.trading.settle import Settle
 from shared.enums import Mode, PositionMode
-from shared.execution import Guarded, GuardsRequest, TruthReply, TruthRequest
+from shared.execution import Account, Guarded, GuardsRequest, TruthReply, TruthRequest
 from shared.wire import plain
 
 ACCOUNTS_AT_ONCE: Final = 8
@@ -50,6 +50,21 @@ class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
     soon: bool = False
     wrong: bool = False
     everywhere: bool = False
+
+
+class _Asks(NamedTuple):
+    """What is to be done for an account, under which trace."""
+
+    trace: str
+    account: Account
+    acts: Acts
+
+
+class Glanced(msgspec.Struct, frozen=True, kw_only=True):
+    """What a glance showed, and what it asks for."""
+
+    said: Reconciled
+    asks: _Asks | None = None
 
 
 class Reconcile:
@@ -83,18 +98,19 @@ class Reconcile:
                 return Reconciled(heard=False)
             return await self._reconcile(before)
 
-    async def glance(self, user_id: UUID, *, light: bool = False) -> Reconciled:
-        """Between two truths, while something is wrong or was not heard: looks at what guards the positions alone, and acts on it.
+    async def glance(self, user_id: UUID, *, light: bool = False) -> Glanced:
+        """Between two truths, while something is wrong or was not heard: looks at what guards the positions alone.
 
         Nothing is booked: that waits for a truth. What was not heard counts as wrong. A light one, where nothing is known to be wrong, ends
         with the stops where all of them stand.
         """
-        with bound_trace(self._ids.new().hex):
+        trace = self._ids.new().hex
+        with bound_trace(trace):
             async with self._transactions() as unit:
                 before = await read_before(unit, user_id)
             symbols = [] if before is None else before.symbols
             if before is None or not symbols:
-                return Reconciled(heard=True)
+                return Glanced(said=Reconciled(heard=True))
             account = account_of(before.trader, Mode.REAL, [], None, dry_run=False)
             try:
                 shown = await self._engine.guards(
@@ -102,12 +118,17 @@ class Reconcile:
                 )
             except EngineUnavailable as unavailable:
                 logger().warning("what guards an account was not heard", user_id=str(user_id), error=str(unavailable))
-                return Reconciled(heard=False, refused=isinstance(unavailable, EngineRefused), wrong=True)
+                return Glanced(said=Reconciled(heard=False, refused=isinstance(unavailable, EngineRefused), wrong=True))
             if shown.sound:
-                return Reconciled(heard=True)
+                return Glanced(said=Reconciled(heard=True))
             acts = self._actor.glance(before, shown)
-            await self._actor.act(user_id, account, acts)
-            return Reconciled(heard=True, wrong=acts.wrong)
+            return Glanced(said=Reconciled(heard=True, wrong=acts.wrong), asks=_Asks(trace, account, acts))
+
+    async def act(self, user_id: UUID, glanced: Glanced) -> None:
+        """Does what a glance asks for, which may take many times as long as the glance."""
+        if glanced.asks is not None:
+            with bound_trace(glanced.asks.trace):
+                await self._actor.act(user_id, glanced.asks.account, glanced.asks.acts)
 
     async def _reconcile(self, before: Before) -> Reconciled:
         user_id, since = before.trader.id, before.since(self._clock.now())

@@ -90,8 +90,8 @@ class Acts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a position is not protected as it should be, and who looks again within a moment is not too early."""
     orphaned: Collection[str] = frozenset()
     """Symbols in which we own nothing and the exchange holds what is not ours."""
-    failed: Mapping[str, CloseReason] = {}
-    """Symbols whose guard failed and is not waited for any more: a close of a part becomes one of all, for that reason."""
+    widened: Mapping[UUID, CloseReason] = {}
+    """Of the overdue, closes of a part whose guard failed and is not waited for any more: they become closes of all, for that reason."""
 
 
 class _Stance(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,18 +169,20 @@ class Actor:
             if resting.stop is not None and resting.superfluous:
                 cancel.setdefault(position.symbol, []).extend(order.client_order_id for order in resting.superfluous)
         standing = _standing(booked.under_way, truth, wrong)
+        overdue = [order for order in standing if self._is_late(order)]
+        failed = {stance.position.symbol: CloseReason.STOP for stance in stances if stance.is_stuck}
         return Acts(
             cancel=cancel,
             naked=naked,
             resize=resize,
             untargeted=untargeted,
             stuck=stuck,
-            overdue=[order for order in standing if self._is_late(order)],
+            overdue=overdue,
             rests=rests,
             soon=soon or bool(wrong or standing),
             wrong=bool(wrong or standing),
             orphaned=orphaned,
-            failed={stance.position.symbol: CloseReason.STOP for stance in stances if stance.is_stuck},
+            widened=_widened(overdue, booked.positions, failed),
         )
 
     def glance(self, before: Before, shown: GuardsReply) -> Acts:
@@ -208,24 +210,30 @@ class Actor:
             rests=[],
             soon=amiss,
             wrong=amiss,
-            failed=failed,
+            widened=_widened(overdue, before.positions, failed),
         )
 
     async def act(self, user_id: UUID, account: Account, acts: Acts) -> None:
         """Does it: what leaves a position without a stop first, all at once, since one that takes long must not keep the others bare."""
         why = "its stop was triggered and did not fill"
-        urgent: list[tuple[UUID, Callable[[], Awaitable[object]]]] = [
-            *((one.id, partial(self._give_up, one, CloseReason.STOP, why)) for one in acts.stuck),
-            *((one.id, partial(self._protect_or_close, account, one)) for one in acts.naked),
-            *((one.id, partial(self._settle.take_over, one, whole=acts.failed.get(one.symbol))) for one in acts.overdue),
+        urgent: list[Callable[[], Awaitable[None]]] = [
+            *(partial(self._alone, one.id, partial(self._give_up, one, CloseReason.STOP, why)) for one in acts.stuck),
+            *(partial(self._alone, one.id, partial(self._protect_or_close, account, one)) for one in acts.naked),
+            *(partial(self._take_over, one, acts.widened.get(one.id)) for one in acts.overdue),
         ]
-        await each(urgent, lambda work: self._alone(*work), what="protecting a position")
+        await each(urgent, lambda work: work(), what="protecting a position")
         for position in [*acts.resize, *acts.untargeted]:
             await self._protect(account, position, with_stop=False)
         for symbol, names in acts.cancel.items():
             await self._cancel(user_id, account, symbol, names, orphaned=symbol in acts.orphaned)
 
-    async def _alone(self, what: UUID, work: Callable[[], Awaitable[object]]) -> None:
+    async def _take_over(self, order: OrderRecord, whole: CloseReason | None) -> None:
+        """A close of all waits for nobody who still looks for what became of the part, which takes seconds; but nobody else beside it."""
+        what = order.id if whole is None or order.position_id is None else order.position_id
+        if order.position_id not in self._at_work:
+            await self._alone(what, partial(self._settle.take_over, order, whole=whole))
+
+    async def _alone(self, what: UUID, work: Callable[[], Awaitable[None]]) -> None:
         """Once at a time for a position or an order: looks overlap, and the second one would find it done by half."""
         if what in self._at_work:
             return
@@ -399,6 +407,18 @@ def _standing(under_way: Iterable[OrderRecord], truth: Shown, wrong: Collection[
         for order in under_way
         if _stands_naked(order, truth) or (order.purpose is OrderPurpose.CLOSE and order.symbol in wrong)
     ]
+
+
+def _widened(
+    overdue: Iterable[OrderRecord], positions: Iterable[PositionRecord], failed: Mapping[str, CloseReason]
+) -> dict[UUID, CloseReason]:
+    """Closes of less than their position holds, of a symbol whose guard failed."""
+    sizes = {position.id: position.size for position in positions if position.symbol in failed}
+    return {
+        order.id: failed[order.symbol]
+        for order in overdue
+        if order.position_id in sizes and order.quantity is not None and order.quantity < sizes[order.position_id]
+    }
 
 
 def _stands_naked(order: OrderRecord, truth: Shown) -> bool:

@@ -212,19 +212,44 @@ async def test_the_resume_of_a_part_whose_guard_failed_closes_all_that_is_held()
     assert exchange.guards() == []
 
 
-async def test_the_resume_of_a_whole_close_waits_for_no_reading_between_two_tries() -> None:
+@pytest.mark.parametrize(
+    "part", [{}, {"quantity": Decimal("0.004"), "widened_to": Decimal("0.010")}], ids=["whole", "widened part"]
+)
+async def test_the_resume_of_a_close_of_all_waits_for_no_reading_between_two_tries(part: dict[str, Decimal]) -> None:
     world, exchange = holding()
     exchange.always["send"] = Fault.LOST
-    assert (await close(world.desk, real_close())).status is ExecutionStatus.UNKNOWN
+    assert (await close(world.desk, real_close(**part))).status is ExecutionStatus.UNKNOWN
     del exchange.always["send"]
     exchange.calls.clear()
     exchange.fail("send", Fault.LOST)
 
-    done = await close(world.desk, real_close(resume=True))
+    done = await close(world.desk, real_close(resume=True, **part))
 
     first, second = (index for index, call in enumerate(exchange.calls) if call == "send")
     assert "positions" not in exchange.calls[first:second]
     assert (done.status, exchange.held()) == (ExecutionStatus.FILLED, Decimal(0))
+
+
+async def test_a_close_of_all_without_an_answer_is_followed_by_another_without_waiting_for_a_reading() -> None:
+    world, exchange = holding()
+    exchange.fail("send", Fault.LOST, Fault.LOST)
+
+    done = await close(world.desk, real_close())
+
+    first, *_, last = (index for index, call in enumerate(exchange.calls) if call == "send")
+    assert exchange.calls.count("send") == 3
+    assert "positions" not in exchange.calls[first:last]
+    assert (done.status, exchange.held()) == (ExecutionStatus.FILLED, Decimal(0))
+
+
+async def test_of_two_orders_that_close_all_the_second_finds_nothing_where_the_first_was_taken_after_all() -> None:
+    world, exchange = holding()
+    exchange.fail("send", Fault.SILENT)
+
+    done = await close(world.desk, real_close())
+
+    assert (done.status, done.filled_quantity, exchange.held()) == (ExecutionStatus.FILLED, Decimal("0.010"), Decimal(0))
+    assert exchange.guards() == []
 
 
 async def lost_part_of_a_row(held: str = "0.015") -> tuple[World, FakeExchange, dict[str, Decimal]]:

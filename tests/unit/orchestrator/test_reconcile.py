@@ -492,7 +492,7 @@ async def test_a_stop_that_has_waited_before_anybody_looked_is_closed_at_the_fir
     world.engine.stuck.add("SOLUSDT")
     world.engine.waits = seconds
     world.engine.tick("SOLUSDT", 97)
-    assert (await world.trading.reconcile.glance(USER)).wrong
+    assert (await world.glance()).wrong
     assert (only(world).close_reason is CloseReason.STOP) is closed
     world.clock.pass_wall(seconds=2)
     await world.reconcile()
@@ -508,10 +508,10 @@ async def test_a_stop_that_does_not_fill_is_closed_between_two_truths_that_do_no
     world.engine.tick("SOLUSDT", 97)
     world.engine.trouble["truth"] = ["lost before"]
     assert not (await world.trading.reconcile.user(USER)).heard
-    assert (await world.trading.reconcile.glance(USER)).wrong
+    assert (await world.glance()).wrong
     assert only(world).status is PositionStatus.OPEN
     world.clock.pass_wall(seconds=2)
-    assert (await world.trading.reconcile.glance(USER)).wrong
+    assert (await world.glance()).wrong
     assert only(world).close_reason is CloseReason.STOP
     await world.reconcile()
     assert_equal_to_the_exchange(world)
@@ -522,12 +522,12 @@ async def test_a_glance_puts_back_a_stop_that_two_of_them_did_not_see() -> None:
     book = world.engine.book()
     [stop] = book.stops("SOLUSDT")
     world.engine.take(stop.client_order_id)
-    assert (await world.trading.reconcile.glance(USER)).wrong
+    assert (await world.glance()).wrong
     assert book.stops("SOLUSDT") == []
     world.clock.pass_wall(seconds=1)
-    await world.trading.reconcile.glance(USER)
+    await world.glance()
     assert [one.trigger_price for one in book.stops("SOLUSDT")] == [stop.trigger_price]
-    assert not (await world.trading.reconcile.glance(USER)).wrong
+    assert not (await world.glance()).wrong
 
 
 async def test_a_position_that_never_had_a_stop_gets_one_at_the_first_glance() -> None:
@@ -538,18 +538,18 @@ async def test_a_position_that_never_had_a_stop_gets_one_at_the_first_glance() -
     row = only(world)
     never = structs.replace(row, stop_order_id=None, target_order_id=None, trailing_order_id=None)
     world.rows.positions[row.id] = never
-    await world.trading.reconcile.glance(USER)
+    await world.glance()
     assert [one.trigger_price for one in book.stops("SOLUSDT")] == [row.stop_loss]
-    assert not (await world.trading.reconcile.glance(USER)).wrong
+    assert not (await world.glance()).wrong
 
 
 async def test_a_glance_that_was_not_heard_changes_nothing_and_asks_for_another() -> None:
     world = await entered()
     world.engine.trouble["guards"] = ["lost before"]
     before = only(world)
-    assert (await world.trading.reconcile.glance(USER)).wrong
+    assert (await world.glance()).wrong
     assert only(world) == before
-    assert not (await world.trading.reconcile.glance(USER)).wrong
+    assert not (await world.glance()).wrong
 
 
 async def test_a_close_that_nobody_carries_any_more_is_taken_over_where_the_position_has_no_stop() -> None:
@@ -564,10 +564,10 @@ async def test_a_close_that_nobody_carries_any_more_is_taken_over_where_the_posi
         assert owner is not None
         await world.trading.close.begin(unit, owner, only(world), CloseReason.STOP)
         await unit.commit()
-    assert (await world.trading.reconcile.glance(USER)).wrong
+    assert (await world.glance()).wrong
     assert world.engine.sent("close") == []
     world.clock.pass_wall(seconds=2)
-    assert (await world.trading.reconcile.glance(USER)).wrong
+    assert (await world.glance()).wrong
     assert [request.resume for request in world.engine.sent("close")] == [True]
 
 
@@ -577,7 +577,7 @@ async def test_a_close_of_a_failed_stop_that_broke_off_is_taken_over_by_the_next
     world = await entered()
     world.engine.stuck.add("SOLUSDT")
     world.engine.tick("SOLUSDT", 97)
-    await world.trading.reconcile.glance(USER)
+    await world.glance()
     world.clock.pass_wall(seconds=2)
     carry = world.trading.close.carry
 
@@ -586,7 +586,7 @@ async def test_a_close_of_a_failed_stop_that_broke_off_is_taken_over_by_the_next
 
     world.trading.close.carry = broken_off  # type: ignore[method-assign]
     before = only(world)
-    await world.trading.reconcile.glance(USER)
+    await world.glance()
     world.trading.close.carry = carry  # type: ignore[method-assign]
     closing = only(world)
     assert (closing.status, world.engine.sent("close")) == (PositionStatus.CLOSING, [])
@@ -601,10 +601,10 @@ async def test_a_close_of_a_failed_stop_that_broke_off_is_taken_over_by_the_next
         orders, world.rows.orders = world.rows.orders, {}
         world.rows.positions[closing.id] = before
 
-        await world.trading.reconcile.glance(USER)
+        await world.glance()
         world.engine.guards, world.rows.orders = reads, orders  # type: ignore[method-assign]
         assert world.engine.sent("close") == []
-    await world.trading.reconcile.glance(USER)
+    await world.glance()
     assert [request.resume for request in world.engine.sent("close")] == [True]
 
 
@@ -623,14 +623,50 @@ async def test_a_guard_that_fails_while_a_part_is_being_closed_closes_all_withou
     else:
         world.engine.take(world.engine.book().stops("SOLUSDT")[0].client_order_id)
     for _ in range(2):
-        await world.trading.reconcile.glance(USER)
+        await world.glance()
         world.clock.pass_wall(seconds=2)
-    await world.trading.reconcile.glance(USER)
+    await world.glance()
     assert [(request.quantity, request.widened_to) for request in world.engine.sent("close")][-1] == (d(4), d(10))
     assert world.engine.book().quantity("SOLUSDT") == 0
     await world.reconcile()
     position = only(world)
     assert (position.status, position.close_reason, position.size) == (PositionStatus.CLOSED_LOSS, reason, d(0))
+    assert_equal_to_the_exchange(world)
+
+
+async def test_a_close_of_all_waits_for_nobody_who_still_looks_for_the_part() -> None:
+    """A truth that saw the stop triggered, but not for long enough, took the part over: to prove that it never came takes seconds."""
+    world = await entered()
+    world.engine.trouble["close"] = ["lost before"]
+    await world.trading.desk.close(USER, only(world).id, d(4))
+    world.clock.pass_wall(seconds=3)
+    carried, asked = world.engine.close, list[object]()
+    looking, proven, closing, closed = (asyncio.Event() for _ in range(4))
+
+    async def slow(request: CloseRequest) -> ExecutionReport:
+        asked.append(request.widened_to)
+        begun, ended = (looking, proven) if request.widened_to is None else (closing, closed)
+        begun.set()
+        await ended.wait()
+        return await carried(request)
+
+    world.engine.close = slow  # type: ignore[method-assign]
+    world.engine.stuck.add("SOLUSDT")
+    world.engine.tick("SOLUSDT", 97)
+    first = asyncio.create_task(world.reconcile())
+    await asyncio.wait_for(looking.wait(), 3)
+    world.clock.pass_wall(seconds=2)
+    second = asyncio.create_task(world.glance())
+    await asyncio.wait_for(closing.wait(), 3)
+    proven.set()
+    await first
+    await asyncio.wait_for(world.glance(), 3)
+    assert asked == [None, d(10)]
+    closed.set()
+    await second
+    assert world.engine.book().quantity("SOLUSDT") == 0
+    await world.reconcile()
+    assert (only(world).status, only(world).close_reason) == (PositionStatus.CLOSED_LOSS, CloseReason.STOP)
     assert_equal_to_the_exchange(world)
 
 
@@ -654,7 +690,7 @@ async def test_a_close_of_all_stays_what_it_was_asked_for_where_a_stop_fails_mea
     world.engine.stuck.add("SOLUSDT")
     world.engine.tick("SOLUSDT", 97)
     for _ in range(3):
-        await world.trading.reconcile.glance(USER)
+        await world.glance()
         world.clock.pass_wall(seconds=2)
     assert {request.widened_to for request in world.engine.sent("close")} == {None}
     assert only(world).close_reason is CloseReason.MANUAL
@@ -666,7 +702,7 @@ async def test_what_a_hand_added_while_a_part_is_being_closed_widens_nothing_as_
     await world.trading.desk.close(USER, only(world).id, d(4))
     world.engine.hand("SOLUSDT", OrderSide.BUY, d(5))
     for _ in range(3):
-        await world.trading.reconcile.glance(USER)
+        await world.glance()
         world.clock.pass_wall(seconds=2)
     assert {request.widened_to for request in world.engine.sent("close")} == {None}
     assert world.engine.book().quantity("SOLUSDT") == 15
@@ -680,7 +716,7 @@ async def test_one_glance_without_a_stop_is_forgotten_once_a_look_showed_it_or_l
     whole = list(book.orders)
     bare = [order for order in whole if order is not book.stops("SOLUSDT")[0]]
     book.orders = list(bare)
-    await world.trading.reconcile.glance(USER)
+    await world.glance()
     book.orders = list(whole)
     if shown:
         await world.reconcile()
@@ -689,7 +725,7 @@ async def test_one_glance_without_a_stop_is_forgotten_once_a_look_showed_it_or_l
     await world.trading.desk.close(USER, only(world).id, d(4))
     world.clock.pass_wall(seconds=3)
     book.orders = [order for order in book.orders if order.client_order_id in {one.client_order_id for one in bare}]
-    await world.trading.reconcile.glance(USER)
+    await world.glance()
     assert {request.widened_to for request in world.engine.sent("close")} == {None}
 
 
@@ -711,9 +747,9 @@ async def test_a_carrier_that_was_overtaken_does_not_end_what_another_carries() 
     await asyncio.sleep(0)
     world.engine.stuck.add("SOLUSDT")
     world.engine.tick("SOLUSDT", 97)
-    await world.trading.reconcile.glance(USER)
+    await world.glance()
     world.clock.pass_wall(seconds=2)
-    other = asyncio.create_task(world.trading.reconcile.glance(USER))
+    other = asyncio.create_task(world.glance())
     await asyncio.wait_for(draining.wait(), 3)
     answered.set()
     told = await first
@@ -736,7 +772,7 @@ async def test_an_entry_whose_stop_was_triggered_and_does_not_fill_is_taken_over
     world.engine.stuck.add("SOLUSDT")
     world.engine.tick("SOLUSDT", 97)
     world.clock.pass_wall(seconds=2)
-    assert (await world.trading.reconcile.glance(USER)).wrong
+    assert (await world.glance()).wrong
     assert [request.resume for request in world.engine.sent("enter")] == [False, True]
 
 

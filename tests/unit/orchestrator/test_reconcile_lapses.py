@@ -2,7 +2,7 @@
 
 from orchestrator.core.position import CloseReason
 from orchestrator.metrics import Metrics
-from tests.builders import USER, signal
+from tests.builders import signal
 from tests.fakes_real import RealWorld
 
 
@@ -26,10 +26,10 @@ async def test_a_stop_that_was_put_back_tells_how_long_it_was_missed() -> None:
     world, metrics = await entered()
     [stop] = world.engine.book().stops("SOLUSDT")
     world.engine.take(stop.client_order_id)
-    await world.trading.reconcile.glance(USER)
+    await world.glance()
     assert measured(metrics) == (0, 0)
     world.clock.pass_wall(seconds=2)
-    await world.trading.reconcile.glance(USER)
+    await world.glance()
     assert world.engine.book().stops("SOLUSDT")
     assert measured(metrics) == (1, 2)
     await world.reconcile()
@@ -40,9 +40,9 @@ async def test_a_stop_that_did_not_fill_tells_how_long_its_position_stood_until_
     world, metrics = await entered()
     world.engine.stuck.add("SOLUSDT")
     world.engine.tick("SOLUSDT", 97)
-    await world.trading.reconcile.glance(USER)
+    await world.glance()
     world.clock.pass_wall(seconds=3)
-    await world.trading.reconcile.glance(USER)
+    await world.glance()
     assert [row.close_reason for row in world.rows.positions.values()] == [CloseReason.STOP]
     assert measured(metrics) == (1, 3)
 
@@ -52,9 +52,9 @@ async def test_a_position_that_cannot_be_protected_is_measured_once_it_is_closed
     [stop] = world.engine.book().stops("SOLUSDT")
     world.engine.take(stop.client_order_id)
     world.engine.no_stops = True
-    await world.trading.reconcile.glance(USER)
+    await world.glance()
     world.clock.pass_wall(seconds=1)
-    await world.trading.reconcile.glance(USER)
+    await world.glance()
     assert [row.close_reason for row in world.rows.positions.values()] == [CloseReason.UNPROTECTED]
     assert measured(metrics) == (1, 1)
 
@@ -62,7 +62,7 @@ async def test_a_position_that_cannot_be_protected_is_measured_once_it_is_closed
 async def test_a_stop_that_filled_as_it_should_is_no_lapse() -> None:
     world, metrics = await entered()
     world.engine.tick("SOLUSDT", 97)
-    await world.trading.reconcile.glance(USER)
+    await world.glance()
     await world.reconcile()
     assert world.engine.book().quantity("SOLUSDT") == 0
     assert measured(metrics) == (0, 0)

@@ -9,7 +9,7 @@ from orchestrator.core.position import CloseReason
 from orchestrator.trading.follow import Follow, Rhythm, _Sight
 from orchestrator.trading.reconcile import Reconciled
 from shared.enums import Mode
-from shared.execution import TruthReply, TruthRequest
+from shared.execution import CloseRequest, ExecutionReport, TruthReply, TruthRequest
 from tests.builders import USER, d, signal, trader
 from tests.fakes_real import RealWorld, real_trader
 from tests.polling import eventually
@@ -96,6 +96,43 @@ async def test_a_failed_stop_is_closed_though_no_truth_is_heard_for_long() -> No
         return world.engine.book().quantity("SOLUSDT") == 0
 
     await eventually(flat, seconds=2, what="the position to be closed at the market")
+    await follow.end()
+
+
+async def test_closes_that_take_long_keep_nobody_from_seeing_another_stop_fail() -> None:
+    world = RealWorld()
+    await world.reconcile()
+    for symbol in ("SOLUSDT", "ETHUSDT", "BTCUSDT"):
+        await world.enter(signal(symbol))
+    carried, closing, go = world.engine.close, [], asyncio.Event()
+
+    async def slow(request: CloseRequest) -> ExecutionReport:
+        closing.append(request.symbol)
+        if request.symbol != "BTCUSDT":
+            await go.wait()
+        return await carried(request)
+
+    world.engine.close = slow  # type: ignore[method-assign]
+    world.engine.trouble["truth"] = ["lost before"] * 1000
+    follow = follow_of(world, structs.replace(QUICK, glance=0.01, blind=0.01))
+    await follow.run()
+    for number, symbol in enumerate(("SOLUSDT", "ETHUSDT", "BTCUSDT"), start=1):
+        world.engine.stuck.add(symbol)
+        world.engine.tick(symbol, world.engine.book().stops(symbol)[0].trigger_price or 0)
+        asked = len(world.engine.sent("guards"))
+
+        async def glanced(asked: int = asked) -> bool:
+            return len(world.engine.sent("guards")) >= asked + 2
+
+        await eventually(glanced, seconds=2, what="two glances")
+        world.clock.pass_wall(seconds=2)
+
+        async def given_up(number: int = number) -> bool:
+            return len(closing) == number
+
+        await eventually(given_up, seconds=2, what=f"{symbol} to be closed at the market")
+    assert world.engine.book().quantity("BTCUSDT") == 0
+    go.set()
     await follow.end()
 
 
