@@ -127,7 +127,7 @@ class Client:
         halts = self._halts
         if urgency is Urgency.WATCH and self._halted is not None:
             async with self._probing:
-                if halts == self._halts:
+                if self._halted is not None and halts == self._halts:
                     return await self._asked(call, kind, urgency, params)
             self._still_halted()
         return await self._asked(call, kind, urgency, params)

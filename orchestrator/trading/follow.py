@@ -308,8 +308,11 @@ class _Sight:
 
 
 def _aim(row: PositionRecord | OrderRecord) -> tuple[Decimal | None, Decimal | None]:
-    """Stop and target: as they are, or as they were asked for."""
-    aim = row if isinstance(row, PositionRecord) else msgspec.convert(row.request, EntryRequest)
+    """Stop and target: as they are, or as they were asked for; none where that does not read, which must not end the alarm of everybody."""
+    try:
+        aim = row if isinstance(row, PositionRecord) else msgspec.convert(row.request, EntryRequest)
+    except msgspec.ValidationError:
+        return None, None
     return aim.stop_loss, aim.take_profit
 
 

@@ -333,11 +333,16 @@ async def test_a_revoked_key_halts(desk: Desk) -> None:
 async def test_while_a_key_is_refused_one_request_asks_for_all_that_watch(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A glance at an account whose key is dead costs its one cheapest look at whether it still is; what protects asks for itself."""
     asked: list[str] = []
+    at_once: list[int] = [0]
     made = Client._made
 
     async def counted(self: Client, ccxt: Any, call: Call, *rest: Any) -> Exception | None:
         asked.append(call.method)
-        return await made(self, ccxt, call, *rest)
+        at_once.append(at_once[-1] + 1)
+        try:
+            return await made(self, ccxt, call, *rest)
+        finally:
+            at_once.append(at_once[-1] - 1)
 
     async def ends(*asking: Awaitable[object]) -> list[type]:
         return [type(end) for end in await asyncio.gather(*asking, return_exceptions=True)]
@@ -357,7 +362,9 @@ async def test_while_a_key_is_refused_one_request_asks_for_all_that_watch(desk: 
         session.post(f"{desk.base}/sandbox/accounts/{desk.opened['api_key']}/restore") as given_back,
     ):
         assert given_back.status < 300
-    assert await ends(desk.watching.positions(), desk.watching.working(BTC)) == [list, list]
+    at_once[:] = [0]
+    assert await ends(*(desk.watching.positions() for _ in range(3))) == [list] * 3
+    assert (at_once[:3], max(at_once)) == ([0, 1, 0], 2)  # one finds it good again, what waited for that goes on together
 
 
 async def test_an_account_in_multi_assets_mode_says_so_and_takes_no_isolated_margin(desk: Desk, desks: Open) -> None:

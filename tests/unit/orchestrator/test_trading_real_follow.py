@@ -150,6 +150,20 @@ async def test_a_market_that_has_passed_the_stop_of_an_entry_that_is_not_booked_
     assert await follow.alarm() == 1
 
 
+async def test_an_entry_whose_request_does_not_read_keeps_nobody_from_being_alarmed() -> None:
+    """As one may be that was written by a version before."""
+    world = RealWorld()
+    await world.reconcile()
+    await world.enter(signal("ETHUSDT"))
+    world.engine.trouble["enter"] = ["lost after"]
+    await world.enter(signal())
+    for order in [one for one in world.rows.orders.values() if one.symbol == "SOLUSDT"]:
+        world.rows.orders[order.id] = structs.replace(order, request={"symbol": "SOLUSDT"})
+    world.quote("SOLUSDT", 97)
+    world.quote("ETHUSDT", 1)
+    assert await follow_of(world).alarm() == 1
+
+
 async def test_a_market_that_has_passed_a_stop_is_seen_without_a_nudge() -> None:
     """The stream is silent and the next truth a minute away: the mark price alone calls for a glance."""
     world = RealWorld()
