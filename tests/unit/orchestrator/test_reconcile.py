@@ -12,7 +12,7 @@ from orchestrator.core.order import OrderStatus, Refusal, RefusalReason
 from orchestrator.core.position import CloseReason, PositionStatus
 from orchestrator.errors import StoreUnavailable
 from orchestrator.ports import Closed, OrderRecord, PositionRecord
-from shared.enums import Mode, OrderKind
+from shared.enums import ExecutionStatus, Mode, OrderKind
 from shared.execution import CloseRequest, ExecutionReport, GuardsReply, GuardsRequest, OrderSide
 from shared.margin import ZERO
 from tests.builders import USER, d, signal
@@ -667,6 +667,50 @@ async def test_a_close_of_all_waits_for_nobody_who_still_looks_for_the_part() ->
     assert world.engine.book().quantity("SOLUSDT") == 0
     await world.reconcile()
     assert (only(world).status, only(world).close_reason) == (PositionStatus.CLOSED_LOSS, CloseReason.STOP)
+    assert_equal_to_the_exchange(world)
+
+
+@pytest.mark.parametrize("part_is_booked_first", [True, False])
+async def test_a_part_that_came_after_all_and_the_rest_that_was_closed_beside_it_are_booked_once(
+    part_is_booked_first: bool,
+) -> None:
+    """Two carriers of one close: one finds the part filled, one closed what the part left under the next number of its id."""
+    world = await entered()
+    world.engine.trouble["close"] = ["lost before"]
+    await world.trading.desk.close(USER, only(world).id, d(4))
+    world.clock.pass_wall(seconds=3)
+    looking, found, closing, closed = (asyncio.Event() for _ in range(4))
+
+    async def slow(request: CloseRequest) -> ExecutionReport:
+        name, book = request.client_order_id, world.engine.book()
+        begun, ended = (looking, found) if request.widened_to is None else (closing, closed)
+        begun.set()
+        await ended.wait()
+        if book.quantity("SOLUSDT") == 10:
+            world.engine.hand("SOLUSDT", OrderSide.SELL, d(4), name)
+            world.engine.hand("SOLUSDT", OrderSide.SELL, d(6), f"{name}-2")
+            book.orders = [one for one in book.orders if one.kind is OrderKind.MARKET]
+        fills = world.engine._fills_of(book, name)
+        if request.widened_to is not None:
+            fills += world.engine._fills_of(book, f"{name}-2")
+        return structs.replace(world.engine._report(request, ExecutionStatus.FILLED, fills), dry_run=False, protection=None)
+
+    world.engine.close = slow  # type: ignore[method-assign]
+    world.engine.stuck.add("SOLUSDT")
+    world.engine.tick("SOLUSDT", 97)
+    first = asyncio.create_task(world.reconcile())
+    await asyncio.wait_for(looking.wait(), 3)
+    world.clock.pass_wall(seconds=2)
+    second = asyncio.create_task(world.glance())
+    await asyncio.wait_for(closing.wait(), 3)
+    for ended, run in [(found, first), (closed, second)] if part_is_booked_first else [(closed, second), (found, first)]:
+        ended.set()
+        await run
+    world.engine.stuck.clear()
+    for _ in range(3):
+        await world.reconcile()
+        world.clock.pass_wall(seconds=3)
+    assert (only(world).status, only(world).size) == (PositionStatus.CLOSED_LOSS, d(0))
     assert_equal_to_the_exchange(world)
 
 
