@@ -20,6 +20,8 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     read: float = 2.5
     """For the reads before an entry: past it nothing was sent, and a new signal comes."""
     outcome: float = 7.0
+    """For the answer to an order, and for the end of one that still works."""
+    shown: float = 7.0
     """For the look-ups of an order without an answer: about its receive window."""
     linger: float = 25.0
     """And then for an entry, less often, while its caller knows it as unknown: it would be a position without a stop."""
@@ -31,7 +33,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     """How far the exchange's list of trades may be behind."""
     drain: float = 12.0
     again: float = 0.5
-    """For the look-ups of a reduce-only order that is followed by another: two of them open nothing, waiting leaves a position bare."""
+    """For the answer to a reduce-only order that is followed by another: two of them open nothing, waiting leaves a position bare."""
     clear: float = 5.0
     flatten: float = 38.0
     """Below the 45 s that the caller waits."""
@@ -41,6 +43,10 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     """Nothing is sent later than this after the caller sent the request."""
     arrives_within: float = 20.0
     """`send_within`, the receive window of 5 s, and as much again for clocks apart: later no signed request is under way."""
+
+    def brief(self, seconds: float, shown: float | None = None) -> "Patience":
+        """For an order that is followed by another: for its answer, and for the look-ups where none came; as long where they are not given."""
+        return msgspec.structs.replace(self, outcome=seconds, shown=seconds if shown is None else shown, linger=0.0)
 
 
 class Bound:

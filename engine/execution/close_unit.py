@@ -53,7 +53,7 @@ class CloseUnit:
         )
         before = closing.position.quantity if closing.position else None
         whole = before is not None and closing.quantity >= before
-        patience = msgspec.structs.replace(self._patience, outcome=self._patience.again) if whole else self._patience
+        patience = self._patience.brief(self._patience.again, self._patience.poll) if whole else self._patience
         done = await carry_out(self._exchange, order, patience, self._too_late)
         if isinstance(done, Problem) and done.code == OrderRefusal.REDUCE_ONLY:
             done = await self._unbound(order, closing, done)

@@ -66,7 +66,6 @@ class Drain:
     ) -> None:
         self._exchange, self._symbol, self._side, self._base_id = exchange, symbol, side, base_id
         self._patience = patience
-        self._brief = msgspec.structs.replace(patience, outcome=patience.again, linger=0.0)
         self._known, self._most, self._total = known, most, total
         self._orders: list[VenueOrder] = []
         self._unseen = [base_id] if unseen else []
@@ -104,7 +103,8 @@ class Drain:
         """How much may still be closed; what had no answer is looked for once first."""
         if self._total is None:
             return _UNBOUNDED
-        for order_id in [one for one in self._unseen if one != self._base_id]:
+        unseen = [] if self._known > 0 else self._unseen  # all that is held is ours: of two orders for it one finds nothing
+        for order_id in [one for one in unseen if one != self._base_id]:
             found = await self._glimpse(order_id)
             if found is not None:
                 self._unseen.remove(order_id)
@@ -131,7 +131,8 @@ class Drain:
             quantity=min(quantity, self._most) if self._most else quantity,
             reduce_only=True,
         )
-        done = await carry_out(self._exchange, order, self._brief)
+        shown = self._patience.poll if self._known > 0 else None
+        done = await carry_out(self._exchange, order, self._patience.brief(self._patience.again, shown))
         if isinstance(done, Problem):
             return await self._refused(done)
         self._attempt += 1

@@ -68,7 +68,7 @@ class Flattening:
     def __init__(self, exchange: Exchange, market: MarketData, clock: Clock, patience: Patience, venue: str) -> None:
         self._exchange, self._market, self._clock = exchange, market, clock
         self._patience, self._venue = patience, venue
-        self._brief = msgspec.structs.replace(patience, outcome=patience.again * 2, linger=0.0)
+        self._brief = patience.brief(patience.again * 2)
         self._closings: dict[tuple[str, Side], _Closing] = {}
         self._held: set[str] = set()
         """Symbols with a position, by the last reading."""

@@ -225,30 +225,32 @@ class ExchangeVenue:
             done = await self._close_whole(exchange, closing, request, request.widened_to)
             if done is not None:
                 return done
-        found, held = await asyncio.gather(self._missing(exchange, request), self.held(request.symbol, request.side))
+        name, symbol, side = request.client_order_id, request.symbol, request.side
+        found, held = await asyncio.gather(self._missing(exchange, request), closing.held(symbol, side))
         if isinstance(found, VenueOrder):
-            return await closing.finish(found, request.client_order_id, request.side)
-        if isinstance(found, Problem):
+            return await closing.finish(found, name, side)
+        if isinstance(found, Problem) or held is None:
             return found
-        if isinstance(held, Problem) and held.code == OrderRefusal.NO_POSITION:
-            return await closing.recalled(request.client_order_id, request.symbol, request.side) or found
-        if isinstance(held, PaperPosition) and (request.quantity is None or request.quantity >= held.quantity):
-            done = await closing.drain(
-                request.client_order_id, request.symbol, request.side, request.quantity, known=held.quantity
-            )
-            return done or found
+        if held == 0:
+            return await closing.recalled(name, symbol, side) or found
+        if request.quantity is None or request.quantity >= held:
+            return await closing.drain(name, symbol, side, request.quantity, known=held) or found
         return found
 
     async def _close_whole(
         self, exchange: Exchange, closing: CloseUnit, request: CloseRequest, total: Decimal
     ) -> Executed | Problem | Unknown | None:
-        """All that a row holds, where no proof of what became of a part can be waited for; None where nothing is held any more."""
+        """All that a row holds, where no proof of what became of a part can be waited for; None where nothing is held any more.
+
+        A part that is seen was closed already, and what it left has no guard.
+        """
         name, symbol, side = request.client_order_id, request.symbol, request.side
         found, held = await asyncio.gather(at_a_glance(exchange, symbol, name, self._patience), closing.held(symbol, side))
-        if isinstance(found, VenueOrder):
+        closed = found.filled_quantity if isinstance(found, VenueOrder) else ZERO
+        if isinstance(found, VenueOrder) and closed >= total:
             return await closing.finish(found, name, side)
-        ours = held if held is not None and held <= total else ZERO
-        return await closing.drain(name, symbol, side, total, known=ours)
+        ours = held if held is not None and held <= total - closed else ZERO
+        return await closing.drain(name, symbol, side, total - closed, known=ours)
 
     async def protect(self, guard: Guard) -> Protection | Problem | Unknown:
         """New ones first, confirmed; then the old ones go."""

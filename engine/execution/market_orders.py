@@ -129,7 +129,7 @@ async def awaited(exchange: Exchange, symbol: str, client_order_id: str, patienc
     async def look() -> VenueOrder | None:
         return await exchange.find(symbol, client_order_id, conditional=False)
 
-    found = await until(look, Bound(patience.outcome), patience.poll)
+    found = await until(look, Bound(patience.shown), patience.poll)
     if found is None:
         found = await until(look, Bound(patience.linger), patience.poll * RARER)
     if found is None:

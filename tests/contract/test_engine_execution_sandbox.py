@@ -69,7 +69,7 @@ from tests.unit.engine.execution_desk import DictReports
 
 BTC = "BTCUSDT"
 PLENTY = 1_000_000
-BRISK = Patience(outcome=1.5, linger=0.5, protect=1.5, fills=2.0, apart=0.4, drain=6.0, clear=2.0, flatten=15.0)
+BRISK = Patience(outcome=1.5, shown=1.5, linger=0.5, protect=1.5, fills=2.0, apart=0.4, drain=6.0, clear=2.0, flatten=15.0)
 
 
 class Trader:

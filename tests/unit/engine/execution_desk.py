@@ -227,6 +227,7 @@ SOON = Patience(
     poll=0.002,
     read=0.3,
     outcome=0.05,
+    shown=0.05,
     linger=0.05,
     protect=0.06,
     fills=0.05,
