@@ -73,9 +73,16 @@ class CloseUnit:
         return Executed(fills=in_order(fills), protection=None) if fills else None
 
     async def drain(
-        self, request_id: str, symbol: str, side: Side, total: Decimal | None, known: Decimal = ZERO
+        self,
+        request_id: str,
+        symbol: str,
+        side: Side,
+        total: Decimal | None,
+        known: Decimal = ZERO,
+        most: Decimal | None = None,
+        first: VenueOrder | None = None,
     ) -> Executed | Unknown | None:
-        """Closes what is held under further numbers of an id whose first order has no answer.
+        """Closes what is held under further numbers of an id whose first order has no answer, or left something open.
 
         It is told once that first order is seen, or can come no more, so that it never meets a position that was opened since.
 
@@ -86,19 +93,23 @@ class CloseUnit:
             total: No more than this is closed; None is all that is held.
             known: What was just seen to be held, none of it a hand's: then a try without an answer is followed by another without waiting
                 for readings, of which the exchange takes at most one.
+            most: The largest market order that the symbol takes.
+            first: The first order, where it is seen already.
 
         Returns:
             None where nothing was held any more, and nothing was sent for that.
         """
         bound = Bound(self._patience.outcome)
-        drain = Drain(self._exchange, symbol, side, request_id, self._patience, known=known, total=total, unseen=True)
+        drain = Drain(self._exchange, symbol, side, request_id, self._patience, known=known, most=most, total=total, unseen=True)
+        if first is not None:
+            drain.count(first)
         if self._resumed:
             await drain.pick_up()
         drained = await drain.run(self._patience.drain)
         if not drained.flat:
             return Unknown(detail=drained.problem.detail if drained.problem else f"{symbol} is not shown closed yet")
         await self._aftercare(symbol, request_id, side, ZERO)
-        first = await until(
+        first = first or await until(
             lambda: self._exchange.find(symbol, request_id, conditional=False), bound, self._patience.poll * RARER
         )
         if first is None and not drained.tried:

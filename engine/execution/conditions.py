@@ -1,6 +1,8 @@
 """Conditional orders at the exchange: let one rest and read it back, cancel others and prove that they are gone."""
 
+import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from engine.core.order import OrderRefusal, no
 from engine.errors import VenueAway, VenueError
@@ -19,7 +21,7 @@ async def rest(
     Args:
         exchange: The account.
         condition: What to place. One that is not seen after a while is handed over again under the same id, which the exchange lets rest
-            once; a second one would be reduce-only and swept. So is one that has no answer after that while.
+            once; a second one would be reduce-only and swept. So is one that has no answer after that while; it is looked for all along.
         bound: When it must be confirmed.
         patience: How often it is read.
         fresh: Its request is known to be new, so that its id need not be looked up.
@@ -32,15 +34,23 @@ async def rest(
         return _standing(known)
     if not fresh and known is None:
         return None
-    while True:
-        placed = await _placed(exchange, condition, bound, patience)
-        if isinstance(placed, Problem):
-            return placed
-        found = await until(lambda: _find(exchange, condition), Bound(min(patience.silence, bound.left)), patience.poll)
-        if found is not None:
-            return _standing(found)
-        if bound.left <= patience.poll:
-            return None
+    looking: asyncio.Future[VenueOrder | None] | None = None
+    try:
+        while True:
+            placing = asyncio.ensure_future(_placed(exchange, condition, bound, patience))
+            under_way: set[asyncio.Future[Any]] = {placing, looking} if looking else {placing}
+            await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            if placing.done() and isinstance(placed := placing.result(), Problem):
+                return placed
+            looking = looking or asyncio.ensure_future(until(lambda: _find(exchange, condition), bound, patience.poll))
+            await asyncio.wait({looking}, timeout=min(patience.silence, bound.left) if placing.done() else None)
+            if looking.done():
+                placing.cancel()
+                found = looking.result()
+                return None if found is None else _standing(found)
+    finally:
+        if looking is not None:
+            looking.cancel()
 
 
 async def _find(exchange: Exchange, condition: Condition) -> VenueOrder | None:

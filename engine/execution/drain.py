@@ -45,7 +45,7 @@ class Drain:
         side: Of the position.
         base_id: The first try's id.
         patience: Bounds.
-        known: Base asset that is certainly held though readings may not show it yet.
+        known: Base asset that is certainly held, all of it to be closed, though readings may not show it yet.
         most: The largest market order that the symbol takes.
         total: No more than this is closed, all tries together: what a hand added is not ours to sell.
         unseen: Under the first id an order was sent already, and nothing is known of it.
@@ -83,10 +83,15 @@ class Drain:
             flat = (held == 0 or (ours > 0 and await self._try(ours))) and await self._shows_flat()
             left = left if flat else await self._left()
             flat = flat or left <= 0
-            if not flat and not await bound.pause(self._patience.poll):
+            if not flat and not await self._paused(bound):
                 break
         tried = self._attempt > self._first
         return Drained(fills=await self.fills(), flat=flat, tried=tried, problem=None if flat else self._problem)
+
+    def count(self, first: VenueOrder) -> None:
+        """Takes its first order for what it did."""
+        self._unseen.remove(self._base_id)
+        self._orders.append(first)
 
     async def pick_up(self) -> None:
         """Takes over what an earlier run sent under further numbers of the id: its answer may be lost, its orders are not.
@@ -104,12 +109,25 @@ class Drain:
         if self._total is None:
             return _UNBOUNDED
         unseen = [] if self._known > 0 else self._unseen  # all that is held is ours: of two orders for it one finds nothing
-        for order_id in [one for one in unseen if one != self._base_id]:
+        for order_id in list(unseen):
             found = await self._glimpse(order_id)
             if found is not None:
                 self._unseen.remove(order_id)
                 self._orders.append(found)
         return self._total - sum((order.filled_quantity for order in self._orders), ZERO)
+
+    async def _paused(self, bound: Bound) -> bool:
+        """A moment between two tries. Where no reading is waited for, one may tell in it that a hand added to what is held.
+
+        Then what is ours cannot be told from it any more, and each try is followed until a reading shows what it did.
+        """
+        if self._known <= 0:
+            return await bound.pause(self._patience.poll)
+        in_time, shown = await asyncio.gather(bound.pause(self._patience.poll), self._held(Bound(self._patience.poll * 2)))
+        if shown is None or shown <= self._known:
+            return in_time
+        self._known = ZERO
+        return await bound.pause(self._patience.apart)
 
     async def _glimpse(self, order_id: str) -> VenueOrder | None:
         """An order as it stands, by one short look; None where it is not there or nobody answers: the position must not wait for that."""

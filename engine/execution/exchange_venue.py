@@ -226,7 +226,7 @@ class ExchangeVenue:
             if done is not None:
                 return done
         name, symbol, side = request.client_order_id, request.symbol, request.side
-        found, held = await asyncio.gather(self._missing(exchange, request), closing.held(symbol, side))
+        found, held, most = await asyncio.gather(self._missing(exchange, request), closing.held(symbol, side), self._most(symbol))
         if isinstance(found, VenueOrder):
             return await closing.finish(found, name, side)
         if isinstance(found, Problem) or held is None:
@@ -234,7 +234,7 @@ class ExchangeVenue:
         if held == 0:
             return await closing.recalled(name, symbol, side) or found
         if request.quantity is None or request.quantity >= held:
-            return await closing.drain(name, symbol, side, request.quantity, known=held) or found
+            return await closing.drain(name, symbol, side, request.quantity, known=held, most=most) or found
         return found
 
     async def _close_whole(
@@ -245,12 +245,16 @@ class ExchangeVenue:
         A part that is seen was closed already, and what it left has no guard.
         """
         name, symbol, side = request.client_order_id, request.symbol, request.side
-        found, held = await asyncio.gather(at_a_glance(exchange, symbol, name, self._patience), closing.held(symbol, side))
-        closed = found.filled_quantity if isinstance(found, VenueOrder) else ZERO
-        if isinstance(found, VenueOrder) and closed >= total:
-            return await closing.finish(found, name, side)
-        ours = held if held is not None and held <= total - closed else ZERO
-        return await closing.drain(name, symbol, side, total - closed, known=ours)
+        found, held, most = await asyncio.gather(
+            at_a_glance(exchange, symbol, name, self._patience), closing.held(symbol, side), self._most(symbol)
+        )
+        first = found if isinstance(found, VenueOrder) else None
+        left = total - (first.filled_quantity if first else ZERO)
+        if first is not None and left <= 0:
+            return await closing.finish(first, name, side)
+        certain = held is not None and held <= left and not isinstance(found, Unknown)
+        ours = held if held is not None and certain else ZERO
+        return await closing.drain(name, symbol, side, total, known=ours, most=most, first=first)
 
     async def protect(self, guard: Guard) -> Protection | Problem | Unknown:
         """New ones first, confirmed; then the old ones go."""

@@ -176,7 +176,8 @@ async def missing(
     among what works nor in the trades, and no trade of a further number of its id. Before that nothing can be proven, and nothing is waited for.
     """
     if sent_at is None or (clock.wall() - sent_at).total_seconds() < patience.arrives_within:
-        return await at_a_glance(exchange, symbol, client_order_id, patience)
+        found = await at_a_glance(exchange, symbol, client_order_id, patience)
+        return found or Unknown(detail=f"the exchange does not show {client_order_id}, which may still come")
     for last in (False, True):
         try:
             found = await _seen(exchange, symbol, client_order_id, sent_at, clock, patience)
@@ -189,17 +190,18 @@ async def missing(
     return no(OrderRefusal.NEVER_ARRIVED, f"the exchange never got {client_order_id}, and it can come no more")
 
 
-async def at_a_glance(exchange: Exchange, symbol: str, client_order_id: str, patience: Patience) -> VenueOrder | Unknown:
-    """An order that may still be under way, by one look each under its id and among what works: where it is not seen, nothing is proven."""
+async def at_a_glance(exchange: Exchange, symbol: str, client_order_id: str, patience: Patience) -> VenueOrder | Unknown | None:
+    """An order that may still be under way, by one look each under its id and among what works.
+
+    None where the exchange does not show it, which proves nothing; Unknown where it did not say, or still matches it.
+    """
     bound = Bound(patience.read)
     try:
         found = await bound.call(exchange.find(symbol, client_order_id, conditional=False))
         found = found or _named(await bound.call(exchange.working(symbol)), client_order_id)
     except VenueError as error:
         return Unknown(detail=f"the exchange did not answer: {error}")
-    if found is None:
-        return Unknown(detail=f"the exchange does not show {client_order_id}, which may still come")
-    return await settled(exchange, found, patience)
+    return None if found is None else await settled(exchange, found, patience)
 
 
 def _named(orders: list[VenueOrder], client_order_id: str) -> VenueOrder | None:

@@ -22,7 +22,7 @@ from engine.execution.lookup import look_up
 from engine.execution.protect import protect
 from engine.execution.truth import ALL_AT_ONCE, guards, truth
 from engine.execution.turns import Turns
-from engine.ports import Condition
+from engine.ports import Condition, MarketOrder
 from shared.enums import ExecutionStatus, OrderKind, OrderLookup, OrderState, Side
 from shared.execution import (
     AccountEvent,
@@ -226,7 +226,7 @@ async def test_the_resume_of_a_close_of_all_waits_for_no_reading_between_two_tri
     done = await close(world.desk, real_close(resume=True, **part))
 
     first, second = (index for index, call in enumerate(exchange.calls) if call == "send")
-    assert "positions" not in exchange.calls[first:second]
+    assert exchange.calls[first:second].count("positions") <= 1
     assert (done.status, exchange.held()) == (ExecutionStatus.FILLED, Decimal(0))
 
 
@@ -238,7 +238,7 @@ async def test_a_close_of_all_without_an_answer_is_followed_by_another_without_w
 
     first, *_, last = (index for index, call in enumerate(exchange.calls) if call == "send")
     assert exchange.calls.count("send") == 3
-    assert "positions" not in exchange.calls[first:last]
+    assert exchange.calls[first:last].count("positions") <= 1
     assert (done.status, exchange.held()) == (ExecutionStatus.FILLED, Decimal(0))
 
 
@@ -250,6 +250,73 @@ async def test_of_two_orders_that_close_all_the_second_finds_nothing_where_the_f
 
     assert (done.status, done.filled_quantity, exchange.held()) == (ExecutionStatus.FILLED, Decimal("0.010"), Decimal(0))
     assert exchange.guards() == []
+
+
+async def test_what_a_hand_adds_between_two_orders_that_close_all_is_not_sold() -> None:
+    world, exchange = holding()
+    exchange.fail("send", Fault.LOST, Fault.LOST)
+    sends = exchange.send
+
+    async def send(order: MarketOrder) -> VenueOrder | Problem:
+        if order.client_order_id.endswith("-2"):
+            exchange.open(Side.LONG, "0.025")
+        return await sends(order)
+
+    exchange.send = send  # type: ignore[method-assign]
+
+    done = await close(world.desk, real_close())
+
+    assert (done.status, done.filled_quantity) == (ExecutionStatus.FILLED, Decimal("0.010"))
+    assert exchange.held() == Decimal("0.015")
+
+
+@pytest.mark.parametrize("age", [5, 21])
+async def test_a_part_that_one_look_did_not_find_counts_all_the_same_where_a_hand_added_to_the_position(age: int) -> None:
+    world, exchange = holding()
+    exchange.fail("send", Fault.SILENT)
+    exchange.fail("find", Fault.OK, *[Fault.LOST] * 999)
+    part = {"quantity": Decimal("0.004")}
+    assert (await close(world.desk, real_close(**part))).status is ExecutionStatus.UNKNOWN
+    exchange.faults.clear()
+    exchange.open(Side.LONG, "0.011")
+    world.clock.pass_wall(timedelta(seconds=age))
+    exchange.fail("find", Fault.AWAY)
+
+    done = await close(world.desk, real_close(resume=True, widened_to=Decimal("0.010"), **part))
+
+    assert (done.status, done.filled_quantity) == (ExecutionStatus.FILLED, Decimal("0.010"))
+    assert exchange.held() == Decimal("0.005")
+
+
+async def test_what_a_part_that_was_filled_left_bare_is_closed_by_the_same_request() -> None:
+    world, exchange = holding()
+    exchange.fail("send", Fault.SILENT)
+    exchange.fail("find", Fault.OK, *[Fault.LOST] * 999)
+    part = {"quantity": Decimal("0.004")}
+    await close(world.desk, real_close(**part))
+    exchange.faults.clear()
+    exchange.trigger("nt-s-OLD", stuck=True)
+
+    done = await close(world.desk, real_close(resume=True, widened_to=Decimal("0.010"), **part))
+
+    assert (done.status, done.filled_quantity, exchange.held()) == (ExecutionStatus.FILLED, Decimal("0.010"), Decimal(0))
+    assert exchange.guards() == []
+
+
+async def test_a_resumed_close_of_more_than_the_largest_order_is_made_of_several() -> None:
+    world, exchange = holding("200")
+    sends = exchange.send
+
+    async def send(order: MarketOrder) -> VenueOrder | Problem:
+        if order.quantity > 120:
+            return no(OrderRefusal.ABOVE_MAX_QUANTITY, "-4005")
+        return await sends(order)
+
+    exchange.send = send  # type: ignore[method-assign]
+
+    done = await close(world.desk, real_close(resume=True, quantity=Decimal(200)))
+
+    assert (done.status, done.filled_quantity, exchange.held()) == (ExecutionStatus.FILLED, Decimal(200), Decimal(0))
 
 
 async def lost_part_of_a_row(held: str = "0.015") -> tuple[World, FakeExchange, dict[str, Decimal]]:
