@@ -26,6 +26,10 @@ AGAIN_SECONDS = 0.3
 ALL_AT_ONCE = 40
 """Symbols from which on the working orders of all cost no more than theirs: 80 against 2 a symbol."""
 
+HELD_FIRST = 10
+"""Symbols from which on a glance reads positions before orders. Else a minute of glances at what a panic has closed already spends what the
+books need to hear of it."""
+
 
 async def truth(desk: Desk, request: TruthRequest) -> TruthReply | Problem:
     """All parts asked at once, or a Problem where one of them did not come: half a truth is none.
@@ -41,8 +45,8 @@ async def truth(desk: Desk, request: TruthRequest) -> TruthReply | Problem:
 async def guards(desk: Desk, request: GuardsRequest) -> GuardsReply | Problem:
     """Positions and working orders of some symbols, or a Problem where a part did not come.
 
-    Weight 5 and 2 for each symbol, 85 at most, and the 5 only where a stop is missing or triggered; a truth costs several times that. Of many
-    symbols positions are read first, and orders only of those that are held: after a panic over sixty that is 5 instead of 85. It has a
+    Weight 5 and 2 for each symbol, 85 at most, and the 5 only where a stop is missing or triggered; a truth costs several times that. Of ten
+    symbols and more positions are read first, and orders only of those that are held: after a panic over sixty that is 5 instead of 85. It has a
     share of the budget that the books cannot spend, and leaves the reserve to what acts: glances at sixty symbols would leave a panic nothing.
     """
     exchange = desk.venues.exchange(request.account, Urgency.WATCH)
@@ -53,7 +57,7 @@ async def guards(desk: Desk, request: GuardsRequest) -> GuardsReply | Problem:
 
 async def _guards(exchange: Exchange, request: GuardsRequest, as_of: datetime) -> GuardsReply:
     bound, symbols = Bound(GUARDS_SECONDS), sorted(set(request.symbols))
-    if len(symbols) >= ALL_AT_ONCE:
+    if len(symbols) >= HELD_FIRST:
         return await _guards_of_many(exchange, request, as_of, bound)
     if request.guarded:
         orders = await _working(exchange, symbols, bound)

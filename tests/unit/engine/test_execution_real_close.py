@@ -20,7 +20,7 @@ from engine.execution.flatten import flatten
 from engine.execution.lasting_once import all_ended
 from engine.execution.lookup import look_up
 from engine.execution.protect import protect
-from engine.execution.truth import ALL_AT_ONCE, guards, truth
+from engine.execution.truth import HELD_FIRST, guards, truth
 from engine.execution.turns import Turns
 from engine.ports import Condition, MarketOrder
 from shared.enums import ExecutionStatus, OrderKind, OrderLookup, OrderState, Side
@@ -944,7 +944,7 @@ async def test_positions_are_not_read_where_every_stop_of_ours_stands(
 async def test_of_many_symbols_orders_are_asked_only_where_something_is_held() -> None:
     """After a panic over sixty positions a glance at all their orders would spend what the books need to hear that they are gone."""
     world, exchange = holding()
-    many = ["BTCUSDT", *(f"S{number}USDT" for number in range(ALL_AT_ONCE))]
+    many = ["BTCUSDT", *(f"S{number}USDT" for number in range(HELD_FIRST))]
     wanted = [Guarded(symbol="BTCUSDT", side=Side.LONG, quantity=Decimal("0.01"))]
     exchange.calls.clear()
 
