@@ -9,13 +9,15 @@ import msgspec
 import pytest
 
 from engine.core.order import OrderRefusal, no
+from engine.execution.asking import Patience
 from engine.execution.entry import enter
-from engine.ports import MarketOrder
+from engine.ports import Condition, MarketOrder
 from shared.enums import ExecutionStatus, OrderKind, OrderState, PositionMode, Side
 from shared.execution import EntryRequest, ExecutionReport, VenueOrder
 from shared.problem import Problem
 from tests.unit.engine.execution_desk import BTC_MARK, WALL_MS, World, armed, entry, refusal_of
 from tests.unit.engine.fake_exchange import FakeExchange, Fault
+from tests.virtual_time import run
 
 ID = "nt-e-ABC"
 SENT = datetime.fromtimestamp(WALL_MS / 1000, UTC)
@@ -206,6 +208,47 @@ async def test_a_stop_without_an_answer_that_is_not_seen_is_handed_over_again_un
     assert report.protection is not None
     assert [order.client_order_id for order in exchange.guards(OrderKind.STOP)] == ["nt-s-ABC"]
     assert exchange.calls.count("rest STOP") == 2
+
+
+class SlowStops(FakeExchange):
+    """A stop comes to rest seconds after it was handed over, whether or not anybody still waits for the answer; a look takes 0.15 s."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._under_way: set[asyncio.Future[Any]] = set()
+
+    async def rest(self, condition: Condition) -> VenueOrder | Problem:
+        coming = asyncio.ensure_future(self._comes(condition))
+        self._under_way.add(coming)
+        return await asyncio.shield(coming)
+
+    async def find(self, symbol: str, client_order_id: str, *, conditional: bool) -> VenueOrder | None:
+        await asyncio.sleep(0.15)
+        return await super().find(symbol, client_order_id, conditional=conditional)
+
+    async def _comes(self, condition: Condition) -> VenueOrder | Problem:
+        await asyncio.sleep(self._seconds)
+        twin = next((one for one in self.guards() if one.client_order_id == condition.client_order_id), None)
+        return twin or await super().rest(condition)
+
+
+@pytest.mark.parametrize("seconds", [0.9, 1.5, 2.1, 2.5])
+def test_a_stop_that_comes_to_rest_late_but_in_time_is_seen_while_it_is_handed_over_again(seconds: float) -> None:
+    """Else a good position would be sold, and a twin of its stop left behind."""
+
+    async def entered() -> tuple[ExecutionReport, FakeExchange]:
+        exchange = SlowStops(seconds)
+        world = World(dry_run=False, exchanges=exchange, patience=Patience())
+        report = await enter(world.desk, real_entry())
+        await asyncio.sleep(10)
+        return report, exchange
+
+    report, exchange = run(entered())
+
+    assert (report.status, exchange.held()) == (ExecutionStatus.FILLED, report.filled_quantity)
+    assert report.protection is not None
+    assert sorted(order.client_order_id for order in exchange.guards()) == ["nt-s-ABC", "nt-t-ABC"]
 
 
 async def test_a_stop_that_is_refused_closes_the_position_before_its_trades_are_shown_and_its_target_is_told() -> None:
