@@ -138,7 +138,7 @@ class Actor:
         self._untargeted: dict[UUID, datetime] = {}
         self._bare: dict[UUID, tuple[datetime, datetime]] = {}
         self._dropped: set[UUID] = set()
-        self._at_work: set[UUID] = set()
+        self._at_work: set[object] = set()
         self._failed: Counter[UUID] = Counter()
         self.lapses = Lapses(clock)
 
@@ -229,11 +229,11 @@ class Actor:
 
     async def _take_over(self, order: OrderRecord, whole: CloseReason | None) -> None:
         """A close of all waits for nobody who still looks for what became of the part, which takes seconds; but nobody else beside it."""
-        what = order.id if whole is None or order.position_id is None else order.position_id
-        if order.position_id not in self._at_work:
-            await self._alone(what, partial(self._settle.take_over, order, whole=whole))
+        widening = (order.id, "whole")
+        if widening not in self._at_work:
+            await self._alone(order.id if whole is None else widening, partial(self._settle.take_over, order, whole=whole))
 
-    async def _alone(self, what: UUID, work: Callable[[], Awaitable[None]]) -> None:
+    async def _alone(self, what: object, work: Callable[[], Awaitable[None]]) -> None:
         """Once at a time for a position or an order: looks overlap, and the second one would find it done by half."""
         if what in self._at_work:
             return

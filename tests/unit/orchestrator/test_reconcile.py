@@ -670,6 +670,38 @@ async def test_a_close_of_all_waits_for_nobody_who_still_looks_for_the_part() ->
     assert_equal_to_the_exchange(world)
 
 
+async def test_a_close_that_hangs_is_taken_over_by_the_next_glance() -> None:
+    """As where the engine's replica stands still that was asked to close what had lost its stop."""
+    world = await entered()
+    world.engine.stuck.add("SOLUSDT")
+    world.engine.tick("SOLUSDT", 97)
+    await world.glance()
+    world.clock.pass_wall(seconds=2)
+    carried, asked, hanging = world.engine.close, list[bool](), asyncio.Event()
+
+    async def slow(request: CloseRequest) -> ExecutionReport:
+        asked.append(request.resume)
+        if not request.resume:
+            hanging.set()
+            await asyncio.Event().wait()
+        book = world.engine.book()
+        world.engine.hand("SOLUSDT", OrderSide.SELL, book.quantity("SOLUSDT"), request.client_order_id)
+        return await carried(request)
+
+    world.engine.close = slow  # type: ignore[method-assign]
+    first = asyncio.create_task(world.glance())
+    await asyncio.wait_for(hanging.wait(), 3)
+    world.clock.pass_wall(seconds=3)
+    await asyncio.wait_for(world.glance(), 3)
+    assert (asked, world.engine.book().quantity("SOLUSDT")) == ([False, True], d(0))
+    first.cancel()
+    with suppress(asyncio.CancelledError):
+        await first
+    await world.reconcile()
+    assert only(world).status is PositionStatus.CLOSED_LOSS
+    assert_equal_to_the_exchange(world)
+
+
 @pytest.mark.parametrize("part_is_booked_first", [True, False])
 async def test_a_part_that_came_after_all_and_the_rest_that_was_closed_beside_it_are_booked_once(
     part_is_booked_first: bool,

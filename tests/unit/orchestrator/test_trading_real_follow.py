@@ -116,7 +116,7 @@ async def test_closes_that_take_long_keep_nobody_from_seeing_another_stop_fail()
     world.engine.trouble["truth"] = ["lost before"] * 1000
     follow = follow_of(world, structs.replace(QUICK, glance=0.01, blind=0.01))
     await follow.run()
-    for number, symbol in enumerate(("SOLUSDT", "ETHUSDT", "BTCUSDT"), start=1):
+    for symbol in ("SOLUSDT", "ETHUSDT", "BTCUSDT"):
         world.engine.stuck.add(symbol)
         world.engine.tick(symbol, world.engine.book().stops(symbol)[0].trigger_price or 0)
         asked = len(world.engine.sent("guards"))
@@ -127,8 +127,8 @@ async def test_closes_that_take_long_keep_nobody_from_seeing_another_stop_fail()
         await eventually(glanced, seconds=2, what="two glances")
         world.clock.pass_wall(seconds=2)
 
-        async def given_up(number: int = number) -> bool:
-            return len(closing) == number
+        async def given_up(symbol: str = symbol) -> bool:
+            return symbol in closing
 
         await eventually(given_up, seconds=2, what=f"{symbol} to be closed at the market")
     assert world.engine.book().quantity("BTCUSDT") == 0
