@@ -521,6 +521,8 @@ def fill(world: FakeWorld, market: FakeMarket) -> None:
         as_of=NOW, feed_age_ms=1200,
         views=[WhaleView(symbol="SOLUSDT", signal=WhaleSignal.DUMP_IMMINENT, confidence=70, pressure=LiquidationPressure.LONG_HEAVY,
                          long_liquidations_usd=1_240_000.0, short_liquidations_usd=40_300.0, pump_points=1, dump_points=4,
-                         reasons=["longs liquidated", "asks outweigh bids"])],
+                         reasons=["longs liquidated", "asks outweigh bids"], liquidations=12, cascade_answer_ratio=-0.021,
+                         book_imbalance_ratio=-0.31, large_bought_usd=378_800.0, large_sold_usd=66_000.0, funding_ratio=0.000373,
+                         open_interest_change_ratio=-0.012, long_short_ratio=1.84)],
         recent=[Liquidation(symbol="SOLUSDT", side=Side.LONG, price=Decimal("142.1"), quantity=Decimal(700), usd=99_470.0, at=NOW)],
     )  # fmt: skip
