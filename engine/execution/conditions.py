@@ -34,23 +34,23 @@ async def rest(
         return _standing(known)
     if not fresh and known is None:
         return None
-    looking: asyncio.Future[VenueOrder | None] | None = None
+    placing = asyncio.ensure_future(_placed(exchange, condition, bound, patience))
+    under_way: list[asyncio.Future[Any]] = [placing]
     try:
-        while True:
-            placing = asyncio.ensure_future(_placed(exchange, condition, bound, patience))
-            under_way: set[asyncio.Future[Any]] = {placing, looking} if looking else {placing}
-            await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-            if placing.done() and isinstance(placed := placing.result(), Problem):
+        if isinstance(placed := await placing, Problem):
+            return placed
+        looking = asyncio.ensure_future(until(lambda: _find(exchange, condition), bound, patience.poll))
+        under_way.append(looking)
+        while not (await asyncio.wait({looking}, timeout=patience.silence if bound.left > patience.silence else None))[0]:
+            placing = under_way[0] = asyncio.ensure_future(_placed(exchange, condition, bound, patience))
+            await asyncio.wait({placing, looking}, return_when=asyncio.FIRST_COMPLETED)
+            if not looking.done() and isinstance(placed := placing.result(), Problem):
                 return placed
-            looking = looking or asyncio.ensure_future(until(lambda: _find(exchange, condition), bound, patience.poll))
-            await asyncio.wait({looking}, timeout=min(patience.silence, bound.left) if placing.done() else None)
-            if looking.done():
-                placing.cancel()
-                found = looking.result()
-                return None if found is None else _standing(found)
+        found = looking.result()
+        return None if found is None else _standing(found)
     finally:
-        if looking is not None:
-            looking.cancel()
+        for one in under_way:
+            one.cancel()
 
 
 async def _find(exchange: Exchange, condition: Condition) -> VenueOrder | None:

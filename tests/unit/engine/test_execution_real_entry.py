@@ -1,6 +1,7 @@
 """An entry at the exchange is one unit: after any fault it is protected, closed, or was never sent."""
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -9,11 +10,12 @@ import msgspec
 import pytest
 
 from engine.core.order import OrderRefusal, no
-from engine.execution.asking import Patience
+from engine.execution.asking import Bound, Patience
+from engine.execution.conditions import rest
 from engine.execution.entry import enter
 from engine.ports import Condition, MarketOrder
 from shared.enums import ExecutionStatus, OrderKind, OrderState, PositionMode, Side
-from shared.execution import EntryRequest, ExecutionReport, VenueOrder
+from shared.execution import EntryRequest, ExecutionReport, OrderSide, VenueOrder
 from shared.problem import Problem
 from tests.unit.engine.execution_desk import BTC_MARK, WALL_MS, World, armed, entry, refusal_of
 from tests.unit.engine.fake_exchange import FakeExchange, Fault
@@ -249,6 +251,25 @@ def test_a_stop_that_comes_to_rest_late_but_in_time_is_seen_while_it_is_handed_o
     assert (report.status, exchange.held()) == (ExecutionStatus.FILLED, report.filled_quantity)
     assert report.protection is not None
     assert sorted(order.client_order_id for order in exchange.guards()) == ["nt-s-ABC", "nt-t-ABC"]
+
+
+async def test_whoever_stops_waiting_for_a_stop_leaves_nobody_behind_who_hands_it_over() -> None:
+    exchange = FakeExchange()
+    exchange.always["rest STOP"] = Fault.AWAY
+    stop = Condition(
+        client_order_id="nt-s-ABC", kind=OrderKind.STOP, symbol="BTCUSDT", order_side=OrderSide.SELL,
+        quantity=Decimal("0.01"), trigger_price=Decimal(59_000),
+    )  # fmt: skip
+    patience = Patience(poll=0.001)
+    resting = asyncio.create_task(rest(exchange, stop, Bound(5.0), patience, fresh=True))
+    await asyncio.sleep(0.02)
+    assert exchange.calls.count("rest STOP") > 1
+    resting.cancel()
+    with suppress(asyncio.CancelledError):
+        await resting
+    asked = exchange.calls.count("rest STOP")
+    await asyncio.sleep(0.02)
+    assert exchange.calls.count("rest STOP") == asked
 
 
 async def test_a_stop_that_is_refused_closes_the_position_before_its_trades_are_shown_and_its_target_is_told() -> None:

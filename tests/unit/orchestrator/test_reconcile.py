@@ -634,6 +634,20 @@ async def test_a_guard_that_fails_while_a_part_is_being_closed_closes_all_withou
     assert_equal_to_the_exchange(world)
 
 
+async def taken_over_twice(
+    world: RealWorld, looking: asyncio.Event, closing: asyncio.Event
+) -> tuple[asyncio.Task[None], asyncio.Task[Any]]:
+    """A part's close, by a truth that has just seen the stop triggered, and by a glance that has seen it for long enough."""
+    world.engine.stuck.add("SOLUSDT")
+    world.engine.tick("SOLUSDT", 97)
+    first = asyncio.create_task(world.reconcile())
+    await asyncio.wait_for(looking.wait(), 3)
+    world.clock.pass_wall(seconds=2)
+    second = asyncio.create_task(world.glance())
+    await asyncio.wait_for(closing.wait(), 3)
+    return first, second
+
+
 async def test_a_close_of_all_waits_for_nobody_who_still_looks_for_the_part() -> None:
     """A truth that saw the stop triggered, but not for long enough, took the part over: to prove that it never came takes seconds."""
     world = await entered()
@@ -651,13 +665,7 @@ async def test_a_close_of_all_waits_for_nobody_who_still_looks_for_the_part() ->
         return await carried(request)
 
     world.engine.close = slow  # type: ignore[method-assign]
-    world.engine.stuck.add("SOLUSDT")
-    world.engine.tick("SOLUSDT", 97)
-    first = asyncio.create_task(world.reconcile())
-    await asyncio.wait_for(looking.wait(), 3)
-    world.clock.pass_wall(seconds=2)
-    second = asyncio.create_task(world.glance())
-    await asyncio.wait_for(closing.wait(), 3)
+    first, second = await taken_over_twice(world, looking, closing)
     proven.set()
     await first
     await asyncio.wait_for(world.glance(), 3)
@@ -728,13 +736,7 @@ async def test_a_part_that_came_after_all_and_the_rest_that_was_closed_beside_it
         return structs.replace(world.engine._report(request, ExecutionStatus.FILLED, fills), dry_run=False, protection=None)
 
     world.engine.close = slow  # type: ignore[method-assign]
-    world.engine.stuck.add("SOLUSDT")
-    world.engine.tick("SOLUSDT", 97)
-    first = asyncio.create_task(world.reconcile())
-    await asyncio.wait_for(looking.wait(), 3)
-    world.clock.pass_wall(seconds=2)
-    second = asyncio.create_task(world.glance())
-    await asyncio.wait_for(closing.wait(), 3)
+    first, second = await taken_over_twice(world, looking, closing)
     for ended, run in [(found, first), (closed, second)] if part_is_booked_first else [(closed, second), (found, first)]:
         ended.set()
         await run
