@@ -4,6 +4,7 @@ The exchange is asked to show zero positions and zero orders; nothing that a row
 reconciliation, as every exit is.
 """
 
+import asyncio
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -34,6 +35,9 @@ class Flattened(msgspec.Struct, frozen=True, kw_only=True):
 
 NOTHING_REAL: Final = Flattened(flat=True)
 NOT_HEARD: Final = Flattened(flat=False)
+
+BOOK_AGAIN_SECONDS: Final = 1.0
+"""Until the books are asked for again, where they were not heard."""
 
 
 class Flatten:
@@ -71,8 +75,12 @@ class Flatten:
         return await flatten(self._engine, account, prefix)
 
     async def book(self, account: RealAccount) -> None:
-        """What the exchange did goes into the rows, as far as it is heard."""
-        await each([UUID(account.user_id)], self._reconcile.user, what="booking a panic")
+        """What the exchange did goes into the rows once it is heard, which may take until the budget of the next minute."""
+        while True:
+            done = await each([UUID(account.user_id)], self._reconcile.user, what="booking a panic")
+            if any(one.heard for one in done):
+                return
+            await asyncio.sleep(BOOK_AGAIN_SECONDS)
 
 
 async def flatten(engine: Engine, account: RealAccount, prefix: str) -> Flattened:

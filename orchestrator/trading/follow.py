@@ -29,7 +29,7 @@ EVERY_SECONDS: Final = 60.0
 
 NARROWED_SECONDS: Final = 30.0
 """Instead, after a truth that did not show the orders of every symbol, which are asked for each twenty seconds: what rests for nothing
-elsewhere is swept within the minute."""
+elsewhere is swept within the minute. And while no stream tells of what happens."""
 
 SOON_SECONDS: Final = 2.0
 """Until the next look at what was triggered and did not fill, or could not be explained; doubled from the third such look on."""
@@ -66,7 +66,7 @@ AGAIN_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Pauses before a stream is opened again; the last one for ever."""
 
 REFUSED_SECONDS: Final = 30.0
-"""Before an account that the engine refuses (no credentials, a halted key) is asked for a stream again."""
+"""Before an account that the engine refuses (no credentials, a halted key) is asked for a stream again, unless a truth is heard before."""
 
 PING: Final = "PING"
 
@@ -156,7 +156,10 @@ class Follow:
             sight.hears(done, asked)
             looks = looks + 1 if done.soon else 0
             await asyncio.sleep(self._rhythm.apart)
-            await _set_within(nudged, self._pause(looks, done) - self._rhythm.apart)
+            told = done.everywhere and sight.listens
+            await _set_within(
+                nudged, self._pause(looks, self._rhythm.every if told else self._rhythm.narrowed) - self._rhythm.apart
+            )
             await asyncio.sleep(self._rhythm.debounce)
 
     async def _glance(self, user_id: UUID, sight: "_Sight") -> None:
@@ -185,10 +188,10 @@ class Follow:
         except Exception:  # noqa: BLE001 - the edge of a follower, as for a truth
             logger().exception("a glance at a real account failed", user_id=str(user_id))
 
-    def _pause(self, looks: int, done: Reconciled) -> float:
+    def _pause(self, looks: int, longest: float) -> float:
         """Until the next truth when nothing nudges, after that many in a row that asked for another soon."""
         if looks == 0:
-            return self._rhythm.every if done.everywhere else min(self._rhythm.every, self._rhythm.narrowed)
+            return min(self._rhythm.every, longest)
         later = self._rhythm.soon * 2.0 ** max(0, min(looks - QUICK_LOOKS, 10))
         return min(later, self._rhythm.every, LONGEST_SOON_SECONDS)
 
@@ -211,16 +214,18 @@ class Follow:
                 if trader is None:
                     return
                 async for event in self._engine.events(account_of(trader, Mode.REAL, [], None, dry_run=False)):
-                    failures = 0
+                    failures, sight.listens = 0, True
                     if event.kind != PING:
                         nudged.set()
                         sight.alarm()  # a glance tells, where the next truth has to wait
             except EngineRefused as refused:
                 logger().info("an account has no stream", user_id=str(user_id), error=str(refused))
-                await asyncio.sleep(self._rhythm.refused)
+                await sight.heard_within(self._rhythm.refused)
                 continue
             except OrchestratorError as error:
                 logger().info("a stream of an account ended", user_id=str(user_id), error=f"{type(error).__name__}: {error}")
+            finally:
+                sight.listens = False
             pauses = self._rhythm.again
             await asyncio.sleep(pauses[min(failures, len(pauses) - 1)])
             failures += 1
@@ -241,6 +246,8 @@ class _Sight:
 
     def __init__(self) -> None:
         self.wrong = False
+        self.listens = False
+        self._heard = asyncio.Event()
         self._questions = 0
         self._known = 0
         self._unheard_since: float | None = None
@@ -288,7 +295,13 @@ class _Sight:
         """It came, or did not."""
         if done.heard:
             self._unheard_since = None
+            self._heard.set()
             self.learns(done.wrong, asked)
+
+    async def heard_within(self, seconds: float) -> None:
+        """Waits for a truth, at most so long: where one comes, a key that was refused is good again, and a stream may be too."""
+        self._heard.clear()
+        await _set_within(self._heard, seconds)
 
     def calls(self, now: float, rhythm: Rhythm) -> bool:
         """Whether it is time for a glance: the longer the trouble lasts, the longer the pauses."""

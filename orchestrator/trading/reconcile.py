@@ -101,8 +101,8 @@ class Reconcile:
     async def glance(self, user_id: UUID, *, light: bool = False) -> Glanced:
         """Between two truths, while something is wrong or was not heard: looks at what guards the positions alone.
 
-        Nothing is booked: that waits for a truth. What was not heard counts as wrong. A light one, where nothing is known to be wrong, ends
-        with the stops where all of them stand.
+        Nothing is booked: that waits for a truth. What was not heard counts as wrong, and what the last look showed is judged once more. A
+        light one, where nothing is known to be wrong, ends with the stops where all of them stand.
         """
         trace = self._ids.new().hex
         with bound_trace(trace):
@@ -118,9 +118,13 @@ class Reconcile:
                 )
             except EngineUnavailable as unavailable:
                 logger().warning("what guards an account was not heard", user_id=str(user_id), error=str(unavailable))
-                return Glanced(said=Reconciled(heard=False, refused=isinstance(unavailable, EngineRefused), wrong=True))
+                said = Reconciled(heard=False, refused=isinstance(unavailable, EngineRefused), wrong=True)
+                known = self._actor.unheard(before)
+                return Glanced(said=said, asks=None if known is None else _Asks(trace, account, known))
             if shown.sound:
+                self._actor.forget(user_id)
                 return Glanced(said=Reconciled(heard=True))
+            self._actor.saw(user_id, before.positions, shown)
             acts = self._actor.glance(before, shown)
             return Glanced(said=Reconciled(heard=True, wrong=acts.wrong), asks=_Asks(trace, account, acts))
 
@@ -151,6 +155,7 @@ class Reconcile:
                 return Reconciled(heard=False, soon=True)
             await unit.commit()
         await self._tell(user_id, booked, truth)
+        self._actor.saw(user_id, [one for one in booked.positions if one.symbol not in booked.unsettled], truth)
         acts = self._actor.judge(booked, truth)
         await self._actor.note(acts)
         await self._actor.act(user_id, account, acts)

@@ -33,7 +33,6 @@ from shared.enums import ExecutionStatus, OrderState
 from shared.execution import (
     Account,
     CancelRequest,
-    GuardsReply,
     Protection,
     ProtectRequest,
     TruthReply,
@@ -49,6 +48,10 @@ BARE_AFTER: Final = timedelta(seconds=0.7)
 
 BARE_FORGOTTEN: Final = timedelta(seconds=10)
 """Wall time after which a glance that showed no stop counts no more: pauses between glances grow up to four seconds."""
+
+SHOWN_COUNTS: Final = timedelta(seconds=5)
+"""Wall time for which what a look showed is judged again where the next ones are not heard: the budget for looking may be spent, that for
+acting is not. A close is reduce-only and protection is read before it is put back, so that a look of then can do no harm now."""
 
 CARRIED_WITHIN: Final = timedelta(seconds=2)
 """Wall time after the sending of an order in which whoever carries it may still place its stop, or close what has none; after it another
@@ -137,10 +140,27 @@ class Actor:
         self._triggered: dict[tuple[UUID, str], datetime] = {}
         self._untargeted: dict[UUID, datetime] = {}
         self._bare: dict[UUID, tuple[datetime, datetime]] = {}
+        self._shown: dict[UUID, tuple[datetime, Shown, dict[UUID, int]]] = {}
         self._dropped: set[UUID] = set()
         self._at_work: set[object] = set()
         self._failed: Counter[UUID] = Counter()
         self.lapses = Lapses(clock)
+
+    def saw(self, user_id: UUID, positions: Iterable[PositionRecord], shown: Shown) -> None:
+        """Remembers a look, for when the next ones are not heard; of positions that did not move meanwhile."""
+        self._shown[user_id] = self._clock.wall(), shown, {position.id: position.version for position in positions}
+
+    def forget(self, user_id: UUID) -> None:
+        """A later look found nothing wrong."""
+        self._shown.pop(user_id, None)
+
+    def unheard(self, before: Before) -> Acts | None:
+        """What the last look asks for by now, of what has not moved since; None where it is too old."""
+        at, shown, versions = self._shown.get(before.trader.id, (None, None, {}))
+        if at is None or shown is None or self._clock.wall() - at > SHOWN_COUNTS:
+            return None
+        still = [position for position in before.positions if versions.get(position.id) == position.version]
+        return self.glance(msgspec.structs.replace(before, positions=still), shown)
 
     def judge(self, booked: Booked, truth: TruthReply) -> Acts:
         """What one truth asks for, of positions that did not move while it was asked."""
@@ -185,7 +205,7 @@ class Actor:
             widened=_widened(overdue, booked.positions, failed),
         )
 
-    def glance(self, before: Before, shown: GuardsReply) -> Acts:
+    def glance(self, before: Before, shown: Shown) -> Acts:
         """What cannot wait for the next truth, of what stands in the rows: a stop that does not fill, and no stop at all."""
         moving = {order.symbol for order in before.orders}
         stances = self._stances(before.positions, shown)
