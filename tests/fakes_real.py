@@ -576,9 +576,9 @@ class RealWorld(World):
     async def reconcile(self) -> None:
         await self.trading.reconcile.run()
 
-    async def glance(self) -> Reconciled:
+    async def glance(self, *, light: bool = False) -> Reconciled:
         """Looks at the user's account and acts on it."""
-        glanced = await self.trading.reconcile.glance(USER)
+        glanced = await self.trading.reconcile.glance(USER, light=light)
         await self.trading.reconcile.act(USER, glanced)
         return glanced.said
 

@@ -15,10 +15,10 @@ from engine.core.order import OrderRefusal, no
 from engine.execution.amend import Amendment
 from engine.execution.asking import Bound, Patience, until
 from engine.execution.conditions import clear
-from engine.execution.drain import Drain, free_of_children, guarded_a_position, held_quantity
+from engine.execution.drain import Drain, Drained, free_of_children, guarded_a_position, held_quantity
 from engine.execution.market_orders import RARER, ZERO, TooLate, carry_out, fills_of, in_time
 from engine.log import logger
-from engine.ports import Closing, Exchange, Executed, MarketOrder, Unknown
+from engine.ports import Clock, Closing, Exchange, Executed, MarketOrder, Unknown
 from shared.enums import Side
 from shared.execution import Fill, Protection, VenueOrder
 from shared.problem import Problem
@@ -30,15 +30,23 @@ class CloseUnit:
     Args:
         exchange: The account, with the budget's reserve.
         amendment: Re-sizes what guards the rest.
+        clock: Tells whether an order can still be under way.
         patience: Bounds.
         too_late: Whether the order may not be sent any more.
         resumed: Whether the close was begun before: an earlier run may have sent further numbers of its id.
     """
 
     def __init__(
-        self, exchange: Exchange, amendment: Amendment, patience: Patience, too_late: TooLate = in_time, *, resumed: bool = False
+        self,
+        exchange: Exchange,
+        amendment: Amendment,
+        clock: Clock,
+        patience: Patience,
+        too_late: TooLate = in_time,
+        *,
+        resumed: bool = False,
     ) -> None:
-        self._exchange, self._amendment, self._resumed = exchange, amendment, resumed
+        self._exchange, self._amendment, self._clock, self._resumed = exchange, amendment, clock, resumed
         self._patience = msgspec.structs.replace(patience, linger=0.0)
         self._too_late = too_late
 
@@ -84,7 +92,8 @@ class CloseUnit:
     ) -> Executed | Unknown | None:
         """Closes what is held under further numbers of an id whose first order has no answer, or left something open.
 
-        It is told once that first order is seen, or can come no more, so that it never meets a position that was opened since.
+        It is told once that first order is seen, or can come no more, so that it never meets a position that was opened since. Where all
+        numbers are used up and none of their orders can come any more, what they closed is told, and what is left is for another request.
 
         Args:
             request_id: The id.
@@ -106,6 +115,9 @@ class CloseUnit:
         if self._resumed:
             await drain.pick_up()
         drained = await drain.run(self._patience.drain)
+        if not drained.flat and self._can_come_no_more(drained):
+            protection = await self._aftercare(symbol, request_id, side, None)
+            return Executed(fills=in_order(drained.fills), protection=protection)
         if not drained.flat:
             return Unknown(detail=drained.problem.detail if drained.problem else f"{symbol} is not shown closed yet")
         await self._aftercare(symbol, request_id, side, ZERO)
@@ -118,6 +130,13 @@ class CloseUnit:
         if late is None or not (late or drained.fills):
             return Unknown(detail=f"{symbol} is closed, the trades are not shown yet")
         return Executed(fills=in_order([*drained.fills, *late]), protection=None)
+
+    def _can_come_no_more(self, drained: Drained) -> bool:
+        """Whether all that was sent under a request's numbers is final: the last of them is older than any that is under way."""
+        if drained.spent_at is None or not drained.fills:
+            return False
+        seconds = self._clock.wall_seconds(drained.spent_at, self._clock.now())
+        return seconds is not None and seconds >= self._patience.arrives_within
 
     async def _unbound(self, order: MarketOrder, closing: Closing, refusal: Problem) -> VenueOrder | Problem | Unknown:
         """The exchange has nothing to reduce, or holds it back for an order that works: then that is cancelled."""

@@ -5,6 +5,7 @@ an order without an answer is followed by another.
 """
 
 import asyncio
+from datetime import datetime
 from decimal import Decimal
 
 import msgspec
@@ -27,12 +28,13 @@ class Drained(msgspec.Struct, frozen=True, kw_only=True):
     """What closing a position at market came to.
 
     `flat` is what a reading said, or that as much was filled as was to be closed at most; `problem` is why the last try failed. `tried`:
-    an order of it was sent or found, whatever became of it.
+    an order of it was sent or found, whatever became of it. `spent_at`: every number of the id was used up, the newest order is of then.
     """
 
     fills: list[Fill]
     flat: bool
     tried: bool
+    spent_at: datetime | None = None
     problem: Problem | None = None
 
 
@@ -75,9 +77,11 @@ class Drain:
     async def run(self, seconds: float) -> Drained:
         """Tries until a reading shows flat, or the time is up."""
         bound, flat, left = Bound(seconds), False, await self._left()
-        while not flat and self._attempt <= MOST_TRIES:
+        while not flat:
+            spent = self._attempt > MOST_TRIES
+            self._known = ZERO if spent else self._known  # no order can tell any more what is held
             held = self._known if self._known > 0 else await self._held(bound)
-            if held is None:
+            if held is None or (spent and held > 0):
                 break
             ours = min(held, left)
             flat = (held == 0 or (ours > 0 and await self._try(ours))) and await self._shows_flat()
@@ -86,7 +90,9 @@ class Drain:
             if not flat and not await self._paused(bound):
                 break
         tried = self._attempt > self._first
-        return Drained(fills=await self.fills(), flat=flat, tried=tried, problem=None if flat else self._problem)
+        fills = await self.fills()
+        spent_at = max((one.created_at for one in self._orders), default=None) if self._attempt > MOST_TRIES else None
+        return Drained(fills=fills, flat=flat, tried=tried, spent_at=spent_at, problem=None if flat else self._problem)
 
     def count(self, first: VenueOrder) -> None:
         """Takes its first order for what it did."""
@@ -102,7 +108,7 @@ class Drain:
         seen = await asyncio.gather(*(self._glimpse(numbered(self._base_id, number)) for number in numbers))
         found = {number: order for number, order in zip(numbers, seen, strict=True) if order is not None}
         self._orders += found.values()
-        self._attempt = min(max(found, default=self._attempt - 1) + 1, MOST_TRIES)  # the last number may stand for another try
+        self._attempt = max(found, default=self._attempt - 1) + 1
 
     async def _left(self) -> Decimal:
         """How much may still be closed; what had no answer is looked for once first."""

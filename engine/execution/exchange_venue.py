@@ -274,7 +274,8 @@ class ExchangeVenue:
         return await look_up(exchange, client_order_id, symbol, self._patience)
 
     def _closing(self, exchange: Exchange, sent_at: datetime | None = None, *, resumed: bool = False) -> CloseUnit:
-        return CloseUnit(exchange, self._amendment(exchange), self._patience, self._too_late(sent_at), resumed=resumed)
+        too_late = self._too_late(sent_at)
+        return CloseUnit(exchange, self._amendment(exchange), self._clock, self._patience, too_late, resumed=resumed)
 
     def _too_late(self, sent_at: datetime | None) -> Departure:
         return Departure(self._clock, (sent_at or self._clock.wall()) + timedelta(seconds=self._patience.send_within))

@@ -157,5 +157,9 @@ class LastingOnce(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _lock_of(request: EntryRequest | CloseRequest) -> str:
-    """A resume has a lock of its own beside the report of UNKNOWN that stands under the id."""
-    return f"{request.client_order_id}~" if request.resume else request.client_order_id
+    """A resume has a lock of its own beside the report of UNKNOWN that stands under the id; one that closes more than was asked for then
+    another, since it must not wait for who still looks for the part."""
+    if not request.resume:
+        return request.client_order_id
+    wider = isinstance(request, CloseRequest) and request.widened_to is not None
+    return f"{request.client_order_id}~{'w' if wider else ''}"

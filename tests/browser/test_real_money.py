@@ -146,7 +146,18 @@ async def _arm(phone: Page, desk: Page, exchange: Exchange, shots: Path | None) 
     await desk.goto("/dashboard")
     for page in (phone, desk):
         await connection(page, "live")
-        await see(page, "Wallet at the exchange $10,0")
+        await _shows_the_wallet(page, exchange)
+
+
+async def _shows_the_wallet(page: Page, exchange: Exchange) -> None:
+    """What the page says the exchange holds is what it holds, to the cent; a trade of this moment takes one to follow."""
+
+    async def same() -> bool:
+        shown = re.search(r"\$([\d,]+\.\d\d)", await page.locator("#wallet").inner_text())
+        holds = Decimal((await exchange.truth())["wallet"])
+        return shown is not None and abs(Decimal(shown[1].replace(",", "")) - holds) <= Decimal("0.01")
+
+    await eventually(same, seconds=SETTLES_SECONDS, what="the page to show the exchange's wallet")
 
 
 async def _raise_the_margin(page: Page, recovery: str, shots: Path | None) -> None:

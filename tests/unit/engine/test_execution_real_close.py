@@ -329,6 +329,51 @@ async def lost_part_of_a_row(held: str = "0.015") -> tuple[World, FakeExchange, 
     return world, exchange, {**part, "widened_to": Decimal("0.010")}
 
 
+async def test_a_close_that_has_used_up_its_numbers_in_a_thin_book_is_told_for_what_it_closed() -> None:
+    """What is left keeps its guard, and is closed by another request: a close that stays unknown would keep everybody from it."""
+    world, exchange = holding("1")
+    exchange.fail("send", Fault.LOST)
+    exchange.fill_ratio = Decimal("0.1")
+    first = await close(world.desk, real_close(quantity=Decimal(1)))
+    assert (first.status, len(exchange.sent())) == (ExecutionStatus.UNKNOWN, 8)
+    left = exchange.held()
+    assert left > 0
+    again = await close(world.desk, real_close(quantity=Decimal(1), resume=True))
+    assert (again.status, len(exchange.sent())) == (ExecutionStatus.UNKNOWN, 8)
+    world.clock.pass_wall(timedelta(seconds=21))
+    world.clock.market += timedelta(seconds=21)
+    told = await close(world.desk, real_close(quantity=Decimal(1), resume=True))
+    assert (told.status, told.filled_quantity, exchange.held()) == (ExecutionStatus.FILLED, 1 - left, left)
+    assert len({fill.trade_id for fill in told.fills}) == len(told.fills)
+    assert [order.quantity for order in exchange.guards(OrderKind.STOP)] == [left]
+    exchange.fill_ratio = Decimal(1)
+    rest = await close(world.desk, real_close(client_order_id="nt-c-DEF", quantity=left, sent_at=world.clock.wall()))
+    assert (rest.status, rest.filled_quantity, exchange.held()) == (ExecutionStatus.FILLED, left, 0)
+
+
+async def test_a_widened_close_does_not_wait_for_who_still_looks_for_its_part() -> None:
+    world, exchange, widened = await lost_part_of_a_row("0.010")
+    world.clock.pass_wall(timedelta(seconds=21))
+    looks, go, trades = asyncio.Event(), asyncio.Event(), exchange.account_trades
+
+    async def slow(symbol: str, since: datetime) -> Any:
+        looks.set()
+        await go.wait()
+        return await trades(symbol, since)
+
+    exchange.account_trades = slow  # type: ignore[method-assign]
+    first = asyncio.create_task(close(world.desk, real_close(resume=True, **{**widened, "widened_to": None})))
+    await asyncio.wait_for(looks.wait(), 3)
+    wider = asyncio.create_task(close(world.desk, real_close(resume=True, **widened)))
+
+    async def closed() -> bool:
+        return exchange.held() == 0
+
+    await eventually(closed, seconds=3, what="all of it to be closed")
+    go.set()
+    await asyncio.gather(first, wider)
+
+
 async def test_a_widened_close_takes_no_more_than_the_row_holds_where_a_hand_added_to_it() -> None:
     world, exchange, widened = await lost_part_of_a_row()
 

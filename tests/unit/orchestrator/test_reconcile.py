@@ -517,6 +517,47 @@ async def test_a_stop_that_does_not_fill_is_closed_between_two_truths_that_do_no
     assert_equal_to_the_exchange(world)
 
 
+@pytest.mark.parametrize("first", ["glance", "truth"])
+@pytest.mark.parametrize(("seconds", "closed"), [(0.5, False), (1.5, True), (6.0, False)])
+async def test_a_stop_that_does_not_fill_is_closed_though_the_second_look_is_not_heard(
+    first: str, seconds: float, closed: bool
+) -> None:
+    """As where the budget for looking is spent and that for acting is not; but not by a look that is old."""
+    world = await entered()
+    world.engine.stuck.add("SOLUSDT")
+    world.engine.tick("SOLUSDT", 97)
+    assert (await world.glance() if first == "glance" else await world.trading.reconcile.user(USER)).wrong
+    world.clock.pass_wall(seconds=seconds)
+    world.engine.trouble["guards"] = ["lost before"]
+    assert (await world.glance()).wrong
+    assert (only(world).close_reason is CloseReason.STOP) is closed
+
+
+@pytest.mark.parametrize("since", ["the row has changed", "all was well"])
+async def test_a_look_counts_no_more_once_another_was_heard_or_the_position_has_changed(since: str) -> None:
+    world = await entered()
+    world.engine.stuck.add("SOLUSDT")
+    world.engine.tick("SOLUSDT", 97)
+    await world.glance()
+    row = only(world)
+    if since == "the row has changed":
+        world.rows.positions[row.id] = structs.replace(row, version=row.version + 1)
+    else:
+        asked = world.engine.guards
+
+        async def sound(request: GuardsRequest) -> GuardsReply:
+            return structs.replace(await asked(request), sound=True)
+
+        world.engine.guards = sound  # type: ignore[method-assign]
+        assert not (await world.glance()).wrong
+        world.engine.guards = asked  # type: ignore[method-assign]
+    world.clock.pass_wall(seconds=1.5)
+    world.engine.trouble["guards"] = ["lost before"]
+    await world.glance()
+    assert only(world).status is PositionStatus.OPEN
+    assert world.engine.sent("close") == []
+
+
 async def test_a_glance_puts_back_a_stop_that_two_of_them_did_not_see() -> None:
     world = await entered()
     book = world.engine.book()

@@ -60,6 +60,16 @@ async def test_panic_is_flat_only_by_the_exchanges_own_word_and_the_rows_follow(
     assert booked == world.engine.book().wallet
 
 
+@pytest.mark.parametrize("trouble", ["lost before", "refused"])
+async def test_books_that_were_not_heard_after_a_panic_are_asked_for_again(trouble: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The budget may be spent just then, and without a stream nobody else would ask for a while."""
+    monkeypatch.setattr("orchestrator.trading.flatten.BOOK_AGAIN_SECONDS", 0.0)
+    world = await holding("SOLUSDT")
+    world.engine.trouble["truth"] = [trouble] * 2
+    assert (await world.trading.desk.panic(USER)).flat
+    assert [row.close_reason for row in world.rows.positions.values()] == [CloseReason.PANIC]
+
+
 async def test_what_nobody_here_opened_is_flattened_too() -> None:
     world = await holding("AAAUSDT")
     world.engine.prices["ZZZUSDT"] = d(7)

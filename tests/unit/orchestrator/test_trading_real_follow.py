@@ -60,6 +60,41 @@ async def test_a_stream_that_ends_is_opened_again_and_the_truth_asked_for() -> N
     await follow.end()
 
 
+async def test_a_stream_that_was_refused_is_opened_as_soon_as_a_truth_is_heard() -> None:
+    """The key was not taken, and is good again: half a minute without nudges would be long."""
+    world = RealWorld()
+    world.engine.trouble["events"] = ["refused", "refused"]
+    world.engine.trouble["truth"] = ["lost before"] * 10
+    follow = follow_of(world, structs.replace(QUICK, refused=60, soon=0.3))
+    await follow.run()
+
+    async def refused() -> bool:
+        return len(world.engine.sent("events")) == 1
+
+    await eventually(refused, seconds=2, what="the stream to be asked for")
+    world.engine.trouble["truth"] = []
+
+    async def again() -> bool:
+        return len(world.engine.sent("events")) == 2
+
+    await eventually(again, seconds=2, what="the stream to be asked for again")
+    await follow.end()
+
+
+async def test_an_account_without_a_stream_is_asked_for_its_books_more_often() -> None:
+    """What a panic closed there is told by nobody."""
+    world = RealWorld()
+    world.engine.trouble["events"] = ["refused"] * 100
+    follow = follow_of(world, structs.replace(QUICK, narrowed=0.02, refused=60))
+    await follow.run()
+
+    async def twice() -> bool:
+        return len(world.engine.sent("truth")) >= 4
+
+    await eventually(twice, seconds=2, what="truths without a nudge")
+    await follow.end()
+
+
 async def test_what_could_not_be_heard_is_asked_for_again_within_seconds() -> None:
     world = RealWorld()
     await world.reconcile()
