@@ -157,8 +157,10 @@ class LastingOnce(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _lock_of(request: EntryRequest | CloseRequest) -> str:
-    """A resume has a lock of its own beside the report of UNKNOWN that stands under the id; one that closes more than was asked for then
-    another, since it must not wait for who still looks for the part."""
+    """A resume has a lock of its own beside the report of UNKNOWN that stands under the id.
+
+    One that closes more than was asked for then has another: it must not wait for who still looks for the part.
+    """
     if not request.resume:
         return request.client_order_id
     wider = isinstance(request, CloseRequest) and request.widened_to is not None

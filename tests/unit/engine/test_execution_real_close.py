@@ -348,7 +348,7 @@ async def test_a_close_that_has_used_up_its_numbers_in_a_thin_book_is_told_for_w
     assert [order.quantity for order in exchange.guards(OrderKind.STOP)] == [left]
     exchange.fill_ratio = Decimal(1)
     rest = await close(world.desk, real_close(client_order_id="nt-c-DEF", quantity=left, sent_at=world.clock.wall()))
-    assert (rest.status, rest.filled_quantity, exchange.held()) == (ExecutionStatus.FILLED, left, 0)
+    assert (rest.status, rest.filled_quantity, exchange.held()) == (ExecutionStatus.FILLED, left, Decimal(0))
 
 
 async def test_a_widened_close_does_not_wait_for_who_still_looks_for_its_part() -> None:
