@@ -7,17 +7,19 @@ from decimal import Decimal
 import msgspec
 import pytest
 
+from engine.core.order import OrderRefusal, no
 from engine.errors import ClientOrderIdReused
 from engine.execution.asking import Patience
+from engine.execution.close import refused
 from engine.execution.entry import enter
 from engine.execution.lasting_once import ANSWER_SECONDS, CLAIM_SECONDS, LastingOnce
 from engine.ports import MarketOrder
 from orchestrator.engine_client import FLATTEN_SECONDS, ORDER_SECONDS
 from shared.enums import ExecutionStatus
-from shared.execution import EntryRequest, VenueOrder
+from shared.execution import EntryRequest, ExecutionReport, VenueOrder
 from shared.problem import Problem
 from tests.polling import eventually
-from tests.unit.engine.execution_desk import WALL_MS, World, armed, entry, refusal_of
+from tests.unit.engine.execution_desk import WALL_MS, World, armed, closing, entry, refusal_of
 from tests.unit.engine.fake_exchange import FakeExchange
 
 ORDER = entry(armed(), client_order_id="nt-e-ABC", sent_at=datetime.fromtimestamp(WALL_MS / 1000, UTC))
@@ -86,6 +88,32 @@ async def test_two_replicas_at_once_send_one_order() -> None:
 
     assert await first == await second
     assert len(exchange.sent()) == 1
+
+
+@pytest.mark.parametrize(("widened_to", "waits"), [(None, True), (Decimal("0.02"), False)])
+async def test_a_resume_waits_for_another_of_its_id_unless_it_closes_more_than_that_looks_for(
+    widened_to: Decimal | None, waits: bool
+) -> None:
+    world, ended = World(dry_run=False, exchanges=FakeExchange()), asyncio.Event()
+    lasting, part = world.desk.lasting, closing(armed(), quantity=Decimal("0.01"), resume=True)
+    wider = msgspec.structs.replace(part, widened_to=widened_to)
+
+    def blank(status: ExecutionStatus, refusal: Problem) -> ExecutionReport:
+        return refused(world.desk, part, refusal)
+
+    async def looks() -> ExecutionReport:
+        await ended.wait()
+        return refused(world.desk, part, no(OrderRefusal.NEVER_ARRIVED, "it looked for long"))
+
+    async def closes() -> ExecutionReport:
+        return refused(world.desk, wider, no(OrderRefusal.NO_POSITION, "it was there"))
+
+    first = asyncio.create_task(lasting.run(part, looks, blank, keep_refusals=False))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(lasting.run(wider, closes, blank, keep_refusals=False))
+    assert bool((await asyncio.wait({second}, timeout=0.3))[1]) is waits
+    ended.set()
+    await asyncio.gather(first, second)
 
 
 async def test_a_report_that_could_not_be_kept_is_told_since_the_exchange_keeps_it() -> None:

@@ -351,29 +351,6 @@ async def test_a_close_that_has_used_up_its_numbers_in_a_thin_book_is_told_for_w
     assert (rest.status, rest.filled_quantity, exchange.held()) == (ExecutionStatus.FILLED, left, Decimal(0))
 
 
-async def test_a_widened_close_does_not_wait_for_who_still_looks_for_its_part() -> None:
-    world, exchange, widened = await lost_part_of_a_row("0.010")
-    world.clock.pass_wall(timedelta(seconds=21))
-    looks, go, trades = asyncio.Event(), asyncio.Event(), exchange.account_trades
-
-    async def slow(symbol: str, since: datetime) -> Any:
-        looks.set()
-        await go.wait()
-        return await trades(symbol, since)
-
-    exchange.account_trades = slow  # type: ignore[method-assign]
-    first = asyncio.create_task(close(world.desk, real_close(resume=True, **{**widened, "widened_to": None})))
-    await asyncio.wait_for(looks.wait(), 3)
-    wider = asyncio.create_task(close(world.desk, real_close(resume=True, **widened)))
-
-    async def closed() -> bool:
-        return exchange.held() == 0
-
-    await eventually(closed, seconds=3, what="all of it to be closed")
-    go.set()
-    await asyncio.gather(first, wider)
-
-
 async def test_a_widened_close_takes_no_more_than_the_row_holds_where_a_hand_added_to_it() -> None:
     world, exchange, widened = await lost_part_of_a_row()
 
