@@ -14,7 +14,7 @@ from engine.core.fills import average_price, order_side_of
 from engine.core.order import OrderRefusal, no, sides_fit
 from engine.execution.asking import Bound, Patience, until
 from engine.execution.conditions import clear, rest
-from engine.execution.drain import Drain, Drained, position_of
+from engine.execution.drain import Drain, Drained, held_quantity, position_of
 from engine.execution.ids import emergency_id, stop_id, target_id
 from engine.execution.market_orders import fills_of
 from engine.log import logger
@@ -130,7 +130,7 @@ class EntryUnit:
             reason=reason.code,
         )
         order_id = emergency_id(opened.client_order_id)
-        known = opened.order.filled_quantity if opened.fresh else Decimal(0)
+        known = opened.order.filled_quantity if opened.fresh else await self._ours(opened)
         drain = Drain(self._exchange, opened.symbol, opened.side, order_id, self._patience, known=known, most=opened.most)
         drained = await drain.run(self._patience.drain)
         seconds: float | None = asyncio.get_running_loop().time() - began
@@ -152,6 +152,13 @@ class EntryUnit:
             closing_order_id=order_id if drained.fills else "",
             closing_fills=drained.fills,
         )
+
+    async def _ours(self, opened: Opened) -> Decimal:
+        """What is held where none of it can be a hand's, so that of two orders that close all of it one finds nothing; else 0."""
+        held = await until(
+            lambda: held_quantity(self._exchange, opened.symbol, opened.side), Bound(self._patience.again), self._patience.poll
+        )
+        return held if held is not None and held <= opened.order.filled_quantity else Decimal(0)
 
     def _between(self, fills: list[Fill], until: datetime | None) -> float | None:
         """Wall seconds from the first fill on, by the exchange's clock alone: whoever worked on it before told nobody when that was."""

@@ -433,6 +433,25 @@ async def test_a_resumed_entry_whose_stop_cannot_rest_is_closed() -> None:
     assert_closed_at_once(report, exchange)
 
 
+@pytest.mark.parametrize(("added", "blind"), [("0", True), ("0.005", False)])
+async def test_the_emergency_close_of_a_resumed_entry_waits_for_readings_only_where_a_hand_has_a_share(
+    added: str, blind: bool
+) -> None:
+    """As that of a fresh one: its stop may have failed, and a try that is lost must not cost seconds."""
+    world, exchange = real_world()
+    await _open_and_die(world, exchange)
+    exchange.now.positions["BTCUSDT"] += Decimal(added)
+    exchange.always["rest STOP"] = VENUE_RULE
+    exchange.fail("send", Fault.LOST)
+    exchange.calls.clear()
+
+    await enter(world.desk, real_entry(resume=True))
+
+    first, second = (index for index, call in enumerate(exchange.calls) if call == "send")
+    assert (exchange.calls[first:second].count("positions") <= 1) is blind
+    assert exchange.held() == 0
+
+
 async def test_a_resumed_entry_that_its_stop_has_closed_since_is_told_without_protection() -> None:
     world, exchange = real_world()
     await enter(world.desk, real_entry())
